@@ -1,0 +1,53 @@
+"""The WebSocket protocol (RFC 6455) without I/O: what both faces stand on, and whatever else speaks it.
+
+`ClientHandshake` and `ServerHandshake` open a connection, an `Endpoint` is one end of it from then on. No socket, no clock
+and no event loop is needed: bytes go in, bytes and messages come out, and the time is passed in.
+"""
+
+from .close import CloseCode, Closed, may_be_sent
+from .endpoint import Endpoint, Ping
+from .errors import ConnectionClosed, HandshakeError, InvalidURL, ProtocolError, WebSocketError
+from .extension import ExtensionOffer, format_extensions, parse_extensions
+from .frame import BINARY, TEXT, MaskingKeys, Opcode, apply_mask, build_frame
+from .handshake import ClientHandshake, ServerHandshake, ServerPolicy, accept_key
+from .http import Headers, Request, Response, parse_request, parse_response
+from .state import Ending, Role, State
+from .url import URL, parse_url
+from .violation import Violation
+
+__all__ = [
+    "BINARY",
+    "TEXT",
+    "URL",
+    "ClientHandshake",
+    "CloseCode",
+    "Closed",
+    "ConnectionClosed",
+    "Ending",
+    "Endpoint",
+    "ExtensionOffer",
+    "HandshakeError",
+    "Headers",
+    "InvalidURL",
+    "MaskingKeys",
+    "Opcode",
+    "Ping",
+    "ProtocolError",
+    "Request",
+    "Response",
+    "Role",
+    "ServerHandshake",
+    "ServerPolicy",
+    "State",
+    "Violation",
+    "WebSocketError",
+    "accept_key",
+    "apply_mask",
+    "build_frame",
+    "format_extensions",
+    "may_be_sent",
+    "parse_extensions",
+    "parse_request",
+    "parse_response",
+    "parse_url",
+]

@@ -1,0 +1,70 @@
+# One end of a WebSocket connection, without I/O: the contract between the protocol and the faces.
+
+from cpython.object cimport PyObject
+from libc.stdint cimport uint64_t
+
+from .frame cimport MaskingKeys
+from .inbound cimport Buffer, Inbound
+from .state cimport EndpointEnding, Event
+
+
+# The opcode of a message whose type says it: TEXT for `str`, BINARY for bytes-like.
+cdef enum:
+    NATURAL = -1
+
+
+cdef extern from "output.h":
+    ctypedef struct Output "lapwing_output":
+        Buffer head
+        PyObject *owner
+        const unsigned char *payload
+        size_t payload_size
+    size_t output_size "lapwing_output_size"(const Output *output) nogil
+    unsigned char *output_reserve "lapwing_output_reserve"(Output *output, size_t size)
+    void output_set_payload "lapwing_output_set_payload"(
+        Output *output, object owner, const unsigned char *payload, size_t size)
+    void output_consume "lapwing_output_consume"(Output *output, size_t size)
+    void output_clear "lapwing_output_clear"(Output *output)
+
+
+cdef class Ping:
+    cdef readonly bytes payload
+    cdef readonly double sent_at
+    cdef readonly object round_trip
+
+
+cdef class Endpoint(Inbound):
+    cdef readonly double close_timeout
+    cdef MaskingKeys keys
+    # where we stand
+    cdef EndpointEnding end
+    cdef readonly object closed
+    cdef readonly object violation
+    cdef double closing_deadline    # negative while there is none
+    # what waits to be sent
+    cdef Output output
+    cdef bytes late_pong
+    cdef unsigned char sending_opcode
+    # pings that wait for their pong, and those answered since the face last looked
+    cdef list pings
+    cdef list answered
+    cdef readonly object latency
+    cdef uint64_t ping_count
+
+    cdef int push_message(self, object message, int opcode) except -1
+    cdef int push_bytes(self, bytes data) except -1
+    cdef int output_sent(self, size_t size) except -1
+    cdef Output take_output(self) noexcept
+    cdef object closed_error(self)
+
+    # Steps of the above, for this module alone.
+    cdef bint move(self, Event event) noexcept
+    cdef int finish(self, bint was_clean, int code, str reason) except -1
+    cdef int wait_for_end(self) except -1
+    cdef int answer_ping(self, bytes payload) except -1
+    cdef int take_pong(self, bytes payload) except -1
+    cdef int take_close(self, bytes payload) except -1
+    cdef int fail_with(self, int code, str reason) except -1
+    cdef int push_buffer(self, object payload, int opcode, bint fin) except -1
+    cdef int push_control(self, unsigned char opcode, bytes payload) except -1
+    cdef int push_frame(self, unsigned char first_byte, const unsigned char *payload, size_t size, object owner) except -1

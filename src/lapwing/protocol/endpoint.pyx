@@ -1,0 +1,517 @@
+"""One end of a WebSocket connection, without I/O (RFC 6455 sections 5 to 8).
+
+Bytes go in by `Endpoint.receive_data`, messages come out by `Endpoint.next_message`; messages go in by `Endpoint.send`,
+bytes come out by `Endpoint.data_to_send`. There is no socket here, no clock (the time is passed in) and no waiting; what
+carries the bytes (TCP, TLS, a unix socket, a stream of HTTP/2) is not known.
+
+`Inbound` is the half that makes messages of bytes. Here is the rest: control frames, the closing handshake, what goes out.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
+from cpython.mem cimport PyMem_Free
+from libc.string cimport memcpy
+
+from .frame cimport (
+    BINARY_FRAME, CLOSE_FRAME, CONTINUATION_FRAME, MAX_CONTROL_PAYLOAD, MAX_HEADER_SIZE, PING_FRAME, PONG_FRAME,
+    TEXT_FRAME, MaskingKeys, mask_payload, write_header,
+)
+from .inbound cimport Buffer, Inbound, buffer_size
+from .state cimport (
+    CLOSE_RECEIVED, CLOSE_SENT, CLOSED, CLOSING, EOF_RECEIVED, FAILED, OPEN, STAY, TIME_EXPIRED, EndpointEnding, Event,
+    Move, move_on,
+)
+
+from .close import Closed, may_be_sent
+from .errors import ConnectionClosed
+from .frame import masking_keys
+from .state import Ending, Role, State
+from .violation import Violation
+
+__all__ = ["Endpoint", "Ping"]
+
+
+cdef extern from "utf8.h" nogil:
+    enum:
+        UTF8_ACCEPT
+    unsigned char utf8_check "lapwing_utf8_check"(unsigned char state, const unsigned char *bytes, size_t size)
+
+
+cdef extern from "Python.h":
+    const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
+
+
+cdef enum:
+    # From this size on a payload that needs no mask is sent from where it is: below, a copy costs less than the second
+    # segment of a gathering write.
+    LARGE_PAYLOAD = 16 * 1024
+    # Pongs wait in the output up to this many bytes; a peer that pings faster than it reads gets only the newest answered,
+    # which RFC 6455 section 5.5.3 allows.
+    MAX_WAITING_PONGS = 16 * 1024
+    # Pings without an answer that are remembered; the oldest is forgotten first.
+    MAX_WAITING_PINGS = 64
+
+
+cdef tuple STATES = tuple(State)
+cdef tuple ENDINGS = tuple(Ending)
+cdef class Ping:
+    """A ping frame that was sent (RFC 6455 section 5.5.2).
+
+    Attributes:
+        payload: what the pong has to repeat, at most 125 bytes.
+        sent_at: when it was queued, in seconds of the owner's clock.
+        round_trip: seconds from then until its pong, or that of a later ping, arrived; None until then.
+    """
+
+
+cdef class Endpoint(Inbound):
+    """One end of a WebSocket connection after its opening handshake.
+
+    Not safe for several threads at once: the owner serialises the calls. `now` is the owner's clock in seconds; only
+    differences matter.
+
+    Args:
+        role: `Role.CLIENT` or `Role.SERVER`.
+        max_message_size: bytes of payload that one message from the peer may have; None for no limit. A larger one fails
+            the connection with 1009 as soon as its length is declared (RFC 6455 section 10.4).
+        max_buffered: bytes of messages and undecoded input that may wait for the application before `wants_input` turns
+            false. One message beyond that may be under way.
+        close_timeout: seconds that the peer has for its part of the closing handshake, and for closing the transport.
+        random_bytes: source of masking keys, cryptographic; None for the operating system's, shared by the process.
+
+    Raises:
+        ValueError: an argument is out of its range.
+        TypeError: an argument has the wrong type.
+    """
+
+    def __cinit__(self):
+        self.closing_deadline = -1.0
+
+    def __init__(
+        self, role, *, max_message_size=1024 * 1024, max_buffered=256 * 1024, close_timeout=10.0, random_bytes=None
+    ):
+        if not isinstance(role, Role):
+            raise TypeError(f"expected Role.CLIENT or Role.SERVER, got {role!r}")
+        if max_message_size is not None and not 0 < max_message_size < 2**62:
+            raise ValueError(f"expected max_message_size from 1 byte up, or None for no limit, got {max_message_size!r}")
+        if not 0 < max_buffered < 2**62:
+            raise ValueError(f"expected max_buffered from 1 byte up, got {max_buffered!r}")
+        if not 0 < close_timeout < float("inf"):
+            raise ValueError(f"expected a close_timeout of more than 0 seconds, got {close_timeout!r}")
+        self.client = role is Role.CLIENT
+        self.max_message = 2**62 if max_message_size is None else max_message_size
+        self.max_held_input = max_buffered
+        self.close_timeout = close_timeout
+        self.keys = masking_keys if random_bytes is None else MaskingKeys(random_bytes)
+
+    def __dealloc__(self):
+        output_clear(&self.output)
+
+    # --- state -----------------------------------------------------------------------------------------------------
+
+    @property
+    def role(self):
+        """Which end this is, a `Role`."""
+        return Role.CLIENT if self.client else Role.SERVER
+
+    @property
+    def state(self):
+        """Where the connection stands, a `State`."""
+        return STATES[<int>self.phase]
+
+    @property
+    def ending(self):
+        """What the owner has to do with the transport, an `Ending`."""
+        return ENDINGS[<int>self.end]
+
+    @property
+    def held(self):
+        """Bytes held for this connection, all together.
+
+        These are undecoded input, the message being put together, messages that wait for the application, and output.
+        """
+        return buffer_size(&self.undecoded) + self.assembled + self.message_bytes + output_size(&self.output)
+
+    cdef bint move(self, Event event) noexcept:
+        """Take the move of the table; returns whether this ended the connection."""
+        cdef Move move = move_on(self.phase, event)
+        cdef EndpointEnding end = move.client if self.client else move.server
+        cdef bint ended = self.phase != CLOSED and move.phase == CLOSED
+        self.phase = move.phase
+        if end != STAY:
+            self.end = end
+        return ended
+
+    cdef int finish(self, bint was_clean, int code, str reason) except -1:
+        """Record how the connection ended, and let go of what can no longer matter."""
+        self.closed = Closed(was_clean, code, reason)
+        self.late_pong = None
+        return self.drop_input()
+
+    # --- time ------------------------------------------------------------------------------------------------------
+
+    def deadline(self):
+        """Return when `tick` is due, in seconds of the owner's clock, or None while nothing is waited for."""
+        return None if self.closing_deadline < 0 else self.closing_deadline
+
+    def tick(self, double now):
+        """Act on the time: a peer that let the deadline pass is waited for no longer (RFC 6455 section 7.1.1)."""
+        if self.closing_deadline < 0 or now < self.closing_deadline:
+            return
+        self.closing_deadline = -1.0
+        if self.move(TIME_EXPIRED):
+            self.finish(False, 1006, f"no close frame came within {self.close_timeout:g} s")
+
+    # --- input -----------------------------------------------------------------------------------------------------
+
+    def receive_data(self, data, double now=0.0):
+        """Take bytes from the peer.
+
+        Args:
+            data: bytes-like; any cut is as good as any other.
+            now: when they arrived.
+        """
+        cdef bytearray copy = bytearray(data)
+        self.feed(<unsigned char *><char *>copy, len(copy), now)
+
+    def receive_eof(self, reason="the connection ended without a close frame"):
+        """Learn that no more bytes will come, and why."""
+        if self.move(EOF_RECEIVED):
+            self.finish(False, 1006, reason)
+
+    # --- control frames --------------------------------------------------------------------------------------------
+
+    cdef int take_control(self) except -1:
+        cdef bytes payload = b""
+        if self.frame.length:
+            payload = (<char *>self.control)[:self.frame.length]
+            PyMem_Free(self.control)
+            self.control = NULL
+        if self.frame.opcode == PING_FRAME:
+            return self.answer_ping(payload)
+        if self.frame.opcode == PONG_FRAME:
+            return self.take_pong(payload)
+        return self.take_close(payload)
+
+    cdef int answer_ping(self, bytes payload) except -1:
+        """Queue the pong (RFC 6455 section 5.5.3); after this end's close frame none is sent any more."""
+        if self.phase != OPEN:
+            return 0
+        if output_size(&self.output) > MAX_WAITING_PONGS:
+            self.late_pong = payload
+            return 0
+        return self.push_control(PONG_FRAME, payload)
+
+    cdef int take_pong(self, bytes payload) except -1:
+        """Match a pong with its ping; it answers the pings before that one, too. One that was not asked for means nothing."""
+        cdef Ping ping
+        cdef Py_ssize_t index
+        if self.pings is None:
+            return 0
+        for index in range(len(self.pings)):
+            ping = self.pings[index]
+            if ping.payload == payload:
+                break
+        else:
+            return 0
+        self.latency = self.now - ping.sent_at
+        if self.answered is None:
+            self.answered = []
+        for ping in self.pings[:index + 1]:
+            ping.round_trip = self.now - ping.sent_at
+            self.answered.append(ping)
+        del self.pings[:index + 1]
+        return 0
+
+    cdef int take_close(self, bytes payload) except -1:
+        """Take the peer's close frame, and answer it unless this end's was first (RFC 6455 sections 5.5.1 and 7.1)."""
+        cdef int code = 1005
+        cdef str reason = ""
+        if len(payload) == 1:
+            return self.fail_by(Violation.CLOSE_TOO_SHORT)
+        if payload:
+            code = int.from_bytes(payload[:2], "big")
+            if not may_be_sent(code):
+                return self.fail_by(Violation.CLOSE_CODE)
+            try:
+                reason = payload[2:].decode()
+            except UnicodeDecodeError:
+                return self.fail_by(Violation.CLOSE_REASON_NOT_UTF8)
+        if self.phase == OPEN:
+            self.push_control(CLOSE_FRAME, payload)
+        if self.move(CLOSE_RECEIVED):
+            self.finish(True, code, reason)
+        return self.wait_for_end()
+
+    cdef int fail_by(self, object violation) except -1:
+        self.violation = violation
+        return self.fail_with(violation.code, violation.text)
+
+    cdef int fail_with(self, int code, str reason) except -1:
+        if self.phase == CLOSED:
+            return 0
+        if self.phase == OPEN:
+            self.push_control(CLOSE_FRAME, close_payload(code, reason))
+        self.move(FAILED)
+        self.finish(False, code, reason)
+        return self.wait_for_end()
+
+    cdef int wait_for_end(self) except -1:
+        """Give the peer `close_timeout` for what is left of the end, counted from the first close frame."""
+        if self.closing_deadline < 0:
+            self.closing_deadline = self.now + self.close_timeout
+        return 0
+
+    # --- the application's side ------------------------------------------------------------------------------------
+
+    def send(self, message, opcode=None):
+        """Queue a message as one frame (RFC 6455 section 6.1).
+
+        Args:
+            message: `str` goes out as TEXT, bytes-like as BINARY.
+            opcode: `TEXT` or `BINARY` overrides that; bytes sent as TEXT must be valid UTF-8.
+
+        Raises:
+            ConnectionClosed: the connection is closing or closed.
+            TypeError: the message is neither `str` nor bytes-like.
+            ValueError: the opcode is neither TEXT nor BINARY, or bytes for TEXT are not UTF-8.
+            RuntimeError: a message of fragments is under way.
+        """
+        self.push_message(message, NATURAL if opcode is None else opcode)
+
+    cdef int push_message(self, object message, int opcode) except -1:
+        cdef Py_ssize_t size
+        cdef const unsigned char *data
+        if self.phase != OPEN:
+            raise self.closed_error()
+        if self.sending_opcode:
+            raise RuntimeError("a message of fragments is under way: end it with send_fragment(..., fin=True) first")
+        if isinstance(message, str):
+            data = <const unsigned char *>PyUnicode_AsUTF8AndSize(message, &size)
+            return self.push_frame(0x80 | data_opcode(opcode, TEXT_FRAME), data, size, message)
+        if isinstance(message, bytes):
+            opcode = data_opcode(opcode, BINARY_FRAME)
+            data = <const unsigned char *>PyBytes_AS_STRING(message)
+            size = PyBytes_GET_SIZE(message)
+            if opcode == TEXT_FRAME:
+                require_utf8(data, size)
+            return self.push_frame(0x80 | opcode, data, size, message)
+        return self.push_buffer(message, data_opcode(opcode, BINARY_FRAME), True)
+
+    def send_fragment(self, payload, *, bint fin, opcode=None):
+        """Queue one fragment of a message (RFC 6455 section 5.4).
+
+        Args:
+            payload: `str` or bytes-like.
+            fin: whether this is the last fragment.
+            opcode: `TEXT` or `BINARY` for the first fragment, by default what fits `payload`; later ones go by it. A
+                message of TEXT may be cut anywhere, but what it is cut from must be UTF-8.
+
+        Raises:
+            ConnectionClosed, TypeError, ValueError: as for `send`.
+        """
+        if self.phase != OPEN:
+            raise self.closed_error()
+        cdef int natural = TEXT_FRAME if isinstance(payload, str) else BINARY_FRAME
+        cdef int first = self.sending_opcode
+        if isinstance(payload, str):
+            payload = payload.encode()
+        if first == 0:
+            first = data_opcode(NATURAL if opcode is None else opcode, natural)
+            self.push_buffer(payload, first, fin)
+        else:
+            self.push_buffer(payload, CONTINUATION_FRAME, fin)
+        self.sending_opcode = 0 if fin else first
+
+    cdef int push_buffer(self, object payload, int opcode, bint fin) except -1:
+        """Queue a frame from any bytes-like object. Its bytes are copied: they may change once this returns."""
+        cdef Py_buffer view
+        if not PyObject_CheckBuffer(payload):
+            raise TypeError(
+                f"expected a message of str or bytes-like, got {type(payload).__name__}: encode it first, with json.dumps say")
+        PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
+        try:
+            if opcode == TEXT_FRAME and fin:
+                require_utf8(<const unsigned char *>view.buf, view.len)
+            return self.push_frame((0x80 if fin else 0) | opcode, <const unsigned char *>view.buf, view.len, None)
+        finally:
+            PyBuffer_Release(&view)
+
+    def ping(self, payload=None, double now=0.0):
+        """Queue a ping (RFC 6455 section 5.5.2).
+
+        Args:
+            payload: at most 125 bytes, or `str` of as many in UTF-8; None makes one that differs from the last ones.
+            now: the time, for the round trip.
+
+        Returns:
+            The `Ping`; its `round_trip` is set when the answer comes. `forget_ping` gives up on it.
+
+        Raises:
+            ConnectionClosed: the connection is closing or closed.
+            ValueError: the payload is longer than 125 bytes.
+        """
+        cdef Ping ping = Ping.__new__(Ping)
+        if self.phase != OPEN:
+            raise self.closed_error()
+        if payload is None:
+            self.ping_count += 1
+            payload = self.ping_count.to_bytes(4, "big")
+        ping.payload = payload.encode() if isinstance(payload, str) else bytes(memoryview(payload))
+        ping.sent_at = now
+        if len(ping.payload) > MAX_CONTROL_PAYLOAD:
+            raise ValueError(f"expected a ping payload of at most 125 bytes, got {len(ping.payload)}")
+        self.push_control(PING_FRAME, ping.payload)
+        if self.pings is None:
+            self.pings = []
+        elif len(self.pings) == MAX_WAITING_PINGS:
+            del self.pings[0]
+        self.pings.append(ping)
+        return ping
+
+    def forget_ping(self, Ping ping not None):
+        """Stop waiting for the answer to `ping`."""
+        if self.pings is not None and ping in self.pings:
+            self.pings.remove(ping)
+
+    def close(self, int code=1000, str reason not None="", double now=0.0):
+        """Begin the closing handshake (RFC 6455 section 7.1.2); nothing happens once it has begun or the connection ended.
+
+        Args:
+            code: 1000 to 1003, 1007 to 1014 or 3000 to 4999.
+            reason: at most 123 bytes in UTF-8.
+            now: the time, from which `close_timeout` counts.
+
+        Raises:
+            ValueError: the code must not be sent, or the reason is too long.
+        """
+        payload = close_payload(code, reason)
+        if self.phase != OPEN:
+            return
+        self.drop_assembly()
+        self.push_control(CLOSE_FRAME, payload)
+        self.move(CLOSE_SENT)
+        self.now = now
+        self.wait_for_end()
+        if self.undecoded.end:
+            self.decode_held()
+
+    def fail(self, int code, str reason not None="", double now=0.0):
+        """Fail the connection (RFC 6455 section 7.1.7): a close frame goes out, and nothing from the peer counts any more.
+
+        Args, Raises:
+            as for `close`.
+        """
+        close_payload(code, reason)
+        self.now = now
+        self.fail_with(code, reason)
+
+    def refuse(self, str reason not None, double now=0.0):
+        """End a connection whose opening handshake was refused: only what is in the output goes out, no close frame."""
+        self.now = now
+        if self.move(FAILED):
+            self.finish(False, 1006, reason)
+        self.wait_for_end()
+
+    cdef object closed_error(self):
+        if self.closed is None:
+            return ConnectionClosed(False, 1006, "this end has begun to close the connection")
+        return ConnectionClosed(*self.closed)
+
+    # --- output ----------------------------------------------------------------------------------------------------
+
+    def data_to_send(self):
+        """Return the bytes to send to the peer, and count them as sent."""
+        cdef size_t own = buffer_size(&self.output.head)
+        cdef bytes data = b""
+        if own:
+            data = (<char *>self.output.head.data + self.output.head.start)[:own]
+        if self.output.payload_size:
+            data += (<char *>self.output.payload)[:self.output.payload_size]
+        self.output_sent(len(data))
+        return data
+
+    cdef Output take_output(self) noexcept:
+        """Hand over all output: it is the caller's to send and to clear."""
+        cdef Output output = self.output
+        self.output = Output(Buffer(NULL, 0, 0, 0), NULL, NULL, 0)
+        return output
+
+    cdef int output_sent(self, size_t size) except -1:
+        """Drop `size` bytes of the output: they are on their way."""
+        cdef bytes payload
+        if size:
+            output_consume(&self.output, size)
+        if self.late_pong is not None and output_size(&self.output) == 0:
+            payload = self.late_pong
+            self.late_pong = None
+            self.answer_ping(payload)
+        return 0
+
+    cdef int push_bytes(self, bytes data) except -1:
+        """Put bytes behind the output as they are: the opening handshake, or frames that are ready."""
+        cdef size_t size = len(data)
+        cdef unsigned char *room
+        if size == 0:
+            return 0
+        if size >= LARGE_PAYLOAD and self.output.payload_size == 0:
+            output_set_payload(&self.output, data, <const unsigned char *>PyBytes_AS_STRING(data), size)
+            return 0
+        room = output_reserve(&self.output, size)
+        if room is NULL:
+            raise MemoryError
+        memcpy(room, PyBytes_AS_STRING(data), size)
+        self.output.head.end += size
+        return 0
+
+    cdef int push_control(self, unsigned char opcode, bytes payload) except -1:
+        return self.push_frame(0x80 | opcode, <const unsigned char *>PyBytes_AS_STRING(payload), len(payload), None)
+
+    cdef int push_frame(
+        self, unsigned char first_byte, const unsigned char *payload, size_t size, object owner
+    ) except -1:
+        """Put a frame behind the output. With an `owner` that keeps it alive, a large payload is not copied."""
+        cdef unsigned char key[4]
+        cdef unsigned char *room
+        cdef bint by_reference = size >= LARGE_PAYLOAD and owner is not None and not self.client
+        room = output_reserve(&self.output, MAX_HEADER_SIZE + (0 if by_reference else size))
+        if room is NULL:
+            raise MemoryError
+        if self.client:
+            self.keys.take(key)
+            self.output.head.end += write_header(room, first_byte, size, key)
+            mask_payload(self.output.head.data + self.output.head.end, payload, size, key, 0)
+            self.output.head.end += size
+            return 0
+        self.output.head.end += write_header(room, first_byte, size, NULL)
+        if by_reference:
+            output_set_payload(&self.output, owner, payload, size)
+        else:
+            memcpy(self.output.head.data + self.output.head.end, payload, size)
+            self.output.head.end += size
+        return 0
+
+
+cdef inline int data_opcode(int opcode, int natural) except -1:
+    if opcode == NATURAL:
+        return natural
+    if opcode != TEXT_FRAME and opcode != BINARY_FRAME:
+        raise ValueError(f"expected the opcode TEXT (1) or BINARY (2), got {opcode}")
+    return opcode
+
+
+cdef int require_utf8(const unsigned char *data, size_t size) except -1:
+    if utf8_check(UTF8_ACCEPT, data, size) != UTF8_ACCEPT:
+        raise ValueError("expected valid UTF-8 for a TEXT message (RFC 6455 section 8.1): send it as BINARY, or encode it first")
+    return 0
+
+
+cdef bytes close_payload(int code, str reason):
+    """Build the payload of a close frame (RFC 6455 section 5.5.1)."""
+    if not may_be_sent(code):
+        raise ValueError(
+            f"expected a close code of 1000 to 1003, 1007 to 1014 or 3000 to 4999 (RFC 6455 section 7.4), got {code}")
+    cdef bytes text = reason.encode()
+    if len(text) > MAX_CONTROL_PAYLOAD - 2:
+        raise ValueError(f"expected a close reason of at most 123 bytes in UTF-8, got {len(text)}")
+    return code.to_bytes(2, "big") + text

@@ -1,0 +1,85 @@
+"""Everything that lapwing raises of its own.
+
+::
+
+    WebSocketError
+    +-- ConnectionClosed      also ConnectionError: the connection is closed, with how
+    +-- HandshakeError        the opening handshake failed, with the server's response where there was one
+    +-- InvalidURL            also ValueError: the URL cannot be connected to
+    +-- ProtocolError         the peer broke a rule of RFC 6455, with its name
+
+What the operating system reports stays an `OSError`, an expired wait is the built-in `TimeoutError`, an argument of the
+wrong type or value is a `TypeError` or `ValueError`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .close import Closed, describe
+
+if TYPE_CHECKING:
+    from .http import Headers
+    from .violation import Violation
+
+__all__ = ["ConnectionClosed", "HandshakeError", "InvalidURL", "ProtocolError", "WebSocketError"]
+
+
+class WebSocketError(Exception):
+    """The base of all errors that lapwing raises of its own."""
+
+
+class ConnectionClosed(WebSocketError, ConnectionError):
+    """The connection is closed: what was asked of it can no longer be done.
+
+    Attributes:
+        was_clean, code, reason: as in `Closed`.
+    """
+
+    def __init__(self, was_clean: bool, code: int, reason: str) -> None:
+        super().__init__()
+        # OSError would take three arguments for an error number and its words.
+        self.args = (was_clean, code, reason)
+        self.was_clean = was_clean
+        self.code = code
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return describe(Closed(self.was_clean, self.code, self.reason))
+
+
+class HandshakeError(WebSocketError):
+    """The opening handshake failed (RFC 6455 section 4).
+
+    Attributes:
+        status: the HTTP status of the server's response; None when there was no whole response.
+        headers: the response's headers; None when there was no whole response.
+        body: the response's body as far as it came, at most 64 KiB of it.
+    """
+
+    def __init__(
+        self, message: str, *, status: int | None = None, headers: Headers | None = None, body: bytes = b""
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+
+class InvalidURL(WebSocketError, ValueError):
+    """The URL is not one that a WebSocket client can connect to (RFC 6455 section 3)."""
+
+
+class ProtocolError(WebSocketError):
+    """The peer broke a rule of RFC 6455.
+
+    Attributes:
+        violation: the rule, a member of `lapwing.protocol.Violation`.
+    """
+
+    def __init__(self, violation: Violation) -> None:
+        super().__init__(violation)
+        self.violation = violation
+
+    def __str__(self) -> str:
+        return f"{self.violation.text} (RFC 6455 section {self.violation.section})"

@@ -1,0 +1,61 @@
+# The frame of RFC 6455 section 5.2: its header read and written, its payload masked.
+
+from libc.stdint cimport uint64_t
+
+
+cdef extern from "mask.h" nogil:
+    void mask_payload "lapwing_mask"(
+        unsigned char *to, const unsigned char *source, size_t size, const unsigned char *key, size_t offset)
+
+
+cdef enum:
+    CONTINUATION_FRAME = 0x0
+    TEXT_FRAME = 0x1
+    BINARY_FRAME = 0x2
+    CLOSE_FRAME = 0x8
+    PING_FRAME = 0x9
+    PONG_FRAME = 0xA
+
+    # A header is 2 bytes, a length of 0, 2 or 8 more, and a masking key of 0 or 4.
+    MAX_HEADER_SIZE = 14
+    MAX_CONTROL_PAYLOAD = 125
+
+
+# What `read_header` found wrong; `endpoint` gives each its `Violation`.
+cdef enum HeaderFault:
+    NO_FAULT
+    BAD_RESERVED_BIT
+    BAD_OPCODE
+    BAD_LENGTH_FORM
+    BAD_LENGTH_SIGN
+    BAD_MASK_MISSING
+    BAD_MASK_PRESENT
+    BAD_CONTROL_FRAGMENT
+    BAD_CONTROL_LENGTH
+
+
+cdef struct FrameHeader:
+    uint64_t length          # of the payload, in bytes
+    unsigned char key[4]     # the masking key; means nothing unless `masked`
+    unsigned char opcode
+    unsigned char reserved   # the reserved bits in place: 0x40, 0x20, 0x10
+    bint fin
+    bint masked
+
+
+# Read a header from the first `available` bytes. Returns its size; 0 while it is incomplete; minus a HeaderFault as soon
+# as the bytes at hand break a rule. `masked` is what the peer's role demands, `reserved` the bits that have a meaning.
+cdef int read_header(
+    const unsigned char *data, size_t available, bint masked, unsigned char reserved, FrameHeader *header) noexcept nogil
+
+# Write a header to `out` (room for MAX_HEADER_SIZE bytes); `key` is NULL for a frame that is not masked. Returns its size.
+cdef int write_header(
+    unsigned char *out, unsigned char first_byte, uint64_t length, const unsigned char *key) noexcept nogil
+
+
+cdef class MaskingKeys:
+    cdef object random_bytes
+    cdef bytes pool
+    cdef Py_ssize_t used
+
+    cdef int take(self, unsigned char *key) except -1

@@ -1,0 +1,86 @@
+# From the peer's bytes to messages.
+
+from cpython.object cimport PyObject
+from libc.stdint cimport uint64_t
+
+from .frame cimport FrameHeader, MAX_HEADER_SIZE
+from .state cimport EndpointState
+
+
+cdef extern from "buffer.h" nogil:
+    ctypedef struct Buffer "lapwing_buffer":
+        unsigned char *data
+        size_t start
+        size_t end
+        size_t capacity
+    size_t buffer_size "lapwing_buffer_size"(const Buffer *buffer)
+    void buffer_free "lapwing_buffer_free"(Buffer *buffer)
+    unsigned char *buffer_reserve "lapwing_buffer_reserve"(Buffer *buffer, size_t size)
+    int buffer_append "lapwing_buffer_append"(Buffer *buffer, const void *bytes, size_t size)
+    void buffer_consume "lapwing_buffer_consume"(Buffer *buffer, size_t size)
+
+
+cdef extern from *:
+    """
+    #include "queue.h"
+    """
+    ctypedef struct Queue "lapwing_queue":
+        size_t count
+
+
+cdef class Inbound:
+    cdef bint client                # which end this is
+    cdef EndpointState phase        # moved by the subclass
+    cdef uint64_t max_message
+    cdef size_t max_held_input
+    cdef double now                 # when the input that is being taken arrived
+    # the frame being read
+    cdef unsigned char header_bytes[MAX_HEADER_SIZE]
+    cdef unsigned char header_size
+    cdef unsigned char message_opcode   # of the message under way, 0 between two
+    cdef unsigned char utf8_state
+    cdef bint in_frame
+    cdef bint skipping              # the payload of data frames means nothing any more
+    cdef FrameHeader frame
+    cdef uint64_t remaining         # bytes of its payload that are still to come
+    cdef unsigned char *control     # the payload of a control frame, owned; NULL unless one is being read
+    # the message being put together
+    cdef PyObject *assembly         # a bytes object with room, owned and not shared; NULL when there is none
+    cdef size_t assembled
+    # what waits for the application: messages, and input to be decoded
+    cdef Queue messages
+    cdef size_t message_bytes
+    cdef Buffer undecoded
+
+    # Decode `size` bytes from the peer, which arrived at `now`. Writes over them. Whatever cannot be decoded because the
+    # application lags is copied, so the memory is the caller's again on return.
+    cdef int feed(self, unsigned char *data, size_t size, double now) except -1
+
+    # Where the next bytes from the peer should go to be spared a copy: inside the message being put together. NULL when
+    # there is no such place; then read anywhere and `feed`. `payload_received` says how many bytes were put there.
+    cdef unsigned char *payload_room(self, size_t *size) except? NULL
+    cdef int payload_received(self, size_t size, double now) except -1
+
+    cdef bint is_paused(self) noexcept
+    cdef object pop_message(self)
+    cdef int drop_assembly(self) except -1
+    cdef int drop_input(self) except -1
+
+    # For the subclass to say.
+    cdef int take_control(self) except -1
+    cdef int fail_by(self, object violation) except -1
+
+    # Steps of the above, for this module alone.
+    cdef size_t decode(self, unsigned char *data, size_t size) except? 0
+    cdef int decode_held(self) except -1
+    cdef bint is_whole_message(self) noexcept
+    cdef size_t begin_frame(self, const unsigned char *data, size_t size) except? 0
+    cdef int accept_frame(self) except -1
+    cdef int end_frame(self) except -1
+    cdef int take_message(self, unsigned char *data, size_t size) except -1
+    cdef int take_payload(self, const unsigned char *data, size_t size) except -1
+    cdef int count_payload(self, const unsigned char *place, size_t size) except -1
+    cdef int make_room(self, size_t size) except -1
+    cdef int finish_message(self, unsigned char opcode) except -1
+    cdef int deliver(self, object message) except -1
+    cdef int deliver_text(self, const unsigned char *data, size_t size) except -1

@@ -1,0 +1,376 @@
+"""From the peer's bytes to messages (RFC 6455 sections 5 and 6.2): frames read, unmasked, put together and checked.
+
+How input travels: a header that comes in pieces waits in `header_bytes`. The payload of a data frame that is all there
+becomes its `str` or `bytes` at once; any other goes, unmasked and checked, to the end of `assembly`, the `bytes` object that
+the application will get. When the application lags, whole reads wait in `undecoded`, and the owner stops reading. So every
+byte is held once, whichever way the peer cuts a message up.
+
+Control frames are only collected here: what they mean, and how a connection fails, is for `Endpoint`, the one subclass.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.object cimport PyObject
+from cpython.unicode cimport PyUnicode_DecodeUTF8
+from libc.string cimport memcpy
+
+from .frame cimport (
+    BAD_CONTROL_FRAGMENT, BAD_CONTROL_LENGTH, BAD_LENGTH_FORM, BAD_LENGTH_SIGN, BAD_MASK_MISSING, BAD_MASK_PRESENT,
+    BAD_OPCODE, BAD_RESERVED_BIT, BINARY_FRAME, CONTINUATION_FRAME, MAX_CONTROL_PAYLOAD, MAX_HEADER_SIZE, TEXT_FRAME,
+    mask_payload, read_header,
+)
+from .state cimport CLOSED, CLOSING, OPEN
+
+from .violation import Violation
+
+__all__ = ["Inbound"]
+
+
+cdef extern from "utf8.h" nogil:
+    enum:
+        UTF8_ACCEPT
+        UTF8_REJECT
+    unsigned char utf8_check "lapwing_utf8_check"(unsigned char state, const unsigned char *bytes, size_t size)
+
+
+cdef extern from *:
+    """
+    #include "queue.h"
+    """
+    int queue_push "lapwing_queue_push"(Queue *queue, PyObject *object)
+    PyObject *queue_pop "lapwing_queue_pop"(Queue *queue)
+    void queue_clear "lapwing_queue_clear"(Queue *queue)
+    PyObject *new_bytes "PyBytes_FromStringAndSize"(const char *bytes, Py_ssize_t size)
+    int resize_bytes "_PyBytes_Resize"(PyObject **bytes, Py_ssize_t size)
+    void incref "Py_INCREF"(PyObject *object)
+    void drop "Py_XDECREF"(PyObject *object)
+    char *bytes_data "PyBytes_AS_STRING"(PyObject *bytes)
+    Py_ssize_t bytes_size "PyBytes_GET_SIZE"(PyObject *bytes)
+    Py_ssize_t PyUnicode_GET_LENGTH(object text)
+    int PyUnicode_KIND(object text)
+
+
+cdef enum:
+    # What a queued message costs beside its bytes: the head of the object and its place in the queue.
+    MESSAGE_OVERHEAD = 64
+    # A message is given this much memory at once on its declared length alone; beyond, memory follows the bytes that come.
+    EAGER_MEMORY = 1024 * 1024
+    # From this much missing payload on, it is worth a read of its own into its place; below, a copy is cheaper.
+    LARGE_REST = 16 * 1024
+
+
+cdef dict HEADER_VIOLATIONS = {
+    <int>BAD_RESERVED_BIT: Violation.RESERVED_BIT,
+    <int>BAD_OPCODE: Violation.RESERVED_OPCODE,
+    <int>BAD_LENGTH_FORM: Violation.LENGTH_NOT_MINIMAL,
+    <int>BAD_LENGTH_SIGN: Violation.LENGTH_SIGN_BIT,
+    <int>BAD_MASK_MISSING: Violation.UNMASKED_FRAME,
+    <int>BAD_MASK_PRESENT: Violation.MASKED_FRAME,
+    <int>BAD_CONTROL_FRAGMENT: Violation.FRAGMENTED_CONTROL,
+    <int>BAD_CONTROL_LENGTH: Violation.CONTROL_TOO_LONG,
+}
+
+
+cdef class Inbound:
+    """The receiving half of an endpoint; see `Endpoint`, which is what to use."""
+
+    def __dealloc__(self):
+        queue_clear(&self.messages)
+        buffer_free(&self.undecoded)
+        drop(self.assembly)
+        PyMem_Free(self.control)
+
+    cdef int take_control(self) except -1:
+        raise NotImplementedError
+
+    cdef int fail_by(self, object violation) except -1:
+        raise NotImplementedError
+
+    @property
+    def wants_input(self):
+        """Whether to read from the peer: false while the application lags, and once all is said."""
+        return self.phase != CLOSED and not self.is_paused()
+
+    @property
+    def pending_messages(self):
+        """How many messages wait for `next_message`."""
+        return self.messages.count
+
+    def next_message(self):
+        """Return the next message, `str` for TEXT and `bytes` for BINARY, or None when none is at hand."""
+        return self.pop_message() if self.messages.count else None
+
+    cdef object pop_message(self):
+        """Take the oldest message; there must be one. Goes on with what waits undecoded once half of it is worked off."""
+        cdef PyObject *owned = queue_pop(&self.messages)
+        message = <object>owned
+        drop(owned)
+        self.message_bytes -= message_cost(message)
+        if self.undecoded.end and self.message_bytes * 2 < self.max_held_input:
+            self.decode_held()
+        return message
+
+    cdef int decode_held(self) except -1:
+        """Decode input that had to wait; for a pong in it, the time of the last read stands in for its own."""
+        cdef Buffer held = self.undecoded
+        self.undecoded = Buffer(NULL, 0, 0, 0)
+        cdef size_t size = buffer_size(&held)
+        cdef size_t used
+        try:
+            used = self.decode(held.data + held.start, size)
+        except BaseException:
+            buffer_free(&held)
+            raise
+        buffer_consume(&held, used)
+        if self.phase == CLOSED:
+            buffer_free(&held)
+        self.undecoded = held
+        return 0
+
+    cdef bint is_paused(self) noexcept:
+        return (
+            self.messages.count > 0
+            and self.phase == OPEN
+            and self.message_bytes + buffer_size(&self.undecoded) >= self.max_held_input
+        )
+
+    cdef int drop_assembly(self) except -1:
+        """Let go of the message that is being put together; what is left of it will be skipped."""
+        if self.in_frame and self.frame.opcode & 0x8 == 0:
+            self.skipping = True
+        drop(self.assembly)
+        self.assembly = NULL
+        self.assembled = 0
+        return 0
+
+    cdef int drop_input(self) except -1:
+        """Let go of everything that will never become a message."""
+        self.drop_assembly()
+        buffer_free(&self.undecoded)
+        return 0
+
+    # --- decoding --------------------------------------------------------------------------------------------------
+
+    cdef int feed(self, unsigned char *data, size_t size, double now) except -1:
+        cdef size_t used = 0
+        if self.phase == CLOSED:
+            return 0
+        self.now = now
+        if buffer_size(&self.undecoded) == 0:
+            used = self.decode(data, size)
+        if used < size and self.phase != CLOSED and buffer_append(&self.undecoded, data + used, size - used) < 0:
+            raise MemoryError
+        return 0
+
+    cdef size_t decode(self, unsigned char *data, size_t size) except? 0:
+        """Decode until the bytes end, the application lags or the connection does; returns how many bytes were used."""
+        cdef size_t used = 0
+        cdef size_t count
+        while self.phase != CLOSED:
+            if not self.in_frame:
+                if used == size or self.is_paused():
+                    break
+                used += self.begin_frame(data + used, size - used)
+                if not self.in_frame:
+                    break
+                if self.frame.length <= size - used and self.is_whole_message():
+                    self.in_frame = False
+                    self.message_opcode = 0
+                    self.take_message(data + used, self.frame.length)
+                    used += self.frame.length
+                    continue
+            count = min(self.remaining, size - used)
+            if count:
+                self.take_payload(data + used, count)
+                used += count
+            if self.remaining or self.phase == CLOSED:
+                break
+            self.end_frame()
+        return used
+
+    cdef bint is_whole_message(self) noexcept:
+        return self.frame.opcode & 0x8 == 0 and self.frame.fin and self.frame.opcode != 0 and not self.skipping
+
+    cdef size_t begin_frame(self, const unsigned char *data, size_t size) except? 0:
+        """Read a header, from several pieces if need be, and check that the frame may stand here.
+
+        Returns how many bytes were used; `in_frame` tells whether the header was complete.
+        """
+        cdef size_t before = self.header_size
+        cdef size_t count
+        cdef int outcome
+        if before == 0:
+            outcome = read_header(data, size, not self.client, 0, &self.frame)
+            count = 0 if outcome > 0 else min(size, MAX_HEADER_SIZE)
+        else:
+            count = min(size, MAX_HEADER_SIZE - before)
+        if count:
+            memcpy(self.header_bytes + before, data, count)
+            outcome = read_header(self.header_bytes, before + count, not self.client, 0, &self.frame)
+        if outcome == 0:
+            self.header_size = <unsigned char>(before + count)
+            return count
+        self.header_size = 0
+        if outcome < 0:
+            self.fail_by(HEADER_VIOLATIONS[-outcome])
+            return 0
+        self.accept_frame()
+        return <size_t>outcome - before
+
+    cdef int accept_frame(self) except -1:
+        """Check a complete header against the message under way and the size limit (RFC 6455 sections 5.4 and 10.4)."""
+        cdef unsigned char opcode = self.frame.opcode
+        if opcode & 0x8 == 0:
+            if opcode == CONTINUATION_FRAME and self.message_opcode == 0:
+                return self.fail_by(Violation.UNEXPECTED_CONTINUATION)
+            if opcode != CONTINUATION_FRAME and self.message_opcode != 0:
+                return self.fail_by(Violation.EXPECTED_CONTINUATION)
+            self.skipping = self.phase == CLOSING
+            if not self.skipping and self.frame.length > self.max_message - self.assembled:
+                return self.fail_by(Violation.MESSAGE_TOO_BIG)
+            if opcode != CONTINUATION_FRAME:
+                self.message_opcode = opcode
+                self.utf8_state = UTF8_ACCEPT
+        self.in_frame = True
+        self.remaining = self.frame.length
+        return 0
+
+    cdef int take_message(self, unsigned char *data, size_t size) except -1:
+        """Deliver a message that is one frame and all there."""
+        cdef bytes binary
+        if self.frame.opcode == BINARY_FRAME:
+            if not self.frame.masked:
+                return self.deliver(PyBytes_FromStringAndSize(<char *>data, size))
+            binary = PyBytes_FromStringAndSize(NULL, size)
+            mask_payload(<unsigned char *>PyBytes_AS_STRING(binary), data, size, self.frame.key, 0)
+            return self.deliver(binary)
+        if self.frame.masked:
+            mask_payload(data, data, size, self.frame.key, 0)
+        return self.deliver_text(data, size)
+
+    cdef int deliver_text(self, const unsigned char *data, size_t size) except -1:
+        cdef str text
+        try:
+            text = PyUnicode_DecodeUTF8(<const char *>data, size, NULL)
+        except UnicodeDecodeError:
+            return self.fail_by(Violation.TEXT_NOT_UTF8)
+        return self.deliver(text)
+
+    cdef int deliver(self, object message) except -1:
+        if queue_push(&self.messages, <PyObject *>message) < 0:
+            raise MemoryError
+        incref(<PyObject *>message)
+        self.message_bytes += message_cost(message)
+        return 0
+
+    cdef int take_payload(self, const unsigned char *data, size_t size) except -1:
+        """Take the next `size` bytes of the current frame's payload."""
+        cdef size_t offset = self.frame.length - self.remaining
+        cdef unsigned char *place
+        if self.frame.opcode & 0x8:
+            if self.control is NULL:
+                self.control = <unsigned char *>PyMem_Malloc(MAX_CONTROL_PAYLOAD)
+                if self.control is NULL:
+                    raise MemoryError
+            place = self.control + offset
+        elif self.skipping:
+            self.remaining -= size
+            return 0
+        else:
+            self.make_room(size)
+            place = <unsigned char *>bytes_data(self.assembly) + self.assembled
+        if self.frame.masked:
+            mask_payload(place, data, size, self.frame.key, offset)
+        else:
+            memcpy(place, data, size)
+        self.remaining -= size
+        return 0 if self.frame.opcode & 0x8 else self.count_payload(place, size)
+
+    cdef int count_payload(self, const unsigned char *place, size_t size) except -1:
+        """Make `size` unmasked bytes behind the end of the assembly part of it; text is checked as it comes."""
+        self.assembled += size
+        if self.message_opcode == TEXT_FRAME:
+            self.utf8_state = utf8_check(self.utf8_state, place, size)
+            if self.utf8_state == UTF8_REJECT:
+                return self.fail_by(Violation.TEXT_NOT_UTF8)
+        return 0
+
+    cdef int make_room(self, size_t size) except -1:
+        """Have room for `size` more bytes in the assembly, and for what the frame declares within reason."""
+        cdef size_t capacity = 0 if self.assembly is NULL else bytes_size(self.assembly)
+        cdef size_t wanted
+        if self.assembly is not NULL and self.assembled + size <= capacity:
+            return 0
+        wanted = min(self.assembled + self.remaining, max(<size_t>EAGER_MEMORY, 2 * capacity))
+        # Half as much again, so that a message of many small fragments is not moved for each; 64 bytes, so that the object
+        # is never one of the shared ones of 0 or 1 byte, which must not be resized.
+        wanted = max(wanted, self.assembled + size, capacity + capacity // 2, 64)
+        if self.assembly is NULL:
+            self.assembly = new_bytes(NULL, wanted)
+            if self.assembly is NULL:
+                raise MemoryError
+        elif resize_bytes(&self.assembly, wanted) < 0:
+            self.assembled = 0
+            raise MemoryError
+        return 0
+
+    cdef unsigned char *payload_room(self, size_t *size) except? NULL:
+        if (
+            not self.in_frame or self.phase != OPEN or self.frame.opcode & 0x8 or self.skipping
+            or self.remaining < LARGE_REST or buffer_size(&self.undecoded)
+        ):
+            return NULL
+        self.make_room(1)
+        size[0] = min(self.remaining, <size_t>bytes_size(self.assembly) - self.assembled)
+        return <unsigned char *>bytes_data(self.assembly) + self.assembled
+
+    cdef int payload_received(self, size_t size, double now) except -1:
+        cdef unsigned char *place = <unsigned char *>bytes_data(self.assembly) + self.assembled
+        if self.frame.masked:
+            mask_payload(place, place, size, self.frame.key, self.frame.length - self.remaining)
+        self.now = now
+        self.remaining -= size
+        self.count_payload(place, size)
+        if self.remaining == 0 and self.phase != CLOSED:
+            self.end_frame()
+        return 0
+
+    cdef int end_frame(self) except -1:
+        self.in_frame = False
+        if self.frame.opcode & 0x8:
+            return self.take_control()
+        if not self.frame.fin:
+            return 0
+        cdef unsigned char opcode = self.message_opcode
+        self.message_opcode = 0
+        if self.skipping:
+            return 0
+        return self.finish_message(opcode)
+
+    cdef int finish_message(self, unsigned char opcode) except -1:
+        """Deliver the message that was put together."""
+        cdef PyObject *assembly
+        cdef size_t size = self.assembled
+        if opcode == TEXT_FRAME and self.utf8_state != UTF8_ACCEPT:
+            return self.fail_by(Violation.TEXT_NOT_UTF8)
+        if self.assembly is NULL:
+            return self.deliver(b"" if opcode == BINARY_FRAME else "")
+        assembly = self.assembly
+        self.assembly = NULL
+        self.assembled = 0
+        if opcode == BINARY_FRAME:
+            if resize_bytes(&assembly, size) < 0:
+                raise MemoryError
+            message = <object>assembly
+            drop(assembly)
+            return self.deliver(message)
+        try:
+            return self.deliver_text(<unsigned char *>bytes_data(assembly), size)
+        finally:
+            drop(assembly)
+
+
+cdef inline size_t message_cost(object message) noexcept:
+    if isinstance(message, bytes):
+        return PyBytes_GET_SIZE(message) + MESSAGE_OVERHEAD
+    return PyUnicode_GET_LENGTH(message) * PyUnicode_KIND(message) + MESSAGE_OVERHEAD

@@ -1,0 +1,75 @@
+/* What an endpoint wants to send: bytes of its own, then perhaps the payload of one large message that stays where the
+ * application has it, so that it need not be copied. Bytes that come behind such a payload fold it into the own bytes. */
+#ifndef LAPWING_OUTPUT_H
+#define LAPWING_OUTPUT_H
+
+#include <Python.h>
+
+#include "buffer.h"
+
+typedef struct {
+    lapwing_buffer head;
+    PyObject *owner;            /* a reference: keeps `payload` alive; NULL when there is none */
+    const unsigned char *payload;
+    size_t payload_size;
+} lapwing_output;
+
+static inline size_t lapwing_output_size(const lapwing_output *output)
+{
+    return lapwing_buffer_size(&output->head) + output->payload_size;
+}
+
+static inline void lapwing_output_drop_payload(lapwing_output *output)
+{
+    output->payload = NULL;
+    output->payload_size = 0;
+    Py_CLEAR(output->owner);
+}
+
+/* Room for `size` bytes at the end; the caller writes them and adds to `head.end`. NULL when there is no memory. */
+static inline unsigned char *lapwing_output_reserve(lapwing_output *output, size_t size)
+{
+    if (output->owner) {
+        unsigned char *room = lapwing_buffer_reserve(&output->head, output->payload_size + size);
+        if (room == NULL)
+            return NULL;
+        memcpy(room, output->payload, output->payload_size);
+        output->head.end += output->payload_size;
+        lapwing_output_drop_payload(output);
+    }
+    return lapwing_buffer_reserve(&output->head, size);
+}
+
+/* Send `payload`, which `owner` keeps alive, behind all that is held; nothing may be held as a payload already. */
+static inline void lapwing_output_set_payload(
+    lapwing_output *output, PyObject *owner, const unsigned char *payload, size_t size)
+{
+    output->owner = Py_NewRef(owner);
+    output->payload = payload;
+    output->payload_size = size;
+}
+
+/* Drop the first `size` bytes: they were sent. */
+static inline void lapwing_output_consume(lapwing_output *output, size_t size)
+{
+    size_t own = lapwing_buffer_size(&output->head);
+    if (own) {
+        size_t first = size < own ? size : own;
+        lapwing_buffer_consume(&output->head, first);
+        size -= first;
+    }
+    if (size == 0)
+        return;
+    output->payload += size;
+    output->payload_size -= size;
+    if (output->payload_size == 0)
+        lapwing_output_drop_payload(output);
+}
+
+static inline void lapwing_output_clear(lapwing_output *output)
+{
+    lapwing_buffer_free(&output->head);
+    lapwing_output_drop_payload(output);
+}
+
+#endif

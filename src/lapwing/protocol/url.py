@@ -1,0 +1,247 @@
+"""WebSocket URLs (RFC 6455 section 3): from what a person wrote to what goes on the wire.
+
+It knows the generic syntax of RFC 3986 as far as ws:// and wss:// need it, and nothing of sockets, names or proxies:
+whether a host exists is found out elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .errors import InvalidURL
+
+__all__ = ["URL", "parse_url"]
+
+_DEFAULT_PORTS = {"ws": 80, "wss": 443}
+_ALPHANUMERIC = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+#: RFC 3986 section 3.1.
+_SCHEME_CHARACTERS = frozenset(_ALPHANUMERIC + "+-.")
+#: What may stand in a path or query as it is: unreserved, sub-delims, ":", "@", "/", "?" and the percent sign of what
+#: is already encoded (RFC 3986 sections 3.3 and 3.4).
+_TARGET_CHARACTERS = frozenset(_ALPHANUMERIC + "-._~!$&'()*+,;=:@/?%")
+#: What a host name may consist of. RFC 3986 allows more, but no resolver does; the underscore is common in practice.
+_NAME_CHARACTERS = frozenset(_ALPHANUMERIC + "-._")
+#: What the zone of a link-local IPv6 address may consist of (RFC 6874 section 2: ZoneID, unreserved characters only).
+_ZONE_CHARACTERS = frozenset(_ALPHANUMERIC + "-._~")
+
+#: The limits of the domain name system (RFC 1035 section 2.3.4), in bytes.
+_MAX_NAME = 253
+_MAX_LABEL = 63
+#: How many characters of a wrong URL an error message shows.
+_MAX_SHOWN = 100
+
+
+class URL(NamedTuple):
+    """The parts of a WebSocket URL (RFC 6455 section 3).
+
+    Attributes:
+        scheme: "ws" or "wss".
+        host: in ASCII and lower case: a name (IDNA-encoded where it was not ASCII), an IPv4 address, or an IPv6 address
+            without brackets.
+        port: 1 to 65535; 80 for ws and 443 for wss where the URL names none.
+        target: the RFC's resource name: path and query, in ASCII, percent-encoded (RFC 3987 section 3.1) where the URL
+            was not. It begins with "/".
+        userinfo: the user name and password, decoded, or None. They appear neither in `repr` nor in `str`.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    target: str
+    userinfo: tuple[str, str] | None = None
+
+    @property
+    def secure(self) -> bool:
+        """Whether the connection runs over TLS."""
+        return self.scheme == "wss"
+
+    @property
+    def host_header(self) -> str:
+        """The value of the Host header: with brackets for IPv6, with the port where it is not the default."""
+        # The zone of an IPv6 address means something on this machine only (RFC 6874 section 4: it is not to be sent).
+        host = f"[{self.host.partition('%')[0]}]" if ":" in self.host else self.host
+        return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.host_header}{self.target}"
+
+    def __repr__(self) -> str:
+        secret = ", userinfo=<hidden>" if self.userinfo is not None else ""
+        return f"URL(scheme={self.scheme!r}, host={self.host!r}, port={self.port}, target={self.target!r}{secret})"
+
+
+def parse_url(text: str) -> URL:
+    """Parse a WebSocket URL (RFC 6455 section 3).
+
+    Args:
+        text: such as "ws://localhost:8080/chat?room=1". Non-ASCII characters are encoded: IDNA in the host,
+            percent-encoded UTF-8 elsewhere. A user name and password may stand before the host.
+
+    Returns:
+        The parts.
+
+    Raises:
+        TypeError: `text` is not a str.
+        InvalidURL: it is not a WebSocket URL; the message says what was expected and, where it can, what was meant. A
+            user name and password are left out of the message.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"the URL must be a str, not {type(text).__name__}")
+    _check_characters(text)
+    scheme, rest = _split_scheme(text)
+    if "#" in rest:
+        raise InvalidURL(
+            f"a WebSocket URL has no fragment (RFC 6455 section 3): leave out what begins with '#', or write "
+            f"%23 for a '#' itself, in {_shown(text)}"
+        )
+    end = min((position for mark in "/?" if (position := rest.find(mark)) >= 0), default=len(rest))
+    authority, target = rest[:end], rest[end:]
+    before, at, location = authority.rpartition("@")
+    host, port = _parse_location(location, _DEFAULT_PORTS[scheme], text)
+    userinfo = _parse_userinfo(before, text) if at else None
+    return URL(scheme, host, port, _encode_target(target), userinfo)
+
+
+def _shown(text: str) -> str:
+    """Quote a URL for a message: bounded, printable, without the password."""
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        scheme, rest = "", text
+    end = min((position for mark in "/?#" if (position := rest.find(mark)) >= 0), default=len(rest))
+    _, at, location = rest[:end].rpartition("@")
+    text = scheme + separator + ("***@" if at else "") + location + rest[end:]
+    return ascii(text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "...")
+
+
+def _check_characters(text: str) -> None:
+    # A line break in a URL would end the request line and begin a header of the URL's choice; the rest of the white
+    # space and the control characters have no place in a URL either (RFC 3986 section 2).
+    for position, character in enumerate(text):
+        if character.isspace() or character < " " or "\x7f" <= character <= "\x9f":
+            hint = "write %20 for a space" if character == " " else "percent-encode it where it is meant"
+            raise InvalidURL(
+                f"the URL has {character!a} at position {position}, but white space and control characters "
+                f"must not stand in a URL: {hint}"
+            )
+        if "\ud800" <= character <= "\udfff":
+            raise InvalidURL(f"the URL has the lone surrogate {character!a} at position {position}: it is not text")
+
+
+def _split_scheme(text: str) -> tuple[str, str]:
+    """Take the scheme off: the scheme and what follows "://"."""
+    scheme, separator, rest = text.partition("://")
+    scheme = scheme.lower()
+    if separator and scheme in _DEFAULT_PORTS:
+        return scheme, rest
+    if separator and scheme in ("http", "https"):
+        meant = {"http": "ws", "https": "wss"}[scheme]
+        raise InvalidURL(f"expected ws:// or wss://, got {_shown(text)}: did you mean {_shown(f'{meant}://{rest}')}?")
+    if separator and scheme and _SCHEME_CHARACTERS.issuperset(scheme):
+        raise InvalidURL(
+            f"expected ws:// or wss://, got {_shown(text)}: {scheme[:_MAX_SHOWN]!a} is not a scheme of WebSocket"
+        )
+    if not text:
+        raise InvalidURL("expected ws:// or wss://, got an empty URL")
+    head, colon, tail = text.partition(":")
+    meant, rest = (head.lower(), tail) if colon and head.lower() in _DEFAULT_PORTS else ("ws", text)
+    raise InvalidURL(
+        f"expected ws:// or wss://, got {_shown(text)}: did you mean {_shown(meant + '://' + rest.lstrip('/:'))}?"
+    )
+
+
+def _parse_location(location: str, default_port: int, text: str) -> tuple[str, int]:
+    """Parse host and port."""
+    if location.startswith("["):
+        address, bracket, port = location[1:].partition("]")
+        if not bracket or (port and not port.startswith(":")):
+            raise InvalidURL(f"expected an IPv6 address in brackets and then a port or nothing, in {_shown(text)}")
+        return _check_address(address, text), _parse_port(port[1:], default_port, text)
+    host, _, port = location.partition(":")
+    if ":" in port:
+        raise InvalidURL(
+            f"more than one ':' in host and port: write an IPv6 address in brackets, as in "
+            f"ws://[::1]:8080/, in {_shown(text)}"
+        )
+    if not host:
+        raise InvalidURL(f"the host is missing in {_shown(text)}: expected one as in ws://localhost/")
+    return _encode_host(host, text), _parse_port(port, default_port, text)
+
+
+def _parse_port(port: str, default: int, text: str) -> int:
+    # An empty port means the default (RFC 3986 section 3.2.3).
+    if not port:
+        return default
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65535):
+        raise InvalidURL(f"the port must be a number from 1 to 65535, got {port[:_MAX_SHOWN]!a} in {_shown(text)}")
+    return int(port)
+
+
+def _check_address(address: str, text: str) -> str:
+    # ipaddress costs milliseconds to import, and few URLs hold an IPv6 address.
+    from ipaddress import AddressValueError, IPv6Address
+
+    # "%25" is the percent sign, encoded, before the zone (RFC 6874 section 2).
+    number, percent, zone = address.partition("%25")
+    if percent and not (zone and _ZONE_CHARACTERS.issuperset(zone)):
+        raise InvalidURL(f"the zone of the IPv6 address is malformed in {_shown(text)}")
+    try:
+        IPv6Address(number)
+    except AddressValueError:
+        number = ""
+    if not number or "%" in number:
+        raise InvalidURL(f"expected an IPv6 address in the brackets, got {address[:_MAX_SHOWN]!a} in {_shown(text)}")
+    return number.lower() + ("%" + zone if zone else "")
+
+
+def _encode_host(host: str, text: str) -> str:
+    """Encode a host name into lower-case ASCII and check it."""
+    name = host
+    # Checked before the encoding as well: the codec takes time that grows with the square of a label's length.
+    if not name.isascii() and len(name) <= _MAX_NAME:
+        try:
+            name = name.encode("idna").decode("ascii")
+        except UnicodeError as error:
+            raise InvalidURL(f"the host {host!a} is not an internationalised domain name: {error}") from None
+    # After the encoding: compatibility forms such as U+FF0F turn into "/" and its like on the way.
+    wrong = sorted(set(name) - _NAME_CHARACTERS)
+    if wrong:
+        raise InvalidURL(f"{wrong[0]!a} must not stand in a host name, in {_shown(text)}")
+    if len(name) > _MAX_NAME or any(not 0 < len(label) <= _MAX_LABEL for label in name.removesuffix(".").split(".")):
+        raise InvalidURL(
+            f"a host name has labels of 1 to {_MAX_LABEL} characters between its dots and "
+            f"{_MAX_NAME} characters in all, got {_shown(text)}"
+        )
+    return name.lower()
+
+
+def _parse_userinfo(userinfo: str, text: str) -> tuple[str, str]:
+    """Decode user name and password (RFC 3986 section 3.2.1), fit for Basic authentication (RFC 7617 section 2)."""
+    from urllib.parse import unquote
+
+    if "@" in userinfo:
+        raise InvalidURL(
+            f"more than one '@' before the host: write %40 for an '@' in a user name or password, in {_shown(text)}"
+        )
+    user, _, password = userinfo.partition(":")
+    try:
+        user, password = unquote(user, errors="strict"), unquote(password, errors="strict")
+    except UnicodeDecodeError:
+        raise InvalidURL(f"the user name or password is not UTF-8, in {_shown(text)}") from None
+    if ":" in user:
+        raise InvalidURL(f"a user name must not contain a colon (RFC 7617 section 2), in {_shown(text)}")
+    if any(character < " " or "\x7f" <= character <= "\x9f" for character in user + password):
+        raise InvalidURL(f"a user name or password must not contain control characters, in {_shown(text)}")
+    return user, password
+
+
+def _encode_target(target: str) -> str:
+    """Percent-encode what may not stand in a path or query (RFC 3987 section 3.1), and give an empty path its "/"."""
+    if not target.startswith("/"):
+        target = "/" + target
+    if _TARGET_CHARACTERS.issuperset(target):
+        return target
+    return "".join(
+        character if character in _TARGET_CHARACTERS else "".join(f"%{byte:02X}" for byte in character.encode())
+        for character in target
+    )
