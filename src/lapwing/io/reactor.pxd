@@ -1,0 +1,63 @@
+# Readiness and deadlines of many descriptors within one asyncio loop. Knows no stream and no frame.
+
+
+cdef enum:
+    READABLE = 1
+    WRITABLE = 2
+
+
+cdef class Source:
+    cdef Reactor reactor        # None while not attached
+    cdef int watched            # the descriptor that is watched; -1 while not attached
+    cdef int interest           # READABLE | WRITABLE
+    cdef double due             # when `expired` is to be called, by `clock`; 0 for never
+    cdef double filed           # `due` as it stands in the heap: never later than `due` is meant
+    cdef Py_ssize_t place       # index in the reactor's heap, -1 while in none
+    cdef bint is_dirty          # in the reactor's list of sources to flush
+    cdef bint is_set_aside      # taken out of the epoll set while it has no interest in its own end
+
+    cdef int ready(self, int events) except -1      # called with READABLE | WRITABLE
+    cdef int expired(self, double now) except -1
+    cdef int flush(self) except -1                  # called at the end of the burst in which `mark_dirty` was
+
+
+cdef class Reactor:
+    cdef readonly object loop
+    cdef unsigned char *buffer  # for one read at a time, by whichever source is ready
+    cdef size_t buffer_size
+    cdef bint is_dispatching    # no task is running: a waiting one may be resumed directly
+    cdef bint in_burst          # output may wait for the end of the burst
+    cdef double now             # when the current burst began
+    cdef Py_ssize_t sources
+    cdef list dirty
+    cdef void **heap
+    cdef Py_ssize_t heap_size
+    cdef Py_ssize_t heap_capacity
+    cdef object timer           # the loop's handle for the heap's first deadline
+    cdef double timer_at
+
+    cdef int attach(self, Source source, int fd, int interest) except -1
+    cdef int set_interest(self, Source source, int interest) except -1
+    cdef int detach(self, Source source) except -1
+    cdef int set_due(self, Source source, double when) except -1
+    cdef int mark_dirty(self, Source source) except -1
+
+    # Call `callback(argument)` in `context`: at once when no task is running, else by the loop.
+    cdef int resume(self, object callback, object argument, object context) except -1
+
+    # What the kinds of reactor differ in.
+    cdef int watch(self, Source source, int interest) except -1
+    cdef int rewatch(self, Source source, int interest) except -1
+    cdef int unwatch(self, Source source) except -1
+    cdef int release(self) except -1
+
+    cdef int serve(self, Source source, int events) except -1
+    cdef int end_burst(self) except -1
+    cdef int refile(self, Source source) except -1
+    cdef int sift(self, Py_ssize_t place) except -1
+    cdef int unfile(self, Source source) except -1
+    cdef int arm(self) except -1
+
+
+cdef double clock() noexcept
+cdef Reactor reactor_of(object loop, bint portable)

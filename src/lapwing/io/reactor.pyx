@@ -1,0 +1,520 @@
+"""Readiness and deadlines of many descriptors within one asyncio loop. Knows no stream and no frame.
+
+The usual way of asyncio is a transport and a callback of the loop for every event of every connection. Here the loop
+watches one descriptor only: that of an epoll set of our own, and whichever connections are ready are served natively in
+one callback. This works the same on every loop that has `add_reader`.
+
+Three things go together with it:
+
+- *Direct wake-up.* Within that callback no task is running, so a task that waits for a connection can be resumed on the
+  spot, in its own context, by calling the wake-up that it left: no second trip around the loop. While a task is running,
+  asyncio forbids entering another one; then the wake-up goes through `call_soon`.
+- *Bursts.* Whatever is sent while input is being handled, by whichever handler and on whichever connection, is collected
+  and leaves in one system call per connection.
+- *One timer.* Deadlines stand in a heap; the loop holds a handle for the first one. A deadline that moves later, as it
+  does with every message, is only noted: the heap learns of it when the old time comes.
+
+The reactor does not keep its sources alive. Whoever holds a connection, or waits for it, does.
+"""
+
+cimport cython
+from cpython.exc cimport PyErr_SetFromErrno
+from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
+from libc.stdint cimport uint32_t
+from libc.time cimport time_t
+
+__all__ = ["Reactor", "Source"]
+
+cdef extern from "<time.h>" nogil:
+    cdef struct timespec:
+        time_t tv_sec
+        long tv_nsec
+    int CLOCK_MONOTONIC
+    int clock_gettime(int clock, timespec *now)
+
+
+cdef extern from "<unistd.h>" nogil:
+    int c_close "close"(int fd)
+
+
+cdef extern from "Python.h":
+    int PyContext_Enter(object context) except -1
+    int PyContext_Exit(object context) except -1
+
+
+cdef extern from *:
+    """
+    #ifdef __linux__
+    #include <sys/epoll.h>
+    #define LAPWING_HAS_EPOLL 1
+    #else
+    /* Without epoll every loop gets the portable reactor; these only have to compile. */
+    #include <stdint.h>
+    #define LAPWING_HAS_EPOLL 0
+    #define EPOLLIN 1
+    #define EPOLLOUT 4
+    #define EPOLLERR 8
+    #define EPOLLHUP 16
+    #define EPOLL_CTL_ADD 1
+    #define EPOLL_CTL_DEL 2
+    #define EPOLL_CTL_MOD 3
+    #define EPOLL_CLOEXEC 0
+    typedef union { void *ptr; } epoll_data_t;
+    struct epoll_event { uint32_t events; epoll_data_t data; };
+    static int epoll_create1(int flags) { return -1; }
+    static int epoll_ctl(int fd, int what, int target, struct epoll_event *event) { return -1; }
+    static int epoll_wait(int fd, struct epoll_event *events, int count, int timeout) { return -1; }
+    #endif
+    """
+    enum:
+        LAPWING_HAS_EPOLL
+        EPOLLIN
+        EPOLLOUT
+        EPOLLERR
+        EPOLLHUP
+        EPOLL_CTL_ADD
+        EPOLL_CTL_DEL
+        EPOLL_CTL_MOD
+        EPOLL_CLOEXEC
+    ctypedef union epoll_data_t:
+        void *ptr
+    cdef struct epoll_event:
+        uint32_t events
+        epoll_data_t data
+    int epoll_create1(int flags)
+    int epoll_ctl(int fd, int what, int target, epoll_event *event)
+    int epoll_wait(int fd, epoll_event *events, int count, int timeout)
+
+
+cdef enum:
+    # Connections served per wake-up: more would starve the rest of the program, fewer would go around the loop more often.
+    MAX_EVENTS = 128
+    # One read: large enough for several messages of 64 KiB, small enough to stay in a core's cache.
+    READ_SIZE = 256 * 1024
+
+
+cdef double clock() noexcept:
+    """Seconds of the monotonic clock."""
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return now.tv_sec + now.tv_nsec * 1e-9
+
+
+@cython.no_gc_clear
+cdef class Source:
+    """Something with a descriptor that a reactor watches. Detaches itself when it goes."""
+
+    def __cinit__(self):
+        self.watched = -1
+        self.place = -1
+
+    def __dealloc__(self):
+        if self.reactor is not None:
+            self.reactor.detach(self)
+
+    cdef int ready(self, int events) except -1:
+        raise NotImplementedError
+
+    cdef int expired(self, double now) except -1:
+        raise NotImplementedError
+
+    cdef int flush(self) except -1:
+        raise NotImplementedError
+
+
+cdef class Reactor:
+    """What the kinds of reactor share: bursts, direct wake-up and deadlines."""
+
+    def __cinit__(self, loop):
+        self.loop = loop
+        self.dirty = []
+        self.buffer_size = READ_SIZE
+        self.buffer = <unsigned char *>PyMem_Malloc(READ_SIZE)
+        if self.buffer is NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        PyMem_Free(self.buffer)
+        PyMem_Free(self.heap)
+
+    # --- readiness -------------------------------------------------------------------------------------------------
+
+    cdef int attach(self, Source source, int fd, int interest) except -1:
+        """Watch `fd` for `source` from now on."""
+        source.watched = fd
+        self.watch(source, interest)
+        source.reactor = self
+        source.interest = interest
+        self.sources += 1
+        return 0
+
+    cdef int set_interest(self, Source source, int interest) except -1:
+        if interest != source.interest and source.watched >= 0:
+            self.rewatch(source, interest)
+            source.interest = interest
+        return 0
+
+    cdef int detach(self, Source source) except -1:
+        """Forget `source`; its descriptor must still be open. The last one to go takes the reactor with it."""
+        if source.reactor is not self:
+            return 0
+        self.set_due(source, 0)
+        self.unwatch(source)
+        source.watched = -1
+        source.interest = 0
+        source.reactor = None
+        self.sources -= 1
+        if self.sources == 0 and not self.is_dispatching:
+            self.release()
+        return 0
+
+    cdef int watch(self, Source source, int interest) except -1:
+        raise NotImplementedError
+
+    cdef int rewatch(self, Source source, int interest) except -1:
+        raise NotImplementedError
+
+    cdef int unwatch(self, Source source) except -1:
+        raise NotImplementedError
+
+    cdef int release(self) except -1:
+        """Give back what the reactor holds of the loop; `reactor_of` makes a new one when it is needed."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        for key in [key for key, reactor in _reactors.items() if reactor is self]:
+            del _reactors[key]
+        return 0
+
+    cdef int serve(self, Source source, int events) except -1:
+        """Serve one ready source. A fault in serving it is reported to the loop and stays its own."""
+        if events == 0:
+            return 0
+        try:
+            source.ready(events)
+        except Exception as error:
+            self.loop.call_exception_handler(
+                {"message": "lapwing: a connection could not be served", "exception": error, "source": source})
+        return 0
+
+    # --- bursts and wake-ups ---------------------------------------------------------------------------------------
+
+    cdef int mark_dirty(self, Source source) except -1:
+        """Have `source.flush` called at the end of the current burst."""
+        if not source.is_dirty:
+            source.is_dirty = True
+            self.dirty.append(source)
+        return 0
+
+    cdef int end_burst(self) except -1:
+        cdef Source source
+        self.in_burst = False
+        while self.dirty:
+            dirty = self.dirty
+            self.dirty = []
+            for source in dirty:
+                source.is_dirty = False
+                try:
+                    source.flush()
+                except Exception as error:
+                    self.loop.call_exception_handler(
+                        {"message": "lapwing: a connection could not be flushed", "exception": error, "source": source})
+        return 0
+
+    cdef int resume(self, object callback, object argument, object context) except -1:
+        if not self.is_dispatching:
+            self.loop.call_soon(callback, argument, context=context)
+            return 0
+        self.is_dispatching = False
+        try:
+            PyContext_Enter(context)
+            try:
+                callback(argument)
+            finally:
+                PyContext_Exit(context)
+        finally:
+            self.is_dispatching = True
+        return 0
+
+    # --- deadlines -------------------------------------------------------------------------------------------------
+
+    cdef int set_due(self, Source source, double when) except -1:
+        """Have `source.expired` called at `when`, by `clock`; 0 takes that back."""
+        source.due = when
+        if when == 0:
+            return self.unfile(source) if source.place >= 0 else 0
+        if source.place >= 0 and source.filed <= when:
+            return 0
+        self.refile(source)
+        return self.arm()
+
+    cdef int refile(self, Source source) except -1:
+        """Put `source` where it belongs in the heap by its `due`."""
+        cdef Py_ssize_t capacity
+        cdef void **heap
+        if source.place < 0:
+            if self.heap_size == self.heap_capacity:
+                capacity = max(16, 2 * self.heap_capacity)
+                heap = <void **>PyMem_Realloc(self.heap, capacity * sizeof(void *))
+                if heap is NULL:
+                    raise MemoryError
+                self.heap = heap
+                self.heap_capacity = capacity
+            source.place = self.heap_size
+            self.heap[self.heap_size] = <void *>source
+            self.heap_size += 1
+        source.filed = source.due
+        return self.sift(source.place)
+
+    cdef int sift(self, Py_ssize_t place) except -1:
+        """Move the entry at `place` up or down until the heap is in order again."""
+        cdef void *entry = self.heap[place]
+        cdef double filed = (<Source>entry).filed
+        cdef Py_ssize_t other
+        while place > 0:
+            other = (place - 1) // 2
+            if (<Source>self.heap[other]).filed <= filed:
+                break
+            self.heap[place] = self.heap[other]
+            (<Source>self.heap[place]).place = place
+            place = other
+        while True:
+            other = 2 * place + 1
+            if other >= self.heap_size:
+                break
+            if other + 1 < self.heap_size and (<Source>self.heap[other + 1]).filed < (<Source>self.heap[other]).filed:
+                other += 1
+            if (<Source>self.heap[other]).filed >= filed:
+                break
+            self.heap[place] = self.heap[other]
+            (<Source>self.heap[place]).place = place
+            place = other
+        self.heap[place] = entry
+        (<Source>entry).place = place
+        return 0
+
+    cdef int unfile(self, Source source) except -1:
+        cdef Py_ssize_t place = source.place
+        source.place = -1
+        self.heap_size -= 1
+        if place < self.heap_size:
+            self.heap[place] = self.heap[self.heap_size]
+            (<Source>self.heap[place]).place = place
+            self.sift(place)
+        return 0
+
+    cdef int arm(self) except -1:
+        """Have the loop call back for the first deadline, unless it will do so early enough anyway."""
+        if self.heap_size == 0:
+            return 0
+        cdef double first = (<Source>self.heap[0]).filed
+        if self.timer is not None:
+            if self.timer_at <= first:
+                return 0
+            self.timer.cancel()
+        self.timer_at = first
+        self.timer = self.loop.call_later(max(0.0, first - clock()), self.on_timer)
+        return 0
+
+    def on_timer(self):
+        """The loop's call for the first deadline."""
+        cdef Source source
+        cdef double now = clock()
+        self.timer = None
+        self.now = now
+        self.is_dispatching = self.in_burst = True
+        try:
+            while self.heap_size and (<Source>self.heap[0]).filed <= now:
+                source = <Source>self.heap[0]
+                if source.due > now:
+                    self.refile(source)
+                    continue
+                self.unfile(source)
+                source.due = 0
+                try:
+                    source.expired(now)
+                except Exception as error:
+                    self.loop.call_exception_handler(
+                        {"message": "lapwing: a deadline could not be handled", "exception": error, "source": source})
+            self.end_burst()
+        finally:
+            self.is_dispatching = self.in_burst = False
+        if self.sources == 0:
+            self.release()
+        else:
+            self.arm()
+
+
+@cython.final
+cdef class EpollReactor(Reactor):
+    """All connections in one epoll set (Linux)."""
+
+    cdef int epoll
+    cdef epoll_event events[MAX_EVENTS]
+    cdef int current
+    cdef int count
+
+    def __cinit__(self, loop):
+        self.epoll = epoll_create1(EPOLL_CLOEXEC)
+        if self.epoll < 0:
+            PyErr_SetFromErrno(OSError)
+        try:
+            loop.add_reader(self.epoll, self.on_ready)
+        except BaseException:
+            c_close(self.epoll)
+            self.epoll = -1
+            raise
+
+    def __dealloc__(self):
+        if self.epoll >= 0:
+            c_close(self.epoll)
+
+    def on_ready(self):
+        """The loop's call when any connection is ready."""
+        cdef void *source
+        cdef uint32_t flags
+        cdef int events
+        self.count = epoll_wait(self.epoll, self.events, MAX_EVENTS, 0)
+        self.now = clock()
+        self.is_dispatching = self.in_burst = True
+        try:
+            self.current = 0
+            while self.current < self.count:
+                source = self.events[self.current].data.ptr
+                flags = self.events[self.current].events
+                self.current += 1
+                if source is NULL:
+                    continue
+                self.serve(<Source>source, self.meaning(<Source>source, flags))
+            self.end_burst()
+        finally:
+            self.count = 0
+            self.is_dispatching = self.in_burst = False
+        if self.sources == 0:
+            self.release()
+
+    cdef int meaning(self, Source source, uint32_t flags) except -1:
+        """Which of the source's interests are met. The kernel tells of a connection's end whether asked or not, and again
+        at once: a source that does not want to know yet is taken out of the set until it does."""
+        cdef int events = 0
+        if flags & (EPOLLIN | EPOLLHUP | EPOLLERR):
+            events |= READABLE
+        if flags & (EPOLLOUT | EPOLLHUP | EPOLLERR):
+            events |= WRITABLE
+        events &= source.interest
+        if events == 0:
+            epoll_ctl(self.epoll, EPOLL_CTL_DEL, source.watched, NULL)
+            source.is_set_aside = True
+        return events
+
+    cdef int watch(self, Source source, int interest) except -1:
+        return self.control(EPOLL_CTL_ADD, source, interest)
+
+    cdef int rewatch(self, Source source, int interest) except -1:
+        if source.is_set_aside:
+            source.is_set_aside = False
+            return self.control(EPOLL_CTL_ADD, source, interest)
+        return self.control(EPOLL_CTL_MOD, source, interest)
+
+    cdef int unwatch(self, Source source) except -1:
+        cdef int i
+        for i in range(self.current, self.count):  # it may stand among the events that are still to be served
+            if self.events[i].data.ptr == <void *>source:
+                self.events[i].data.ptr = NULL
+        if self.epoll >= 0 and not source.is_set_aside:
+            epoll_ctl(self.epoll, EPOLL_CTL_DEL, source.watched, NULL)
+        source.is_set_aside = False
+        return 0
+
+    cdef int control(self, int what, Source source, int interest) except -1:
+        cdef epoll_event event
+        event.events = (EPOLLIN if interest & READABLE else 0) | (EPOLLOUT if interest & WRITABLE else 0)
+        event.data.ptr = <void *>source
+        if epoll_ctl(self.epoll, what, source.watched, &event) < 0:
+            PyErr_SetFromErrno(OSError)
+        return 0
+
+    cdef int release(self) except -1:
+        if self.epoll >= 0:
+            if not self.loop.is_closed():
+                self.loop.remove_reader(self.epoll)
+            c_close(self.epoll)
+            self.epoll = -1
+        return Reactor.release(self)
+
+
+@cython.final
+cdef class PortableReactor(Reactor):
+    """Every connection by itself, with the loop's `add_reader` and `add_writer`: for systems without epoll."""
+
+    cdef int watch(self, Source source, int interest) except -1:
+        return self.rewatch(source, interest)
+
+    cdef int rewatch(self, Source source, int interest) except -1:
+        cdef int changed = source.interest ^ interest
+        handle = SourceHandle(self, source)
+        if changed & READABLE:
+            if interest & READABLE:
+                self.loop.add_reader(source.watched, handle.on_readable)
+            else:
+                self.loop.remove_reader(source.watched)
+        if changed & WRITABLE:
+            if interest & WRITABLE:
+                self.loop.add_writer(source.watched, handle.on_writable)
+            else:
+                self.loop.remove_writer(source.watched)
+        return 0
+
+    cdef int unwatch(self, Source source) except -1:
+        if not self.loop.is_closed():
+            self.loop.remove_reader(source.watched)
+            self.loop.remove_writer(source.watched)
+        return 0
+
+    cdef int on_event(self, Source source, int events) except -1:
+        self.now = clock()
+        self.is_dispatching = self.in_burst = True
+        try:
+            self.serve(source, events)
+            self.end_burst()
+        finally:
+            self.is_dispatching = self.in_burst = False
+        if self.sources == 0:
+            self.release()
+        return 0
+
+
+@cython.final
+cdef class SourceHandle:
+    """What the loop calls for one source. Holds it by its address: the source takes its calls back before it goes."""
+
+    cdef PortableReactor reactor
+    cdef void *source
+
+    def __cinit__(self, PortableReactor reactor, Source source):
+        self.reactor = reactor
+        self.source = <void *>source
+
+    def on_readable(self):
+        """The loop's call when there is input."""
+        self.reactor.on_event(<Source>self.source, READABLE)
+
+    def on_writable(self):
+        """The loop's call when there is room for output."""
+        self.reactor.on_event(<Source>self.source, WRITABLE)
+
+
+cdef dict _reactors = {}
+
+
+cdef Reactor reactor_of(object loop, bint portable):
+    """The reactor of `loop`, of either kind: made when first needed."""
+    cdef bint is_portable = portable or not LAPWING_HAS_EPOLL
+    cdef tuple key = (id(loop), is_portable)
+    cdef Reactor reactor = _reactors.get(key)
+    if reactor is None or reactor.loop is not loop:
+        for old in [old for old in _reactors if (<Reactor>_reactors[old]).loop.is_closed()]:
+            del _reactors[old]  # a loop that was closed with connections open
+        reactor = PortableReactor(loop) if is_portable else EpollReactor(loop)
+        _reactors[key] = reactor
+    return reactor

@@ -1,0 +1,70 @@
+# The bytes of one connection: a socket's descriptor, with TLS or without. Knows no frame and no loop.
+
+
+cdef enum:
+    # What `receive` returns instead of a number of bytes.
+    END_OF_STREAM = 0
+    NOTHING_YET = -1
+
+
+# A socket address as the kernel gives it, cut to what an IPv6 address takes.
+cdef struct Address:
+    unsigned char bytes[28]
+    unsigned char size
+
+
+# Accept a connection: its descriptor, non-blocking, or -1 when none waits. Raises OSError when it cannot be accepted.
+cdef int accept_connection(int listener) except -2
+
+
+cdef class TLS:
+    # The bound methods are looked up once: each is called per read or write.
+    cdef object session         # ssl.SSLObject over the two BIOs
+    cdef object incoming        # ssl.MemoryBIO: ciphertext from the peer
+    cdef object outgoing        # ssl.MemoryBIO: ciphertext for the peer
+    cdef object read_record
+    cdef object write_record
+    cdef object take_ciphertext
+    cdef object pending_plaintext
+    cdef bint established
+
+    cdef bint handshake(self) except -1
+    cdef Py_ssize_t decrypt(self, unsigned char *room, size_t size) except -2
+    cdef int encrypt(self, const unsigned char *data, size_t size) except -1
+    cdef bint holds_input(self) except -1
+
+
+cdef class Stream:
+    cdef readonly int fd        # -1 once closed
+    cdef readonly TLS tls       # None for a plain stream
+    cdef bytes unsent           # ciphertext that the kernel did not take yet; None when there is none
+    cdef Py_ssize_t unsent_from
+    cdef bint is_blocking
+    cdef readonly bint is_full  # whether the kernel took less than it was given: wait until it is writable
+    cdef readonly bint was_cut  # whether TCP ended without the end of the TLS stream
+    cdef Address local
+    cdef Address peer
+
+    # Read what is there: first into `room`, then into `buffer`; `room_size` may be 0. Returns how many bytes came,
+    # END_OF_STREAM, or NOTHING_YET (with a blocking descriptor: its time-out expired or a signal came).
+    cdef Py_ssize_t receive(self, unsigned char *room, size_t room_size, unsigned char *buffer, size_t size) except -2
+
+    # Send the two pieces as far as the kernel takes them (with a blocking descriptor, too); returns how many bytes went.
+    # `is_full` tells whether some did not.
+    cdef Py_ssize_t send(
+        self, const unsigned char *first, size_t first_size, const unsigned char *second, size_t second_size) except -1
+
+    # Send ciphertext that waits: returns whether all is sent.
+    cdef bint push(self) except -1
+    cdef bint needs_push(self) except -1
+    cdef bint holds_input(self) except -1
+    cdef int shut_down(self) except -1
+    cdef int close(self) except -1
+
+    # Steps of the above, for this module alone.
+    cdef Py_ssize_t receive_plain(
+        self, unsigned char *room, size_t room_size, unsigned char *buffer, size_t size) except -2
+    cdef Py_ssize_t receive_tls(self, unsigned char *buffer, size_t size) except -2
+    cdef Py_ssize_t send_plain(
+        self, const unsigned char *first, size_t first_size, const unsigned char *second, size_t second_size) except -1
+    cdef int end_tls(self) except -1

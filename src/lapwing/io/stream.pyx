@@ -1,0 +1,373 @@
+"""The bytes of one connection: a socket's descriptor, with TLS or without. Knows no frame and no loop.
+
+TLS goes through memory BIOs: a small record costs less that way than through a socket of the `ssl` module, which reads
+header and body apart, and the same code serves a reactor and a blocking client. `SSL_read` is asked only while there is
+ciphertext or plaintext left: finding out by an exception would cost as much as decrypting a record.
+"""
+
+import socket
+import ssl
+import sys
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
+from cpython.memoryview cimport PyMemoryView_FromMemory
+from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EPROTO, errno
+from libc.string cimport memcpy, memset
+
+__all__ = ["Stream", "TLS"]
+
+
+cdef extern from "<sys/uio.h>" nogil:
+    cdef struct iovec:
+        void *iov_base
+        size_t iov_len
+
+
+cdef extern from "<sys/socket.h>" nogil:
+    cdef struct msghdr:
+        iovec *msg_iov
+        size_t msg_iovlen
+    enum:
+        MSG_DONTWAIT
+        SHUT_WR
+    ctypedef unsigned int socklen_t
+    cdef struct sockaddr:
+        pass
+    cdef struct sockaddr_storage:
+        pass
+    int c_getsockname "getsockname"(int fd, sockaddr *address, socklen_t *size)
+    int c_getpeername "getpeername"(int fd, sockaddr *address, socklen_t *size)
+    ssize_t c_recv "recv"(int fd, void *buffer, size_t size, int flags)
+    ssize_t c_send "send"(int fd, const void *buffer, size_t size, int flags)
+    ssize_t c_recvmsg "recvmsg"(int fd, msghdr *message, int flags)
+    ssize_t c_sendmsg "sendmsg"(int fd, const msghdr *message, int flags)
+    int c_shutdown "shutdown"(int fd, int how)
+
+
+cdef extern from "<unistd.h>" nogil:
+    int c_close "close"(int fd)
+
+
+cdef extern from *:
+    """
+    /* macOS has no such flag; there Python's own ignoring of SIGPIPE must do. */
+    #ifndef MSG_NOSIGNAL
+    #define MSG_NOSIGNAL 0
+    #endif
+
+    #include <fcntl.h>
+
+    static int lapwing_accept(int listener)
+    {
+    #ifdef __linux__
+        return accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    #else
+        int fd = accept(listener, NULL, NULL);
+        if (fd >= 0 && (fcntl(fd, F_SETFL, O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)) {
+            close(fd);
+            return -1;
+        }
+        return fd;
+    #endif
+    }
+    """
+    int lapwing_accept(int listener)
+    enum:
+        MSG_NOSIGNAL
+        PyBUF_READ
+        PyBUF_WRITE
+
+
+# Plaintext that is encrypted in one go: what leaves as ciphertext is held until the kernel takes it, so this bounds it.
+cdef enum:
+    MAX_ENCRYPTED = 256 * 1024
+
+
+cdef int accept_connection(int listener) except -2:
+    cdef int fd = lapwing_accept(listener)
+    # A connection that ended before it was accepted is not this end's failure.
+    if fd < 0 and errno not in (EAGAIN, ECONNABORTED, EINTR, EPROTO):
+        PyErr_SetFromErrno(OSError)
+    return fd
+
+
+cdef object read_address(const Address *address):
+    """Put a socket address into the form of the `socket` module; None for a family that has no numbers."""
+    cdef bytes raw = (<char *>address.bytes)[:address.size]
+    if len(raw) < 8:
+        return None
+    cdef int family = (<unsigned short *><char *>raw)[0]
+    cdef int port = int.from_bytes(raw[2:4], "big")
+    if family == socket.AF_INET:
+        return (socket.inet_ntop(socket.AF_INET, raw[4:8]), port)
+    if family == socket.AF_INET6:
+        host = socket.inet_ntop(socket.AF_INET6, raw[8:24])
+        return (host, port, int.from_bytes(raw[4:8], "big"), int.from_bytes(raw[24:28], sys.byteorder))
+    return None
+
+
+cdef int gather(
+    msghdr *message, iovec *pieces, void *first, size_t first_size, void *second, size_t second_size
+) noexcept:
+    """Make a message of two pieces for recvmsg or sendmsg."""
+    pieces[0].iov_base = first
+    pieces[0].iov_len = first_size
+    pieces[1].iov_base = second
+    pieces[1].iov_len = second_size
+    memset(message, 0, sizeof(msghdr))
+    message.msg_iov = pieces
+    message.msg_iovlen = 2
+    return 0
+
+
+cdef int store_address(Address *address, const sockaddr_storage *storage, socklen_t size) noexcept:
+    address.size = <unsigned char>min(size, sizeof(address.bytes))
+    memcpy(address.bytes, storage, address.size)
+    return 0
+
+
+@cython.final
+cdef class TLS:
+    """One TLS session without I/O (RFC 8446, RFC 5246).
+
+    Args:
+        context: an `ssl.SSLContext`.
+        server_side: which end this is.
+        server_hostname: the name that the server's certificate must carry, and that is sent as SNI; clients only.
+    """
+
+    def __init__(self, context, *, bint server_side, server_hostname=None):
+        self.incoming = ssl.MemoryBIO()
+        self.outgoing = ssl.MemoryBIO()
+        self.session = context.wrap_bio(
+            self.incoming, self.outgoing, server_side=server_side, server_hostname=server_hostname)
+        self.read_record = self.session.read
+        self.write_record = self.session.write
+        self.take_ciphertext = self.outgoing.read
+        self.pending_plaintext = self.session.pending
+
+    @property
+    def ssl_object(self):
+        """The `ssl.SSLObject`, for what it tells: `version()`, `cipher()`, `getpeercert()`."""
+        return self.session
+
+    cdef bint handshake(self) except -1:
+        """Go on with the TLS handshake; returns whether it is done."""
+        if not self.established:
+            try:
+                self.session.do_handshake()
+            except ssl.SSLWantReadError:
+                return False
+            self.established = True
+        return True
+
+    cdef Py_ssize_t decrypt(self, unsigned char *room, size_t size) except -2:
+        """Decrypt into `room` what is there; returns how many bytes, END_OF_STREAM or NOTHING_YET."""
+        cdef size_t count = 0
+        cdef Py_ssize_t step
+        while count < size and self.holds_input():
+            try:
+                step = self.read_record(
+                    size - count, PyMemoryView_FromMemory(<char *>room + count, size - count, PyBUF_WRITE))
+            except ssl.SSLWantReadError:
+                break
+            if step == 0:
+                return count if count else END_OF_STREAM
+            count += step
+        return count if count else NOTHING_YET
+
+    cdef int encrypt(self, const unsigned char *data, size_t size) except -1:
+        self.write_record(PyMemoryView_FromMemory(<char *>data, size, PyBUF_READ))
+        return 0
+
+    cdef bint holds_input(self) except -1:
+        return self.incoming.pending or self.pending_plaintext()
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Stream:
+    """A connected socket's descriptor, owned: it is closed with the stream.
+
+    Args:
+        fd: the descriptor.
+        tls: the session that encrypts what goes over it, or None.
+        is_blocking: whether the descriptor waits in `receive`; the GIL is released then.
+    """
+
+    def __init__(self, int fd, TLS tls=None, *, bint is_blocking=False):
+        cdef sockaddr_storage storage
+        cdef socklen_t size = sizeof(storage)
+        self.fd = fd
+        self.tls = tls
+        self.is_blocking = is_blocking
+        if c_getsockname(fd, <sockaddr *>&storage, &size) == 0:
+            store_address(&self.local, &storage, size)
+        size = sizeof(storage)
+        if c_getpeername(fd, <sockaddr *>&storage, &size) == 0:
+            store_address(&self.peer, &storage, size)
+
+    def __cinit__(self):
+        self.fd = -1
+
+    @property
+    def local_address(self):
+        """This end's address, as `socket.getsockname` gives it; known after closing, too."""
+        return read_address(&self.local)
+
+    @property
+    def peer_address(self):
+        """The peer's address, as `socket.getpeername` gives it; known after closing, too."""
+        return read_address(&self.peer)
+
+    def __dealloc__(self):
+        if self.fd >= 0:
+            c_close(self.fd)
+
+    cdef Py_ssize_t receive(
+        self, unsigned char *room, size_t room_size, unsigned char *buffer, size_t size
+    ) except -2:
+        if self.tls is None:
+            return self.receive_plain(room, room_size, buffer, size)
+        return self.receive_tls(buffer, size) if room_size == 0 else self.receive_tls(room, room_size)
+
+    cdef Py_ssize_t receive_plain(
+        self, unsigned char *room, size_t room_size, unsigned char *buffer, size_t size
+    ) except -2:
+        cdef iovec pieces[2]
+        cdef msghdr message
+        cdef Py_ssize_t count
+        cdef int flags = 0 if self.is_blocking else MSG_DONTWAIT
+        cdef int fd = self.fd
+        if room_size:
+            gather(&message, pieces, room, room_size, buffer, size)
+        if not self.is_blocking:
+            count = c_recv(fd, buffer, size, flags) if room_size == 0 else c_recvmsg(fd, &message, flags)
+        else:
+            with nogil:
+                count = c_recv(fd, buffer, size, flags) if room_size == 0 else c_recvmsg(fd, &message, flags)
+        if count >= 0:
+            return count
+        if errno == EINTR:
+            PyErr_CheckSignals()
+        elif errno != EAGAIN:
+            PyErr_SetFromErrno(OSError)
+        return NOTHING_YET
+
+    cdef Py_ssize_t receive_tls(self, unsigned char *buffer, size_t size) except -2:
+        """Read ciphertext into `buffer`, decrypt it from there into the same place."""
+        cdef Py_ssize_t count = self.tls.decrypt(buffer, size) if self.tls.established else NOTHING_YET
+        if count != NOTHING_YET:
+            return count
+        count = self.receive_plain(NULL, 0, buffer, size)
+        if count == NOTHING_YET:
+            return NOTHING_YET
+        if count == 0:
+            self.was_cut = True
+            return END_OF_STREAM
+        self.tls.incoming.write(PyMemoryView_FromMemory(<char *>buffer, count, PyBUF_READ))
+        if not self.tls.established:
+            return NOTHING_YET
+        count = self.tls.decrypt(buffer, size)
+        if self.tls.outgoing.pending:
+            self.push()
+        return count
+
+    cdef Py_ssize_t send(
+        self, const unsigned char *first, size_t first_size, const unsigned char *second, size_t second_size
+    ) except -1:
+        if self.tls is None:
+            return self.send_plain(first, first_size, second, second_size)
+        cdef Py_ssize_t count = 0
+        cdef size_t step
+        if not self.push():
+            return 0
+        while first_size and not self.is_full:
+            step = min(first_size, MAX_ENCRYPTED)
+            self.tls.encrypt(first, step)
+            first += step
+            first_size -= step
+            count += step
+            if first_size == 0:
+                first, first_size, second_size = second, second_size, 0
+            if first_size == 0 or step == MAX_ENCRYPTED:
+                self.push()
+        return count
+
+    cdef Py_ssize_t send_plain(
+        self, const unsigned char *first, size_t first_size, const unsigned char *second, size_t second_size
+    ) except -1:
+        cdef iovec pieces[2]
+        cdef msghdr message
+        cdef Py_ssize_t count
+        if second_size == 0:
+            count = c_send(self.fd, first, first_size, MSG_NOSIGNAL | MSG_DONTWAIT)
+        else:
+            gather(&message, pieces, <void *>first, first_size, <void *>second, second_size)
+            count = c_sendmsg(self.fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT)
+        if count < 0:
+            if errno != EAGAIN and errno != EINTR:
+                PyErr_SetFromErrno(OSError)
+            count = 0
+        self.is_full = <size_t>count < first_size + second_size
+        return count
+
+    cdef bint push(self) except -1:
+        cdef Py_ssize_t size
+        if self.tls is None:
+            return True
+        while True:
+            if self.unsent is None:
+                if not self.tls.outgoing.pending:
+                    self.is_full = False
+                    return True
+                self.unsent = self.tls.take_ciphertext()
+                self.unsent_from = 0
+            size = PyBytes_GET_SIZE(self.unsent) - self.unsent_from
+            self.unsent_from += self.send_plain(
+                <unsigned char *>PyBytes_AS_STRING(self.unsent) + self.unsent_from, size, NULL, 0)
+            if self.is_full:
+                return False
+            self.unsent = None
+
+    cdef bint needs_push(self) except -1:
+        """Whether ciphertext waits to be sent."""
+        return self.tls is not None and (self.unsent is not None or self.tls.outgoing.pending)
+
+    cdef bint holds_input(self) except -1:
+        """Whether `receive` has something that the descriptor's readiness does not show."""
+        return self.tls is not None and self.tls.holds_input()
+
+    cdef int shut_down(self) except -1:
+        """End the sending direction: TLS with its close notice, and TCP."""
+        self.end_tls()
+        if self.fd >= 0:
+            c_shutdown(self.fd, SHUT_WR)
+        return 0
+
+    cdef int end_tls(self) except -1:
+        """Send the close notice; a stream that broke needs none, so what goes wrong here does not matter."""
+        if self.tls is None or not self.tls.established:
+            return 0
+        self.tls.established = False
+        try:
+            self.tls.session.unwrap()
+        except ssl.SSLError:
+            pass
+        try:
+            self.push()
+        except OSError:
+            pass
+        return 0
+
+    cdef int close(self) except -1:
+        """Close the descriptor, after the close notice of TLS; nothing more if it is closed."""
+        cdef int fd = self.fd
+        if fd < 0:
+            return 0
+        self.end_tls()
+        self.fd = -1
+        c_close(fd)
+        return 0
