@@ -1,0 +1,82 @@
+"""lapwing: WebSocket clients and servers (RFC 6455) over one native protocol engine.
+
+A blocking client (`Client`), an asyncio client with the same interface (`AsyncClient`), either one by `connect`, and an
+asyncio server (`listen`, or `run` for a whole program) that hands each connection to the handler of its subprotocol.
+`lapwing.protocol` is the engine by itself, without I/O.
+
+Names are loaded when they are first used, so that a blocking client does not pay for asyncio, nor either for the server.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from . import client, protocol, server
+    from .aio import AsyncClient, Connection
+    from .client import connect
+    from .protocol.close import Closed
+    from .protocol.errors import ConnectionClosed, HandshakeError, InvalidURL, ProtocolError, WebSocketError
+    from .protocol.frame import BINARY, TEXT
+    from .server import Server, listen, run
+    from .sync import Client
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BINARY",
+    "TEXT",
+    "AsyncClient",
+    "Client",
+    "Closed",
+    "Connection",
+    "ConnectionClosed",
+    "HandshakeError",
+    "InvalidURL",
+    "ProtocolError",
+    "Server",
+    "WebSocketError",
+    "client",
+    "connect",
+    "listen",
+    "protocol",
+    "run",
+    "server",
+]
+
+#: Where each public name is defined; a module itself where the name is a module.
+_HOMES = {
+    "AsyncClient": ".aio",
+    "BINARY": ".protocol.frame",
+    "Client": ".sync",
+    "Closed": ".protocol.close",
+    "Connection": ".aio",
+    "ConnectionClosed": ".protocol.errors",
+    "HandshakeError": ".protocol.errors",
+    "InvalidURL": ".protocol.errors",
+    "ProtocolError": ".protocol.errors",
+    "Server": ".server",
+    "TEXT": ".protocol.frame",
+    "WebSocketError": ".protocol.errors",
+    "connect": ".client",
+    "listen": ".server",
+    "run": ".server",
+}
+_MODULES = {"client", "protocol", "server"}
+
+
+def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
+    try:
+        home = _HOMES[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    value = getattr(importlib.import_module(home, __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
