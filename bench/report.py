@@ -1,0 +1,141 @@
+"""Statistics over the rounds, and the report as JSON and as Markdown."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import median
+
+from contenders import BARE_SOCKET, FLOOR, Contender, is_reference
+from parts import Measured, Part
+
+MISSING = "-"
+
+
+class PartResult:
+    """What the rounds of one part gave."""
+
+    def __init__(self, part: Part) -> None:
+        self.part = part
+        self.rounds: list[dict[str, Measured]] = []
+        """For each round, by the label of the contender."""
+        self.notes: dict[str, str] = {}
+        """Why a contender has no figures, or not all."""
+        self.noise: dict[str, float] = {}
+
+    def cases(self) -> list[str]:
+        """List the cases in the order in which they were first measured."""
+        return list(dict.fromkeys(case for measured in self.rounds for cases in measured.values() for case in cases))
+
+    def figures(self, label: str, case: str, key: str) -> list[float]:
+        """List one figure of one contender, round by round."""
+        found = (measured.get(label, {}).get(case, {}).get(key) for measured in self.rounds)
+        return [figure for figure in found if figure is not None]
+
+    def ratios(self, label: str, other: str, case: str) -> list[float]:
+        """List a contender's main figure over another's, each of the same round."""
+        found = []
+        for measured in self.rounds:
+            mine = measured.get(label, {}).get(case, {}).get(self.part.main)
+            its = measured.get(other, {}).get(case, {}).get(self.part.main)
+            if mine is not None and its:
+                found.append(mine / its)
+        return found
+
+
+def _number(value: float) -> str:
+    """Write a figure with three significant digits, and no exponent."""
+    size = abs(value)
+    return f"{value:,.0f}" if size >= 100 else f"{value:.1f}" if size >= 10 else f"{value:.2f}"
+
+
+def _middle(figures: list[float]) -> str:
+    return _number(median(figures)) if figures else MISSING
+
+
+def _spread(figures: list[float]) -> str:
+    return f"{_number(min(figures))} - {_number(max(figures))}" if figures else MISSING
+
+
+def _ratio(ratios: list[float]) -> str:
+    return f"{_number(median(ratios))} ({_spread(ratios)})" if ratios else MISSING
+
+
+def _floor_of(part: Part) -> str | None:
+    """Name the contender that the others cannot go below; nobody does in memory, which the floor hardly uses."""
+    labels = [contender.label for contender in part.contenders if contender in (FLOOR, BARE_SOCKET)]
+    return labels[0] if labels and part.name != "memory" else None
+
+
+def _reference_of(part: Part, contender: Contender) -> str | None:
+    labels = [other.label for other in part.contenders if is_reference(other, contender)]
+    return labels[0] if labels else None
+
+
+def _headings(part: Part) -> list[str]:
+    floor = _floor_of(part)
+    compared = [f"x {floor}"] if floor else []
+    return ["contender", part.unit, "min - max", *compared, "x lapwing", *part.columns]
+
+
+def _row(result: PartResult, contender: Contender, case: str) -> list[str]:
+    part, label = result.part, contender.label
+    main = result.figures(label, case, part.main)
+    floor, reference = _floor_of(part), _reference_of(part, contender)
+    cells = [label, _middle(main), _spread(main)]
+    if floor:
+        cells.append(_ratio(result.ratios(label, floor, case)))
+    cells.append(_ratio(result.ratios(label, reference, case)) if reference else MISSING)
+    return cells + [_middle(result.figures(label, case, key)) for key in part.columns.values()]
+
+
+def _table(headings: list[str], rows: Iterable[list[str]]) -> list[str]:
+    lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
+    return ["| " + " | ".join(cells) + " |" for cells in lines]
+
+
+def part_markdown(result: PartResult) -> str:
+    """Write the tables of one part, and who is missing from them."""
+    part = result.part
+    lines = [f"## {part.name}", "", part.about, ""]
+    for case in result.cases():
+        present = [c for c in part.contenders if result.figures(c.label, case, part.main)]
+        lines += [
+            f"### {part.name}: {case}",
+            "",
+            *_table(_headings(part), (_row(result, c, case) for c in present)),
+            "",
+        ]
+    for label, note in result.notes.items():
+        lines.append(f"- **{label}**: {note}")
+    if result.notes:
+        lines.append("")
+    noise = ", ".join(f"{name} {share:.0%}" for name, share in result.noise.items())
+    lines += [f"{len(result.rounds)} rounds. Of the machine's CPU time: {noise}.", ""]
+    return "\n".join(lines)
+
+
+def markdown(facts: dict[str, str], results: list[PartResult]) -> str:
+    """Write the whole report."""
+    lines = ["# Benchmark results", "", *_table(["", ""], ([name, value] for name, value in facts.items())), ""]
+    lines += [
+        "Medians over the rounds. A ratio is taken within each round; given are the median of the ratios and, in "
+        "parentheses, the least and the greatest. `x lapwing` is against lapwing on the same event loop, or on "
+        "asyncio.",
+        "",
+    ]
+    return "\n".join(lines) + "\n" + "\n".join(part_markdown(result) for result in results)
+
+
+def as_json(facts: dict[str, str], results: list[PartResult]) -> str:
+    """Write every figure of every round."""
+    parts = {
+        result.part.name: {"rounds": result.rounds, "notes": result.notes, "noise": result.noise} for result in results
+    }
+    return json.dumps({"facts": facts, "parts": parts}, indent=1) + "\n"
+
+
+def write(directory: Path, facts: dict[str, str], results: list[PartResult]) -> None:
+    """Write ``results.json`` and ``results.md``."""
+    directory.mkdir(exist_ok=True)
+    (directory / "results.json").write_text(as_json(facts, results))
+    (directory / "results.md").write_text(markdown(facts, results))

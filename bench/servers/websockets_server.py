@@ -1,0 +1,18 @@
+"""Echo server of websockets: a coroutine handler, as in its README. Its per-message compression is off."""
+
+from _program import announce, run
+from websockets.asyncio.server import serve
+
+
+async def echo(websocket):
+    async for message in websocket:
+        await websocket.send(message)
+
+
+async def main(port):
+    async with serve(echo, "127.0.0.1", port, compression=None) as server:
+        announce(server.sockets[0].getsockname()[1])
+        await server.serve_forever()
+
+
+run(main)
