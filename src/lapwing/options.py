@@ -11,6 +11,17 @@ if TYPE_CHECKING:
 
 __all__ = ["ClientOptions", "ClientSettings", "ConnectionOptions", "ConnectionSettings", "ServerOptions", "ServerSettings"]
 
+
+
+class _Unset:
+    """The default of `timeout` arguments: the connection's own."""
+
+    def __repr__(self) -> str:
+        return "the connection's timeout"
+
+
+UNSET = _Unset()
+
 #: Header fields to send beside those of the handshake: a mapping, or pairs of name and value.
 HeaderArgument = Mapping[str, str] | Iterable[tuple[str, str]]
 

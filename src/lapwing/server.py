@@ -12,7 +12,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
-from .aio import Accepted, Listener
+from .accepting import Listener, ServerConnection
 from .io import trust
 from .io.listen import bind
 from .options import ServerOptions, ServerSettings, settings_from
@@ -22,6 +22,7 @@ from .protocol.handshake import ServerHandshake, ServerPolicy
 
 if TYPE_CHECKING:
     from .aio import Connection
+    from .io.stream import Stream
     from .protocol.http import Response
 
 __all__ = ["Handler", "Server", "listen", "run"]
@@ -59,7 +60,8 @@ class Server:
         self._policy = ServerPolicy(
             subprotocols=list(handlers.by_protocol), default=handlers.default is not None, origins=settings.origins
         )
-        self._connections: set[Accepted] = set()
+        self._connections: set[ServerConnection] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._listeners: list[Listener] = []
         self._addresses: list[tuple[Any, ...]] = []
         self._closed: asyncio.Future[None] = self._loop.create_future()
@@ -94,24 +96,26 @@ class Server:
 
     # --- connections -----------------------------------------------------------------------------------------------
 
-    def _accept(self, fd: int) -> None:
-        """Take over a new descriptor; a connection holds itself from here on by being in `_connections`."""
-        connection = Accepted._start(self, self._loop, self._settings, fd, self._tls, ServerHandshake(self._policy))
+    def _accept(self, stream: Stream) -> None:
+        """Take over a new stream; a connection is held from here on by being in `_connections`."""
+        connection = ServerConnection._start(
+            self, self._loop, self._settings, stream, self._tls, ServerHandshake(self._policy)
+        )
         if not connection._is_over:
             self._connections.add(connection)
 
-    def _handle(self, connection: Accepted) -> asyncio.Task[None]:
+    def _handle(self, connection: ServerConnection) -> None:
         """Start the handler of a connection whose opening handshake is done."""
         handler = self._handlers.of(connection.subprotocol)
         logger.debug("connection from %s for %s", connection.peer_address, connection.subprotocol or "the default handler")
         # Handlers see the context variables of whoever called `listen`, each in a copy of its own.
         task = self._loop.create_task(handler(connection), context=self._context.copy())
-        task.add_done_callback(partial(self._handled, connection))
-        return task
+        task.add_done_callback(connection._handled)
+        self._tasks.add(task)
 
-    def _handled(self, connection: Accepted, task: asyncio.Task[None]) -> None:
+    def _handled(self, connection: ServerConnection, task: asyncio.Task[None]) -> None:
         """Close the connection of a handler that has ended: how it ended gives the close code."""
-        connection._forget_task()
+        self._tasks.discard(task)
         if task.cancelled():
             connection._begin_close(1001, "the handler was cancelled")
             return
@@ -131,7 +135,7 @@ class Server:
         handshake.receive_data(request_head)
         return handshake.response
 
-    def _forget(self, connection: Accepted) -> None:
+    def _forget(self, connection: ServerConnection) -> None:
         self._connections.discard(connection)
 
     def broadcast(self, message: object, protocol: str | None | _All = ALL, opcode: int | None = None) -> int:
@@ -191,8 +195,8 @@ class Server:
 
     async def _close_connections(self, caller: asyncio.Task[Any] | None) -> None:
         connections = list(self._connections)
-        tasks = {connection._task for connection in connections} - {None, caller}
         await asyncio.gather(*(connection.close(1001, "the server is closing") for connection in connections))
+        tasks = self._tasks - {caller}
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=self._settings.closing)
             for task in late:

@@ -4,16 +4,25 @@ from .connection cimport BaseConnection
 from .protocol.endpoint cimport Output, Ping
 
 
+cdef enum SendOutcome:
+    DONE            # all was handed to the kernel
+    LATE            # the deadline came first; what is left waits
+    BROKEN          # the stream is broken: what is left will never go
+    SEND_RAISED     # an exception is set
+
+
 cdef class Client(BaseConnection):
     cdef object __weakref__
     cdef dict __dict__
     cdef Output unsent              # output that is being sent; belongs to the thread for which `is_sending` is set
-    cdef unsigned char *buffer      # for the thread for which `is_receiving` is set
+    cdef unsigned char *buffer      # for the thread for which `is_reading` is set
     cdef object changed             # a threading.Condition: wakes who waits for another thread's work
-    cdef int onlookers              # how many wait there
-    cdef bint is_connected
-    cdef bint is_sending
-    cdef bint is_receiving
+    cdef unsigned long changes      # counts what they may have waited for
+    cdef int onlookers              # how many wait
+    cdef bint is_connected          # the descriptor is open and the opening handshake done
+    cdef bint is_sending            # a thread sends
+    cdef bint is_reading            # a thread reads
+    cdef bint is_receiving          # a thread is in `receive`
     cdef bint is_shut               # the sending direction is shut down
     cdef double receive_limit       # seconds that the descriptor waits in a read; 0 for ever
 
@@ -22,16 +31,15 @@ cdef class Client(BaseConnection):
     cdef int open_stream(self, object opening, double deadline) except -1
     cdef int handshake(self, object opening, double deadline) except -1
 
-    cdef int take_receiving(self) except -1
-    cdef int release_receiving(self) except -1
+    cdef int read_alone(self, double deadline) except -1
     cdef int read(self, double deadline) except -1
     cdef Py_ssize_t read_some(self, double deadline, unsigned char *room, size_t room_size) except -2
     cdef int take_input(self, Py_ssize_t count, unsigned char *room, size_t room_size) except -1
     cdef int lose(self, str reason) except -1
     cdef int end(self, double deadline) except -1
 
-    cdef bint send_output(self, double deadline) except -1
+    cdef SendOutcome send_output(self, double deadline) except SEND_RAISED
     cdef bint push_output(self, double deadline) except -1
     cdef int wait_for_room(self, double deadline) except -1
     cdef int tell(self) except -1
-    cdef bint await_change(self, double deadline) except -1
+    cdef int await_change(self, unsigned long seen, double deadline) except -1

@@ -4,10 +4,10 @@ There is no thread behind it. Whoever waits, waits in the kernel with the GIL re
 room to send. Everything between two waits (decoding, queueing) happens while the GIL is held and so is one step for other
 threads.
 
-Two roles are taken by one thread at a time: receiving (`is_receiving`) and sending (`is_sending`). Frames enter the
-endpoint's output in the order of the calls; the thread that is sending takes all of it over into `unsent` and sends that, so
-another may go on queueing meanwhile. A thread that finds its role taken waits in `changed`, but for `receive`: which of two
-threads gets a message would be chance.
+Two roles are taken by one thread at a time: reading (`is_reading`) and sending (`is_sending`). Frames enter the endpoint's
+output in the order of the calls; the thread that is sending takes all of it over into `unsent` and sends that, so another may
+go on queueing meanwhile. `receive`, `ping` and `close` read, and so does `send` while it waits for room, because the peer may
+be waiting for that. A thread that finds its role taken waits until something changes, and looks again.
 
 Time-outs of reads are the descriptor's own (SO_RCVTIMEO), set anew only when they change: a read is one system call.
 """
@@ -19,18 +19,19 @@ import warnings
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from libc.errno cimport EPIPE
 from libc.time cimport time_t
 
 from .connection cimport BaseConnection
 from .io.reactor cimport clock
 from .io.stream cimport END_OF_STREAM, NOTHING_YET, Stream
-from .protocol.endpoint cimport NATURAL, Output, Ping, output_clear, output_size
+from .protocol.endpoint cimport Output, Ping, output_clear, output_size
 from .protocol.state cimport CLOSED, DROP, OPEN, SHUT_DOWN
 
 from .connection import close_after, make_endpoint
 from .io import dial
 from .opening import ClientOpening
-from .options import ClientSettings, settings_from
+from .options import UNSET, ClientSettings, settings_from
 from .protocol.state import Role
 from .protocol.errors import ConnectionClosed
 
@@ -68,18 +69,9 @@ cdef enum:
     READ_SIZE = 256 * 1024
 
 
-# A deadline that never comes.
+# A deadline that never comes, and the longest wait, in seconds, that `threading` takes.
 cdef double NEVER = 1e300
-
-
-class _Unset:
-    """The default of `timeout` arguments: the client's own."""
-
-    def __repr__(self):
-        return "the client's timeout"
-
-
-UNSET = _Unset()
+cdef double LONGEST_WAIT = 1e6
 
 
 @cython.no_gc_clear
@@ -157,12 +149,14 @@ cdef class Client(BaseConnection):
         finally:
             if not self.is_connected and self.stream is not None:
                 self.stream.close()
+                self.opened = None
         return self
 
     cdef int open_stream(self, object opening, double deadline) except -1:
         """Connect TCP and set up everything for a new connection."""
         sock = dial.connect_blocking(opening.url.host, opening.url.port, None if deadline == NEVER else deadline)
-        self.stream = Stream(sock.detach(), opening.tls(), is_blocking=True)
+        self.stream = Stream(sock.detach(), is_blocking=True)
+        self.stream.tls = opening.tls()
         self.endpoint = make_endpoint(Role.CLIENT, self._settings)
         self.opened = self.subprotocol = None
         self.is_shut = False
@@ -222,19 +216,25 @@ cdef class Client(BaseConnection):
             return self.take_message()
         self.require_open()
         cdef double deadline = self.deadline_of(timeout)
-        if self.is_receiving and not self.is_connected:
-            return None
-        self.take_receiving()
+        cdef unsigned long seen
+        if self.is_receiving:
+            raise RuntimeError("another thread is in receive() of this client: one at a time can have the next message")
+        self.is_receiving = True
         try:
             while True:
+                seen = self.changes
                 if self.endpoint.messages.count:
                     return self.take_message()
-                if self.endpoint.phase == CLOSED:
-                    self.end(deadline)
+                if not self.is_connected:
                     return None
-                self.read(deadline)
+                if self.is_reading:
+                    self.await_change(seen, deadline)
+                elif self.endpoint.phase == CLOSED:
+                    self.end(deadline)
+                else:
+                    self.read_alone(deadline)
         finally:
-            self.release_receiving()
+            self.is_receiving = False
 
     def take_message(self):
         """Take a message that is there."""
@@ -274,11 +274,14 @@ cdef class Client(BaseConnection):
         """
         self.require_open()
         cdef double deadline = self.deadline_of(timeout)
-        if output_size(&self.unsent) and not self.is_sending and not self.send_output(deadline):
+        if output_size(&self.unsent) and not self.is_sending and self.send_output(deadline) == LATE:
             raise TimeoutError("the message was not sent: the peer did not read enough to finish an earlier one in time")
-        self.endpoint.push_message(message, NATURAL if opcode is None else opcode)
-        if not self.send_output(deadline):
+        self.endpoint.push_message(message, opcode)
+        cdef SendOutcome outcome = self.send_output(deadline)
+        if outcome == LATE:
             raise TimeoutError("the peer did not read enough in time: the message waits, and goes out with the next call")
+        if outcome == BROKEN:
+            raise self.endpoint.closed_error()
 
     def ping(self, payload=None, *, timeout=UNSET):
         """Send a ping and wait for its pong (RFC 6455 section 5.5.2).
@@ -301,20 +304,19 @@ cdef class Client(BaseConnection):
         self.require_open()
         cdef double deadline = self.deadline_of(timeout)
         cdef Ping ping = self.endpoint.ping(payload, clock())
+        cdef unsigned long seen
         try:
             self.send_output(deadline)
-            while ping.round_trip is None and self.endpoint.phase == OPEN:
-                if self.is_receiving:
-                    if not self.await_change(deadline):
-                        raise TimeoutError("no pong came in time")
-                    continue
-                if self.endpoint.is_paused():
+            while True:
+                seen = self.changes
+                if ping.round_trip is not None or self.endpoint.phase != OPEN:
+                    break
+                if self.is_reading:
+                    self.await_change(seen, deadline)
+                elif self.endpoint.is_paused():
                     raise RuntimeError("more messages wait than max_buffered allows, in front of the pong: receive them first")
-                self.take_receiving()
-                try:
-                    self.read(deadline)
-                finally:
-                    self.release_receiving()
+                else:
+                    self.read_alone(deadline)
         finally:
             self.endpoint.forget_ping(ping)
         if ping.round_trip is None:
@@ -344,25 +346,23 @@ cdef class Client(BaseConnection):
             self.endpoint.close_timeout = timeout
         self.endpoint.close(code, reason, clock())
         cdef double deadline = clock() + self.endpoint.close_timeout
-        if self.is_connected:
-            self.send_output(deadline)
-        while self.is_connected:
-            if self.is_receiving:
-                if not self.await_change(deadline):
-                    self.endpoint.tick(clock())
-                    c_shutdown(self.stream.fd, SHUT_RDWR)  # wakes the thread that receives, which ends the connection
-                    deadline = NEVER
-                continue
-            self.take_receiving()
-            try:
-                while self.endpoint.phase != CLOSED:
-                    try:
-                        self.read(deadline)
-                    except TimeoutError:
-                        self.endpoint.tick(deadline)
-                self.end(deadline)
-            finally:
-                self.release_receiving()
+        cdef unsigned long seen
+        try:
+            if self.send_output(deadline) == LATE:
+                raise TimeoutError
+            while True:
+                seen = self.changes
+                if not self.is_connected:
+                    break
+                if self.is_reading:
+                    self.await_change(seen, deadline)
+                elif self.endpoint.phase == CLOSED:
+                    self.end(deadline)
+                else:
+                    self.read_alone(deadline)
+        except TimeoutError:
+            self.endpoint.tick(NEVER)
+            self.end(deadline)
         return self.endpoint.closed
 
     def __enter__(self):
@@ -397,15 +397,14 @@ cdef class Client(BaseConnection):
 
     # --- input -----------------------------------------------------------------------------------------------------
 
-    cdef int take_receiving(self) except -1:
-        if self.is_receiving:
-            raise RuntimeError("another thread is in receive() of this client: one at a time can have the next message")
-        self.is_receiving = True
-        return 0
-
-    cdef int release_receiving(self) except -1:
-        self.is_receiving = False
-        return self.tell()
+    cdef int read_alone(self, double deadline) except -1:
+        """Take the role of reading for one read."""
+        self.is_reading = True
+        try:
+            return self.read(deadline)
+        finally:
+            self.is_reading = False
+            self.tell()
 
     cdef int read(self, double deadline) except -1:
         """Read once and act on what came. Raises TimeoutError when nothing came by the deadline."""
@@ -421,8 +420,6 @@ cdef class Client(BaseConnection):
         self.take_input(count, room, room_size)
         if output_size(&self.endpoint.output) and not self.is_sending:
             self.send_output(0 if self.endpoint.phase == OPEN else deadline)
-        if self.onlookers:
-            self.tell()
         return 0
 
     cdef Py_ssize_t read_some(self, double deadline, unsigned char *room, size_t room_size) except -2:
@@ -465,48 +462,66 @@ cdef class Client(BaseConnection):
 
     cdef int end(self, double deadline) except -1:
         """Go on with the end of the connection as `Ending` says, at most until the deadline, and close the descriptor."""
-        if not self.is_connected:
-            return 0
+        cdef unsigned long seen
         deadline = min(deadline, clock() + self.endpoint.close_timeout)
-        if self.endpoint.end != DROP:
-            self.send_output(deadline)
-            if self.endpoint.end == SHUT_DOWN:
-                self.stream.shut_down()
+        if self.endpoint.end != DROP and not self.is_reading:
+            self.is_reading = True
             try:
-                while self.endpoint.end != DROP and self.read_some(deadline, NULL, 0) != END_OF_STREAM:
+                self.send_output(deadline)
+                if self.endpoint.end == SHUT_DOWN:
+                    self.stream.shut_down()
+                while self.read_some(deadline, NULL, 0) != END_OF_STREAM:
                     pass
             except OSError:
                 pass  # the deadline passed, or the peer was quicker to forget the connection
-        c_shutdown(self.stream.fd, SHUT_RDWR)
-        while self.is_sending:
-            self.await_change(NEVER)
-        self.stream.close()
+            finally:
+                self.is_reading = False
+        if self.endpoint.end == DROP:
+            c_shutdown(self.stream.fd, SHUT_RDWR)  # wakes the threads that wait for it, which must be gone before it is closed
+        while True:
+            seen = self.changes
+            if not self.is_connected:
+                return 0
+            if not self.is_reading and not self.is_sending:
+                break
+            self.await_change(seen, NEVER)
         self.is_connected = False
+        self.stream.close()
         PyMem_Free(self.buffer)
         self.buffer = NULL
         return self.tell()
 
     # --- output ----------------------------------------------------------------------------------------------------
 
-    cdef bint send_output(self, double deadline) except -1:
-        """Send all output, after another thread's; returns whether it was done by the deadline (0: without waiting)."""
-        while self.is_sending:
-            if not self.await_change(deadline):
-                return False
-        if not self.is_connected:
-            return True
+    cdef SendOutcome send_output(self, double deadline) except SEND_RAISED:
+        """Send all output, after another thread's, at most until the deadline (0: without waiting)."""
+        cdef unsigned long seen
+        while True:
+            seen = self.changes
+            if not self.is_connected:
+                return BROKEN
+            if not self.is_sending:
+                break
+            try:
+                self.await_change(seen, deadline)
+            except TimeoutError:
+                return LATE
         self.is_sending = True
         try:
-            return self.push_output(deadline)
+            return DONE if self.push_output(deadline) else LATE
         except OSError as error:
             self.lose(f"the connection was lost: {error.strerror or error}")
-            return True
+            output_clear(&self.unsent)
+            return BROKEN
         finally:
             self.is_sending = False
             self.tell()
 
     cdef bint push_output(self, double deadline) except -1:
+        """Send all output; returns whether it was done by the deadline. Raises OSError when the stream is broken."""
         while True:
+            if self.endpoint.end == DROP:
+                raise BrokenPipeError(EPIPE, "the connection ended")
             if output_size(&self.unsent) == 0:
                 self.unsent = self.endpoint.take_output()
             self.write(&self.unsent)
@@ -523,14 +538,14 @@ cdef class Client(BaseConnection):
         """Wait until the kernel takes more. Meanwhile read, when nobody else does: the peer may be waiting for that."""
         cdef pollfd descriptor
         cdef int milliseconds = -1
-        cdef bint reads = self.is_connected and not self.is_receiving and self.endpoint.wants_input
+        cdef bint reads = self.is_connected and not self.is_reading and self.endpoint.wants_input
         descriptor.fd = self.stream.fd
         descriptor.events = POLLOUT | (POLLIN if reads else 0)
         descriptor.revents = 0
         if deadline != NEVER:
             milliseconds = <int>min(max((deadline - clock()) * 1e3 + 1, 0), 1e9)
         if reads:
-            self.take_receiving()
+            self.is_reading = True
         try:
             with nogil:
                 c_poll(&descriptor, 1, milliseconds)
@@ -539,31 +554,33 @@ cdef class Client(BaseConnection):
                 self.take_input(self.read_some(NEVER, NULL, 0), NULL, 0)
         finally:
             if reads:
-                self.release_receiving()
+                self.is_reading = False
+                self.tell()
         return 0
 
     # --- other threads ---------------------------------------------------------------------------------------------
 
     cdef int tell(self) except -1:
-        """Wake the threads that wait for this one's work."""
+        """Let the threads that wait for this one's work look again."""
+        self.changes += 1
         if self.onlookers:
             with self.changed:
                 self.changed.notify_all()
         return 0
 
-    cdef bint await_change(self, double deadline) except -1:
-        """Wait for another thread's work; returns False once the deadline has passed."""
+    cdef int await_change(self, unsigned long seen, double deadline) except -1:
+        """Wait until `changes` differs from `seen`, which was read before what made waiting necessary was looked at."""
         cdef double left = deadline - clock()
         if left <= 0:
-            return False
+            raise TimeoutError("another thread's call took too long")
         self.onlookers += 1
         try:
             with self.changed:
-                # Looked at again every so often: the other thread may have told before this one was here to hear it.
-                self.changed.wait(min(left, 0.05))
+                if self.changes == seen:
+                    self.changed.wait(min(left, LONGEST_WAIT))
         finally:
             self.onlookers -= 1
-        return True
+        return 0
 
 
 cdef int warn_unclosed() except -1:

@@ -19,6 +19,7 @@ cdef class Source:
     cdef int ready(self, int events) except -1      # called with READABLE | WRITABLE
     cdef int expired(self, double now) except -1
     cdef int flush(self) except -1                  # called at the end of the burst in which `mark_dirty` was
+    cdef int give_up(self) except -1                # called when `ready` raised
 
 
 cdef class Reactor:

@@ -89,6 +89,9 @@ cdef extern from *:
 cdef enum:
     # Connections served per wake-up: more would starve the rest of the program, fewer would go around the loop more often.
     MAX_EVENTS = 128
+    # When at least this many were ready, more have probably become so meanwhile: asking again at once costs less than another
+    # turn of the loop. With fewer it would be a system call in vain.
+    FEW_EVENTS = 3
     # One read: large enough for several messages of 64 KiB, small enough to stay in a core's cache.
     READ_SIZE = 256 * 1024
 
@@ -120,6 +123,9 @@ cdef class Source:
 
     cdef int flush(self) except -1:
         raise NotImplementedError
+
+    cdef int give_up(self) except -1:
+        return 0
 
 
 cdef class Reactor:
@@ -188,13 +194,15 @@ cdef class Reactor:
 
     cdef int serve(self, Source source, int events) except -1:
         """Serve one ready source. A fault in serving it is reported to the loop and stays its own."""
+        cdef Source held = source  # the reactor holds none of them, and it may end meanwhile
         if events == 0:
             return 0
         try:
-            source.ready(events)
+            held.ready(events)
         except Exception as error:
             self.loop.call_exception_handler(
                 {"message": "lapwing: a connection could not be served", "exception": error, "source": source})
+            source.give_up()
         return 0
 
     # --- bursts and wake-ups ---------------------------------------------------------------------------------------
@@ -372,21 +380,23 @@ cdef class EpollReactor(Reactor):
     def on_ready(self):
         """The loop's call when any connection is ready."""
         cdef void *source
-        cdef uint32_t flags
-        cdef int events
-        self.count = epoll_wait(self.epoll, self.events, MAX_EVENTS, 0)
-        self.now = clock()
+        cdef int served = 0
         self.is_dispatching = self.in_burst = True
         try:
-            self.current = 0
-            while self.current < self.count:
-                source = self.events[self.current].data.ptr
-                flags = self.events[self.current].events
-                self.current += 1
-                if source is NULL:
-                    continue
-                self.serve(<Source>source, self.meaning(<Source>source, flags))
-            self.end_burst()
+            while True:
+                self.count = epoll_wait(self.epoll, self.events, MAX_EVENTS, 0)
+                self.now = clock()
+                self.current = 0
+                while self.current < self.count:
+                    source = self.events[self.current].data.ptr
+                    self.current += 1
+                    if source is not NULL:
+                        self.serve(<Source>source, self.meaning(<Source>source, self.events[self.current - 1].events))
+                self.end_burst()
+                served += self.count
+                if self.count < FEW_EVENTS or served >= MAX_EVENTS:
+                    break
+                self.in_burst = True
         finally:
             self.count = 0
             self.is_dispatching = self.in_burst = False

@@ -26,6 +26,7 @@ cdef class TLS:
     cdef object write_record
     cdef object take_ciphertext
     cdef object pending_plaintext
+    cdef object lock            # one thread at a time may use a session: `ssl` lets others run meanwhile
     cdef bint established
 
     cdef bint handshake(self) except -1
@@ -36,7 +37,7 @@ cdef class TLS:
 
 cdef class Stream:
     cdef readonly int fd        # -1 once closed
-    cdef readonly TLS tls       # None for a plain stream
+    cdef TLS tls                # None for a plain stream
     cdef bytes unsent           # ciphertext that the kernel did not take yet; None when there is none
     cdef Py_ssize_t unsent_from
     cdef bint is_blocking
@@ -65,6 +66,11 @@ cdef class Stream:
     cdef Py_ssize_t receive_plain(
         self, unsigned char *room, size_t room_size, unsigned char *buffer, size_t size) except -2
     cdef Py_ssize_t receive_tls(self, unsigned char *buffer, size_t size) except -2
+    cdef Py_ssize_t decrypt(
+        self, unsigned char *ciphertext, size_t ciphertext_size, unsigned char *buffer, size_t size) except -2
+    cdef Py_ssize_t send_tls(
+        self, const unsigned char *first, size_t first_size, const unsigned char *second, size_t second_size) except -1
+    cdef bint push_ciphertext(self) except -1
     cdef Py_ssize_t send_plain(
         self, const unsigned char *first, size_t first_size, const unsigned char *second, size_t second_size) except -1
     cdef int end_tls(self) except -1

@@ -8,6 +8,7 @@ ciphertext or plaintext left: finding out by an exception would cost as much as 
 import socket
 import ssl
 import sys
+import threading
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -147,6 +148,7 @@ cdef class TLS:
         self.write_record = self.session.write
         self.take_ciphertext = self.outgoing.read
         self.pending_plaintext = self.session.pending
+        self.lock = threading.RLock()
 
     @property
     def ssl_object(self):
@@ -258,7 +260,7 @@ cdef class Stream:
 
     cdef Py_ssize_t receive_tls(self, unsigned char *buffer, size_t size) except -2:
         """Read ciphertext into `buffer`, decrypt it from there into the same place."""
-        cdef Py_ssize_t count = self.tls.decrypt(buffer, size) if self.tls.established else NOTHING_YET
+        cdef Py_ssize_t count = self.decrypt(NULL, 0, buffer, size)
         if count != NOTHING_YET:
             return count
         count = self.receive_plain(NULL, 0, buffer, size)
@@ -267,12 +269,21 @@ cdef class Stream:
         if count == 0:
             self.was_cut = True
             return END_OF_STREAM
-        self.tls.incoming.write(PyMemoryView_FromMemory(<char *>buffer, count, PyBUF_READ))
-        if not self.tls.established:
-            return NOTHING_YET
-        count = self.tls.decrypt(buffer, size)
-        if self.tls.outgoing.pending:
-            self.push()
+        return self.decrypt(buffer, count, buffer, size)
+
+    cdef Py_ssize_t decrypt(
+        self, unsigned char *ciphertext, size_t ciphertext_size, unsigned char *buffer, size_t size
+    ) except -2:
+        """Hand ciphertext to the session, if there is some, and decrypt into `buffer` what is there then."""
+        cdef Py_ssize_t count
+        with self.tls.lock:
+            if ciphertext_size:
+                self.tls.incoming.write(PyMemoryView_FromMemory(<char *>ciphertext, ciphertext_size, PyBUF_READ))
+            if not self.tls.established:
+                return NOTHING_YET
+            count = self.tls.decrypt(buffer, size)
+            if ciphertext_size and self.tls.outgoing.pending:
+                self.push()
         return count
 
     cdef Py_ssize_t send(
@@ -280,6 +291,12 @@ cdef class Stream:
     ) except -1:
         if self.tls is None:
             return self.send_plain(first, first_size, second, second_size)
+        with self.tls.lock:
+            return self.send_tls(first, first_size, second, second_size)
+
+    cdef Py_ssize_t send_tls(
+        self, const unsigned char *first, size_t first_size, const unsigned char *second, size_t second_size
+    ) except -1:
         cdef Py_ssize_t count = 0
         cdef size_t step
         if not self.push():
@@ -302,11 +319,15 @@ cdef class Stream:
         cdef iovec pieces[2]
         cdef msghdr message
         cdef Py_ssize_t count
-        if second_size == 0:
-            count = c_send(self.fd, first, first_size, MSG_NOSIGNAL | MSG_DONTWAIT)
-        else:
+        cdef int fd = self.fd
+        if second_size:
             gather(&message, pieces, <void *>first, first_size, <void *>second, second_size)
-            count = c_sendmsg(self.fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT)
+            count = c_sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT)
+        elif self.is_blocking:
+            with nogil:  # a thread may be waiting for it
+                count = c_send(fd, first, first_size, MSG_NOSIGNAL | MSG_DONTWAIT)
+        else:
+            count = c_send(fd, first, first_size, MSG_NOSIGNAL | MSG_DONTWAIT)
         if count < 0:
             if errno != EAGAIN and errno != EINTR:
                 PyErr_SetFromErrno(OSError)
@@ -315,9 +336,13 @@ cdef class Stream:
         return count
 
     cdef bint push(self) except -1:
-        cdef Py_ssize_t size
         if self.tls is None:
             return True
+        with self.tls.lock:
+            return self.push_ciphertext()
+
+    cdef bint push_ciphertext(self) except -1:
+        cdef Py_ssize_t size
         while True:
             if self.unsent is None:
                 if not self.tls.outgoing.pending:
@@ -351,11 +376,12 @@ cdef class Stream:
         """Send the close notice; a stream that broke needs none, so what goes wrong here does not matter."""
         if self.tls is None or not self.tls.established:
             return 0
-        self.tls.established = False
-        try:
-            self.tls.session.unwrap()
-        except ssl.SSLError:
-            pass
+        with self.tls.lock:
+            self.tls.established = False
+            try:
+                self.tls.session.unwrap()
+            except ssl.SSLError:
+                pass
         try:
             self.push()
         except OSError:

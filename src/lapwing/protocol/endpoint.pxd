@@ -8,11 +8,6 @@ from .inbound cimport Buffer, Inbound
 from .state cimport EndpointEnding, Event
 
 
-# The opcode of a message whose type says it: TEXT for `str`, BINARY for bytes-like.
-cdef enum:
-    NATURAL = -1
-
-
 cdef extern from "output.h":
     ctypedef struct Output "lapwing_output":
         Buffer head
@@ -40,18 +35,19 @@ cdef class Endpoint(Inbound):
     cdef EndpointEnding end
     cdef readonly object closed
     cdef readonly object violation
-    cdef double closing_deadline    # negative while there is none
+    cdef double closing_deadline    # minus infinity while there is none
     # what waits to be sent
     cdef Output output
     cdef bytes late_pong
-    cdef unsigned char sending_opcode
+    cdef unsigned char sending_opcode    # of the message of fragments under way, 0 between two
+    cdef unsigned char sending_utf8
     # pings that wait for their pong, and those answered since the face last looked
     cdef list pings
     cdef list answered
     cdef readonly object latency
     cdef uint64_t ping_count
 
-    cdef int push_message(self, object message, int opcode) except -1
+    cdef int push_message(self, object message, object asked) except -1
     cdef int push_bytes(self, bytes data) except -1
     cdef int output_sent(self, size_t size) except -1
     cdef Output take_output(self) noexcept

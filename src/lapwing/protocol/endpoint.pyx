@@ -34,6 +34,7 @@ __all__ = ["Endpoint", "Ping"]
 cdef extern from "utf8.h" nogil:
     enum:
         UTF8_ACCEPT
+        UTF8_REJECT
     unsigned char utf8_check "lapwing_utf8_check"(unsigned char state, const unsigned char *bytes, size_t size)
 
 
@@ -42,6 +43,8 @@ cdef extern from "Python.h":
 
 
 cdef enum:
+    # The opcode of a message whose type says it: TEXT for `str`, BINARY for bytes-like.
+    NATURAL = -1
     # From this size on a payload that needs no mask is sent from where it is: below, a copy costs less than the second
     # segment of a gathering write.
     LARGE_PAYLOAD = 16 * 1024
@@ -51,6 +54,9 @@ cdef enum:
     # Pings without an answer that are remembered; the oldest is forgotten first.
     MAX_WAITING_PINGS = 64
 
+
+# Before every time that a clock can show.
+cdef double NO_DEADLINE = float("-inf")
 
 cdef tuple STATES = tuple(State)
 cdef tuple ENDINGS = tuple(Ending)
@@ -85,7 +91,7 @@ cdef class Endpoint(Inbound):
     """
 
     def __cinit__(self):
-        self.closing_deadline = -1.0
+        self.closing_deadline = NO_DEADLINE
 
     def __init__(
         self, role, *, max_message_size=1024 * 1024, max_buffered=256 * 1024, close_timeout=10.0, random_bytes=None
@@ -152,13 +158,13 @@ cdef class Endpoint(Inbound):
 
     def deadline(self):
         """Return when `tick` is due, in seconds of the owner's clock, or None while nothing is waited for."""
-        return None if self.closing_deadline < 0 else self.closing_deadline
+        return None if self.closing_deadline == NO_DEADLINE else self.closing_deadline
 
     def tick(self, double now):
         """Act on the time: a peer that let the deadline pass is waited for no longer (RFC 6455 section 7.1.1)."""
-        if self.closing_deadline < 0 or now < self.closing_deadline:
+        if self.closing_deadline == NO_DEADLINE or now < self.closing_deadline:
             return
-        self.closing_deadline = -1.0
+        self.closing_deadline = NO_DEADLINE
         if self.move(TIME_EXPIRED):
             self.finish(False, 1006, f"no close frame came within {self.close_timeout:g} s")
 
@@ -170,12 +176,18 @@ cdef class Endpoint(Inbound):
         Args:
             data: bytes-like; any cut is as good as any other.
             now: when they arrived.
+
+        Raises:
+            TypeError: `data` is not bytes-like.
         """
-        cdef bytearray copy = bytearray(data)
+        cdef bytearray copy = bytearray(memoryview(data))
         self.feed(<unsigned char *><char *>copy, len(copy), now)
 
     def receive_eof(self, reason="the connection ended without a close frame"):
-        """Learn that no more bytes will come, and why."""
+        """Learn that no more bytes will come, and why. What came before, and a close frame in it, still counts."""
+        if self.undecoded.end:
+            self.max_held_input = <size_t>-1    # nothing more will come that would have to wait
+            self.decode_held()
         if self.move(EOF_RECEIVED):
             self.finish(False, 1006, reason)
 
@@ -194,8 +206,8 @@ cdef class Endpoint(Inbound):
         return self.take_close(payload)
 
     cdef int answer_ping(self, bytes payload) except -1:
-        """Queue the pong (RFC 6455 section 5.5.3); after this end's close frame none is sent any more."""
-        if self.phase != OPEN:
+        """Queue the pong (RFC 6455 section 5.5.2: a ping is to be answered until the peer's close frame came)."""
+        if self.phase == CLOSED:
             return 0
         if output_size(&self.output) > MAX_WAITING_PONGS:
             self.late_pong = payload
@@ -258,7 +270,7 @@ cdef class Endpoint(Inbound):
 
     cdef int wait_for_end(self) except -1:
         """Give the peer `close_timeout` for what is left of the end, counted from the first close frame."""
-        if self.closing_deadline < 0:
+        if self.closing_deadline == NO_DEADLINE:
             self.closing_deadline = self.now + self.close_timeout
         return 0
 
@@ -274,12 +286,15 @@ cdef class Endpoint(Inbound):
         Raises:
             ConnectionClosed: the connection is closing or closed.
             TypeError: the message is neither `str` nor bytes-like.
+            BufferError: the bytes-like object is not in one piece (a `memoryview` with steps).
             ValueError: the opcode is neither TEXT nor BINARY, or bytes for TEXT are not UTF-8.
             RuntimeError: a message of fragments is under way.
         """
-        self.push_message(message, NATURAL if opcode is None else opcode)
+        self.push_message(message, opcode)
 
-    cdef int push_message(self, object message, int opcode) except -1:
+    cdef int push_message(self, object message, object asked) except -1:
+        """Queue a message; `asked` is its opcode, or None for the one that fits its type."""
+        cdef int opcode = NATURAL if asked is None else data_opcode(asked)
         cdef Py_ssize_t size
         cdef const unsigned char *data
         if self.phase != OPEN:
@@ -288,15 +303,15 @@ cdef class Endpoint(Inbound):
             raise RuntimeError("a message of fragments is under way: end it with send_fragment(..., fin=True) first")
         if isinstance(message, str):
             data = <const unsigned char *>PyUnicode_AsUTF8AndSize(message, &size)
-            return self.push_frame(0x80 | data_opcode(opcode, TEXT_FRAME), data, size, message)
+            return self.push_frame(0x80 | (TEXT_FRAME if opcode == NATURAL else opcode), data, size, message)
         if isinstance(message, bytes):
-            opcode = data_opcode(opcode, BINARY_FRAME)
+            opcode = BINARY_FRAME if opcode == NATURAL else opcode
             data = <const unsigned char *>PyBytes_AS_STRING(message)
             size = PyBytes_GET_SIZE(message)
             if opcode == TEXT_FRAME:
                 require_utf8(data, size)
             return self.push_frame(0x80 | opcode, data, size, message)
-        return self.push_buffer(message, data_opcode(opcode, BINARY_FRAME), True)
+        return self.push_buffer(message, BINARY_FRAME if opcode == NATURAL else opcode, True)
 
     def send_fragment(self, payload, *, bint fin, opcode=None):
         """Queue one fragment of a message (RFC 6455 section 5.4).
@@ -305,30 +320,33 @@ cdef class Endpoint(Inbound):
             payload: `str` or bytes-like.
             fin: whether this is the last fragment.
             opcode: `TEXT` or `BINARY` for the first fragment, by default what fits `payload`; later ones go by it. A
-                message of TEXT may be cut anywhere, but what it is cut from must be UTF-8.
+                message of TEXT may be cut anywhere, but what it is cut from must be UTF-8 (RFC 6455 section 5.6).
 
         Raises:
-            ConnectionClosed, TypeError, ValueError: as for `send`.
+            ConnectionClosed, TypeError, ValueError: as for `send`; the message is then as it was before.
         """
         if self.phase != OPEN:
             raise self.closed_error()
-        cdef int natural = TEXT_FRAME if isinstance(payload, str) else BINARY_FRAME
         cdef int first = self.sending_opcode
+        if first == 0:
+            self.sending_utf8 = UTF8_ACCEPT
+            if opcode is not None:
+                first = data_opcode(opcode)
+            else:
+                first = TEXT_FRAME if isinstance(payload, str) else BINARY_FRAME
         if isinstance(payload, str):
             payload = payload.encode()
-        if first == 0:
-            first = data_opcode(NATURAL if opcode is None else opcode, natural)
-            self.push_buffer(payload, first, fin)
-        else:
-            self.push_buffer(payload, CONTINUATION_FRAME, fin)
+        cdef unsigned char utf8 = self.sending_utf8
+        if first == TEXT_FRAME:
+            utf8 = check_fragment(utf8, payload, fin)
+        self.push_buffer(payload, CONTINUATION_FRAME if self.sending_opcode else first, fin)
+        self.sending_utf8 = utf8
         self.sending_opcode = 0 if fin else first
 
     cdef int push_buffer(self, object payload, int opcode, bint fin) except -1:
         """Queue a frame from any bytes-like object. Its bytes are copied: they may change once this returns."""
         cdef Py_buffer view
-        if not PyObject_CheckBuffer(payload):
-            raise TypeError(
-                f"expected a message of str or bytes-like, got {type(payload).__name__}: encode it first, with json.dumps say")
+        require_buffer(payload)
         PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
         try:
             if opcode == TEXT_FRAME and fin:
@@ -374,7 +392,7 @@ cdef class Endpoint(Inbound):
         if self.pings is not None and ping in self.pings:
             self.pings.remove(ping)
 
-    def close(self, int code=1000, str reason not None="", double now=0.0):
+    def close(self, code=1000, str reason not None="", double now=0.0):
         """Begin the closing handshake (RFC 6455 section 7.1.2); nothing happens once it has begun or the connection ended.
 
         Args:
@@ -383,6 +401,7 @@ cdef class Endpoint(Inbound):
             now: the time, from which `close_timeout` counts.
 
         Raises:
+            TypeError: the code is no whole number.
             ValueError: the code must not be sent, or the reason is too long.
         """
         payload = close_payload(code, reason)
@@ -396,7 +415,7 @@ cdef class Endpoint(Inbound):
         if self.undecoded.end:
             self.decode_held()
 
-    def fail(self, int code, str reason not None="", double now=0.0):
+    def fail(self, code, str reason not None="", double now=0.0):
         """Fail the connection (RFC 6455 section 7.1.7): a close frame goes out, and nothing from the peer counts any more.
 
         Args, Raises:
@@ -492,12 +511,31 @@ cdef class Endpoint(Inbound):
         return 0
 
 
-cdef inline int data_opcode(int opcode, int natural) except -1:
-    if opcode == NATURAL:
-        return natural
+cdef inline int data_opcode(int opcode) except -1:
     if opcode != TEXT_FRAME and opcode != BINARY_FRAME:
         raise ValueError(f"expected the opcode TEXT (1) or BINARY (2), got {opcode}")
     return opcode
+
+
+cdef unsigned char check_fragment(unsigned char state, object payload, bint fin) except? UTF8_REJECT:
+    """Carry the state of a TEXT message over one more fragment of it."""
+    cdef Py_buffer view
+    require_buffer(payload)
+    PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
+    try:
+        state = utf8_check(state, <const unsigned char *>view.buf, view.len)
+    finally:
+        PyBuffer_Release(&view)
+    if state == UTF8_REJECT or (fin and state != UTF8_ACCEPT):
+        raise ValueError("expected the fragments of a TEXT message to make valid UTF-8 together (RFC 6455 section 5.6)")
+    return state
+
+
+cdef int require_buffer(object payload) except -1:
+    if not PyObject_CheckBuffer(payload):
+        raise TypeError(
+            f"expected a message of str or bytes-like, got {type(payload).__name__}: encode it first, with json.dumps say")
+    return 0
 
 
 cdef int require_utf8(const unsigned char *data, size_t size) except -1:
@@ -506,8 +544,10 @@ cdef int require_utf8(const unsigned char *data, size_t size) except -1:
     return 0
 
 
-cdef bytes close_payload(int code, str reason):
+cdef bytes close_payload(object code, str reason):
     """Build the payload of a close frame (RFC 6455 section 5.5.1)."""
+    if not isinstance(code, int):
+        raise TypeError(f"expected a close code, a number such as 1000, got {code!r}")
     if not may_be_sent(code):
         raise ValueError(
             f"expected a close code of 1000 to 1003, 1007 to 1014 or 3000 to 4999 (RFC 6455 section 7.4), got {code}")

@@ -412,7 +412,8 @@ class ServerPolicy:
     ) -> None:
         if isinstance(subprotocols, str):
             raise TypeError(f"subprotocols must be a collection of str: write [{subprotocols!r}]")
-        self._subprotocols = _check_subprotocols(subprotocols)
+        # A dict for look-ups that do not slow down with their number, and in the order of the user's for messages.
+        self._subprotocols = dict.fromkeys(_check_subprotocols(subprotocols))
         self._default = default
         if not self._subprotocols and not default:
             raise ValueError("a server with neither subprotocols nor default would refuse every client")
@@ -445,7 +446,8 @@ class ServerPolicy:
         # A Host without a port leaves open whether it means 80 or 443, because TLS may end before this server: the port
         # that the origin's scheme implies is taken for both.
         own_name, own_port = parse_authority(host)
-        if port is None or (name, port) != (own_name, own_port or _DEFAULT_PORTS.get(scheme)):
+        default = _DEFAULT_PORTS.get(scheme)
+        if default is None or (name, port) != (own_name, own_port or default):
             raise HTTPError(403, f"pages of {_shown(origin)} may not connect to this server")
 
     def choose_subprotocol(self, headers: Headers) -> str | None:

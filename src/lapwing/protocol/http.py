@@ -40,9 +40,9 @@ __all__ = [
 
 #: The most bytes of a head, from the first line to the empty line, which is counted.
 MAX_HEAD = 65536
-#: The most bytes of one line of a head, without its line break (the precedent: nginx and Apache allow 8 KiB).
+#: The most bytes of one line of a head, without its line break (the precedent: nginx and Apache allow about 8 KiB).
 MAX_LINE = 8192
-#: The most header lines of a head (h11 and nginx set no number; Apache allows 100, websockets 128).
+#: The most header lines of a head (the precedent: Apache allows 100, websockets 128).
 MAX_HEADERS = 128
 #: The most bytes of a rejected response's body that are kept.
 MAX_BODY = 65536
@@ -160,7 +160,7 @@ class Request(NamedTuple):
 
     Attributes:
         method: such as "GET", case-sensitive.
-        target: as on the wire: path and query, or (RFC 6455 section 4.1 item 2) a whole http or https URL.
+        target: as on the wire: path and query, or (RFC 6455 section 4.1 item 3) a whole http or https URL.
         headers: its headers.
     """
 
@@ -422,7 +422,7 @@ def _check_host(target: str, hosts: list[str]) -> None:
         raise HTTPError(400, f"malformed Host header: {error}") from None
     if target.startswith("/"):
         return
-    # RFC 6455 section 4.1 item 2 allows a whole http or https URL that matches the Host; a server must take it (RFC
+    # RFC 6455 section 4.1 item 3 allows a whole http or https URL that matches the Host; a server must take it (RFC
     # 9112 section 3.2.2).
     scheme, separator, rest = target.partition("://")
     default = {"http": 80, "https": 443}.get(scheme.lower())
@@ -606,7 +606,7 @@ def parse_authority(text: str) -> tuple[str, int | None]:
         right = len(host) > 2 and _ADDRESS_CHARACTERS.issuperset(host[1:-1])
     else:
         right = bool(host) and _NAME_CHARACTERS.issuperset(host)
-    if not right or (port and not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535)):
+    if not right or (port and not (port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65535)):
         raise ValueError(f"expected a host and perhaps a port, got {text[:_MAX_SHOWN]!a}")
     return host.lower(), int(port) if port else None
 

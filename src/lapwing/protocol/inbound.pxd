@@ -47,6 +47,8 @@ cdef class Inbound:
     # the message being put together
     cdef PyObject *assembly         # a bytes object with room, owned and not shared; NULL when there is none
     cdef size_t assembled
+    cdef bint is_lent               # `payload_room` gave out a place in the assembly, and nothing came back since
+    cdef PyObject *lent             # an assembly that was dropped in that time, owned; NULL when there is none
     # what waits for the application: messages, and input to be decoded
     cdef Queue messages
     cdef size_t message_bytes
@@ -57,7 +59,8 @@ cdef class Inbound:
     cdef int feed(self, unsigned char *data, size_t size, double now) except -1
 
     # Where the next bytes from the peer should go to be spared a copy: inside the message being put together. NULL when
-    # there is no such place; then read anywhere and `feed`. `payload_received` says how many bytes were put there.
+    # there is no such place; then read anywhere and `feed`. `payload_received` says how many bytes were put there. The place
+    # stays good until the one who reads calls one of these three again, whatever others do to the endpoint meanwhile.
     cdef unsigned char *payload_room(self, size_t *size) except? NULL
     cdef int payload_received(self, size_t size, double now) except -1
 
@@ -65,6 +68,7 @@ cdef class Inbound:
     cdef object pop_message(self)
     cdef int drop_assembly(self) except -1
     cdef int drop_input(self) except -1
+    cdef int end_loan(self) except -1
 
     # For the subclass to say.
     cdef int take_control(self) except -1

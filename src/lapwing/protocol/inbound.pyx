@@ -78,6 +78,7 @@ cdef class Inbound:
         queue_clear(&self.messages)
         buffer_free(&self.undecoded)
         drop(self.assembly)
+        drop(self.lent)
         PyMem_Free(self.control)
 
     cdef int take_control(self) except -1:
@@ -138,9 +139,19 @@ cdef class Inbound:
         """Let go of the message that is being put together; what is left of it will be skipped."""
         if self.in_frame and self.frame.opcode & 0x8 == 0:
             self.skipping = True
-        drop(self.assembly)
+        if self.is_lent and self.lent is NULL:
+            self.lent = self.assembly   # another thread may be reading into it
+        else:
+            drop(self.assembly)
         self.assembly = NULL
         self.assembled = 0
+        return 0
+
+    cdef int end_loan(self) except -1:
+        """Learn that nobody reads into the assembly any more."""
+        self.is_lent = False
+        drop(self.lent)
+        self.lent = NULL
         return 0
 
     cdef int drop_input(self) except -1:
@@ -153,6 +164,7 @@ cdef class Inbound:
 
     cdef int feed(self, unsigned char *data, size_t size, double now) except -1:
         cdef size_t used = 0
+        self.end_loan()
         if self.phase == CLOSED:
             return 0
         self.now = now
@@ -315,22 +327,31 @@ cdef class Inbound:
         return 0
 
     cdef unsigned char *payload_room(self, size_t *size) except? NULL:
+        self.end_loan()
         if (
             not self.in_frame or self.phase != OPEN or self.frame.opcode & 0x8 or self.skipping
             or self.remaining < LARGE_REST or buffer_size(&self.undecoded)
         ):
             return NULL
         self.make_room(1)
+        self.is_lent = True
         size[0] = min(self.remaining, <size_t>bytes_size(self.assembly) - self.assembled)
         return <unsigned char *>bytes_data(self.assembly) + self.assembled
 
     cdef int payload_received(self, size_t size, double now) except -1:
-        cdef unsigned char *place = <unsigned char *>bytes_data(self.assembly) + self.assembled
-        if self.frame.masked:
-            mask_payload(place, place, size, self.frame.key, self.frame.length - self.remaining)
+        cdef unsigned char *place
+        self.end_loan()
+        if self.phase == CLOSED:
+            return 0
         self.now = now
-        self.remaining -= size
-        self.count_payload(place, size)
+        if self.skipping:   # its message was given up while the bytes were on their way
+            self.remaining -= size
+        else:
+            place = <unsigned char *>bytes_data(self.assembly) + self.assembled
+            if self.frame.masked:
+                mask_payload(place, place, size, self.frame.key, self.frame.length - self.remaining)
+            self.remaining -= size
+            self.count_payload(place, size)
         if self.remaining == 0 and self.phase != CLOSED:
             self.end_frame()
         return 0

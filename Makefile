@@ -1,0 +1,134 @@
+# The front door: `make help` lists what there is. PYTHON chooses the interpreter; each has a virtual environment of
+# its own beside the others: make test PYTHON=python3.13
+
+PYTHON ?= python3
+# The version, as in 3.13t for a free-threaded one, and what the names of its extension modules end with.
+TAG := $(shell $(PYTHON) -c 'import sys; print("%d.%d%s" % (*sys.version_info[:2], sys.abiflags))')
+SUFFIX := $(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
+VENV ?= .venv-$(TAG)
+BIN := $(VENV)/bin
+ARGS ?=
+DURATION ?= 60
+
+NATIVE := $(shell find src -name '*.pyx' -o -name '*.pxd' -o -name '*.h') setup.py
+SOURCES := $(shell find src -name '*.py' -o -name '*.pyi' -o -name 'py.typed')
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+ifeq ($(TAG),)
+$(error "$(PYTHON)" does not run: name a Python of 3.11 or newer, as in `make test PYTHON=python3.12`)
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench bench-quick docs dev sanitize fuzz soak coverage dist clean
+.DELETE_ON_ERROR:
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+
+demo: $(VENV)/.native ## a server and both clients talk over ws and wss, and what they said is printed
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/.native $(VENV)/.test peers ## the whole test suite (ARGS="-k frame --runtime uvloop+epoll")
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.native $(VENV)/.check ## formatting, lint and types
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/cython-lint src
+	$(BIN)/mypy
+
+format: $(VENV)/.check ## put the formatting right
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench: $(VENV)/.native $(VENV)/.bench ## measure against the C floor and the other libraries
+	$(BIN)/python bench/run.py $(ARGS)
+
+bench-quick: $(VENV)/.native $(VENV)/.bench ## the same in a few minutes, less exact
+	$(BIN)/python bench/run.py --quick $(ARGS)
+
+docs: $(VENV)/.native $(VENV)/.docs ## the documentation, in docs/build/html
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --fresh-env -b html docs docs/build/html
+
+dev: $(VENV)/.native $(VENV)/.test $(VENV)/.check $(VENV)/.docs peers ## everything that development needs
+	@echo 'ready: . $(BIN)/activate'
+
+# AddressSanitizer must be loaded before Python, and sees each of Python's objects only when Python takes them from
+# malloc. Python itself leaves memory behind at exit: leaks are found by `make soak`. A report goes to descriptor 2, past
+# pytest's capture.
+SANITIZED = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" PYTHONMALLOC=malloc \
+	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1 \
+	PYTHONPATH=build/sanitize/src $(BIN)/python
+
+sanitize: build/sanitize/.built-$(TAG) $(VENV)/.test ## the protocol and face tests with address and undefined-behaviour sanitizers
+	$(SANITIZED) -m pytest --capture=sys --hypothesis-profile=bounded $(or $(ARGS),tests/protocol tests/faces)
+
+fuzz: build/sanitize/.built-$(TAG) $(VENV)/.test ## throw mutated conversations at both roles, with the sanitizers (DURATION=60)
+	$(SANITIZED) tests/fuzz/run.py --seconds $(DURATION) $(ARGS)
+
+soak: $(VENV)/.native $(VENV)/.test ## 100,000 connections made and broken, 10,000 at once: memory and descriptors stay flat
+	$(BIN)/python tests/soak/run.py $(ARGS)
+
+coverage: build/trace/.built-$(TAG) $(VENV)/.coverage peers ## line and branch coverage of the Python and the Cython code
+	PYTHONPATH=build/trace/src $(BIN)/coverage run -m pytest --hypothesis-profile=bounded $(ARGS)
+	$(BIN)/coverage report
+
+dist: $(VENV)/.dist ## sdist and wheel in dist/, each installed in a fresh virtual environment and tried
+	rm -rf dist
+	$(BIN)/python -m build
+	PYTHON=$(PYTHON) tests/try-dist dist/*.tar.gz dist/*.whl
+
+clean: ## remove all that was built or installed here
+	rm -rf build dist docs/build bench/build .venv-* src/*.egg-info tests/interop/node/node_modules
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	find src -name '*.so' -delete
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- what the targets above stand on ----------------------------------------------------------------------------
+
+.PHONY: peers
+peers:
+	@tests/install-peers node
+
+$(VENV)/.venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo 'lapwing needs Python 3.11 or newer: make PYTHON=python3.12 ...' >&2; exit 1; }
+	@$(PYTHON) -c 'import os, sysconfig as s; os.stat(s.get_path("include") + "/Python.h")' 2>/dev/null || { \
+		echo 'the headers of $(PYTHON) are missing (on Debian: apt-get install python3-dev)' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade 'pip>=25.1'
+	@touch $@
+
+$(VENV)/.%: pyproject.toml | $(VENV)/.venv
+	$(PIP) install --group $*
+	@touch $@
+
+# The extensions, built in place for an editable installation, again when a native file has changed. What has to be built
+# again is decided here and removed: setuptools and Cython do not see a change of directives, nor one during a build,
+# which is also why the stamp has the time of the build's beginning.
+$(VENV)/.native: $(NATIVE) | $(VENV)/.editable
+	@touch $@.begun
+	@$(if $(filter %.pxd %.h setup.py,$?),rm -rf build/default,$(call outdated,build/default))
+	$(BIN)/python setup.py --quiet build_ext --inplace
+	@mv $@.begun $@
+
+$(VENV)/.editable: pyproject.toml | $(VENV)/.build
+	LAPWING_NATIVE=0 $(PIP) install --no-build-isolation --editable .
+	@touch $@
+
+# outdated DIRECTORY: remove there what was made of the changed .pyx files.
+outdated = rm -f $(foreach pyx,$(filter %.pyx,$?),$1/cython/$(pyx:.pyx=.c) $(patsubst src/%.pyx,$1/lib*/%$(SUFFIX),$(pyx)))
+
+# A build for another purpose is made in a copy of the sources, and comes before the ordinary one on PYTHONPATH.
+SWITCH_sanitize := LAPWING_SANITIZE=1
+SWITCH_trace := LAPWING_TRACE=1
+build/%/.built-$(TAG): $(NATIVE) $(SOURCES) | $(VENV)/.native
+	@$(if $(filter %.pxd %.h setup.py,$?),rm -rf build/$*,$(call outdated,build/$*/build/$*))
+	@mkdir -p build/$* && touch $@.begun
+	tar -c --exclude='*.so' --exclude=__pycache__ src setup.py pyproject.toml README.md LICENSE | tar -x -C build/$*
+	cd build/$* && $(SWITCH_$*) $(abspath $(BIN))/python setup.py --quiet build_ext --inplace
+	@mv $@.begun $@
+
+$(VENV)/.bench: bench/requirements.txt | $(VENV)/.venv
+	$(PIP) install -r bench/requirements.txt
+	@touch $@

@@ -1,0 +1,30 @@
+"""A chat room: what one says, all hear. Talk to it with chat_client.py.
+
+Usage: python chat_server.py [PORT]
+"""
+
+import asyncio
+import sys
+
+import lapwing
+
+
+async def chat(ws: lapwing.Connection) -> None:
+    """Serve one of the people in the room; the first message is the name."""
+    name = await ws.receive()
+    if name is None:  # gone before saying a word
+        return
+    ws.broadcast(f"{name} comes in")
+    async for message in ws:
+        ws.broadcast(f"{name}: {message}")  # to every client of the same protocol, this one too
+    ws.broadcast(f"{name} leaves")
+
+
+async def main(port: int) -> None:
+    async with lapwing.listen(port=port, protocols={"chat": chat}) as server:
+        print("the room is open on port", server.port, flush=True)
+        await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 8080))

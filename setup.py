@@ -1,0 +1,71 @@
+"""The native half of the build: everything else stands in pyproject.toml.
+
+Environment variables build the extensions for another purpose, or not at all:
+
+- LAPWING_SANITIZE=1: with AddressSanitizer and UndefinedBehaviorSanitizer; `make sanitize` runs the tests on it.
+- LAPWING_TRACE=1: with Cython's line tracing; `make coverage` runs the tests on it.
+- LAPWING_NATIVE=0: none, for an editable installation; `make` builds them in place, only those that have changed.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+SOURCES = sorted(Path("src").rglob("*.pyx")) if os.environ.get("LAPWING_NATIVE") != "0" else []
+HEADERS = sorted({*Path("src").rglob("*.pxd"), *Path("src").rglob("*.h")})
+
+directives = {
+    "language_level": 3,
+    "embedsignature": True,
+    "embedsignature.format": "python",
+    "boundscheck": False,
+    "wraparound": False,
+    "cdivision": True,
+    "initializedcheck": False,
+}
+purpose = "default"
+macros: list[tuple[str, str | None]] = []
+compile_args = [] if sys.platform == "win32" else ["-O3", "-g0", "-fvisibility=hidden"]
+link_args: list[str] = []
+
+if os.environ.get("LAPWING_SANITIZE") == "1":
+    purpose = "sanitize"
+    sanitizers = "-fsanitize=address,undefined"
+    compile_args += [sanitizers, "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-O1", "-g"]
+    link_args += [sanitizers]
+elif os.environ.get("LAPWING_TRACE") == "1":
+    purpose = "trace"
+    directives["linetrace"] = True
+    macros += [("CYTHON_TRACE", "1"), ("CYTHON_TRACE_NOGIL", "1")]
+    compile_args += ["-O1"]
+
+build = Path("build", purpose)
+
+
+def extension(source: Path) -> Extension:
+    """The extension module that one .pyx file makes."""
+    return Extension(
+        ".".join(source.relative_to("src").with_suffix("").parts),
+        [str(source)],
+        # The C files are written under build/: headers are found from there by directory.
+        include_dirs=sorted({str(header.parent) for header in HEADERS if header.suffix == ".h"}),
+        define_macros=macros,
+        extra_compile_args=compile_args,
+        extra_link_args=link_args,
+        depends=["setup.py", *map(str, HEADERS)],
+    )
+
+
+setup(
+    ext_modules=cythonize(
+        [extension(source) for source in SOURCES],
+        include_path=["src"],
+        # Cython's plugin for coverage finds a C file beside its source only.
+        build_dir=None if purpose == "trace" else str(build / "cython"),
+        compiler_directives=directives,
+    ),
+    options={"build": {"build_base": str(build)}, "build_ext": {"parallel": os.cpu_count()}},
+)

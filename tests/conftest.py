@@ -1,0 +1,227 @@
+"""The rig: how asynchronous tests are run, on which event loops, and what must be left of them: nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from functools import partial, wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hypothesis
+import pytest
+
+pytest.register_assert_rewrite("tests.peers")
+
+from tests.peers.certificates import Certificates, make_certificates  # noqa: E402
+
+if TYPE_CHECKING:
+    from tests.peers.servers import ServerThread
+
+pytest_plugins = ["pytester"]
+
+FACES = Path(__file__).parent / "faces"
+
+hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.register_profile("bounded", deadline=None, max_examples=20)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=5000)
+hypothesis.settings.load_profile("default")
+
+
+# --- which event loops -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """An event loop, and the way in which lapwing uses it.
+
+    Attributes:
+        name: what `--runtime` and the test's id call it.
+        loop_factory: makes the event loop.
+        options: what to pass on: `lapwing.listen(..., **runtime.options)`, `lapwing.AsyncClient(**runtime.options)`.
+    """
+
+    name: str
+    loop_factory: Callable[[], asyncio.AbstractEventLoop]
+    options: dict[str, Any] = field(default_factory=dict, hash=False)
+
+
+def _uvloop() -> asyncio.AbstractEventLoop:
+    uvloop = pytest.importorskip("uvloop", reason="uvloop is not installed")
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
+
+
+RUNTIMES = {
+    runtime.name: runtime
+    for runtime in (
+        Runtime("asyncio+epoll", asyncio.new_event_loop),
+        Runtime("asyncio+portable", asyncio.new_event_loop, {"portable": True}),
+        Runtime("uvloop+epoll", _uvloop),
+    )
+    if sys.platform == "linux" or "epoll" not in runtime.name
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--runtime", choices=sorted(RUNTIMES), help="run the face tests on this event loop only")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run every test that asks for `runtime`, and every asynchronous test of a face, once on each event loop."""
+    face = FACES in metafunc.definition.path.parents
+    if face and inspect.iscoroutinefunction(metafunc.function) and "runtime" not in metafunc.fixturenames:
+        metafunc.fixturenames.append("runtime")
+    if "runtime" in metafunc.fixturenames:
+        only = metafunc.config.getoption("runtime")
+        names = [only] if only else list(RUNTIMES)
+        metafunc.parametrize("runtime", [RUNTIMES[name] for name in names], ids=names, indirect=True)
+
+
+@pytest.fixture
+def runtime(request: pytest.FixtureRequest) -> Runtime:
+    """The event loop of this run of the test."""
+    chosen: Runtime = request.param
+    return chosen
+
+
+# --- how an asynchronous test is run -----------------------------------------------------------------------------
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run `async def test_...` in an event loop of its own, in debug mode."""
+    face = FACES in pyfuncitem.path.parents
+    chosen = pyfuncitem.funcargs.get("runtime")
+    run = partial(_run, loop_factory=chosen.loop_factory if isinstance(chosen, Runtime) else None, strict=face)
+    test = pyfuncitem.obj
+    inner = getattr(getattr(test, "hypothesis", None), "inner_test", None)
+    if inner is not None and inspect.iscoroutinefunction(inner):  # @given around it: each example gets its own loop
+
+        @wraps(inner)
+        def one_example(*args: Any, **kwargs: Any) -> None:
+            run(lambda: inner(*args, **kwargs))
+
+        test.hypothesis.inner_test = one_example
+        return None
+    if not inspect.iscoroutinefunction(test):
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in inspect.signature(test).parameters}
+    run(lambda: test(**arguments))
+    return True
+
+
+def _run(
+    test: Callable[[], Coroutine[Any, Any, None]],
+    *,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None,
+    strict: bool,
+) -> None:
+    """Run a test. What reaches the loop's exception handler fails it, and so does, if strict, a task left behind."""
+    errors: list[str] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(_describe(context)))
+        await test()
+        if strict and (left := await _tasks_left()):
+            pytest.fail(f"the test left tasks behind: {left}")
+
+    with asyncio.Runner(debug=True, loop_factory=loop_factory) as runner:
+        runner.run(main())
+    if strict:
+        gc.collect()  # a task that was destroyed, or whose exception nobody took, is reported when it is collected
+    if errors:
+        pytest.fail("the event loop was told of: " + "; ".join(errors))
+
+
+async def _tasks_left() -> set[asyncio.Task[Any]]:
+    """The other tasks that are still there, once those that only have to be stepped to their end have been."""
+    for _ in range(20):
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        if not left:
+            break
+        await asyncio.sleep(0)
+    return left
+
+
+def _describe(context: dict[str, Any]) -> str:
+    error = context.get("exception")
+    return context["message"] if error is None else f"{context['message']}: {error!r}"
+
+
+# --- what a test may leave behind --------------------------------------------------------------------------------
+
+
+def _descriptors() -> dict[str, str]:
+    """The open descriptors of this process, each with what it is."""
+    found = {}
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            found[entry.name] = str(entry.readlink())
+        except FileNotFoundError:  # the directory's own
+            continue
+    return found
+
+
+@pytest.fixture(scope="session")
+def _opened_once() -> None:
+    """Let each kind of event loop open what it keeps open for the life of the process (uvloop: a pipe for signals)."""
+    for each in RUNTIMES.values():
+        with suppress(pytest.skip.Exception), asyncio.Runner(loop_factory=each.loop_factory) as runner:
+            runner.run(asyncio.sleep(0))
+
+
+@pytest.fixture(autouse=True)
+def _no_descriptor_left(request: pytest.FixtureRequest, _opened_once: None) -> Iterator[None]:
+    """Every test of a face closes what it has opened."""
+    if FACES not in request.path.parents or sys.platform != "linux":
+        yield
+        return
+    gc.collect()
+    before = _descriptors()
+    yield
+    gc.collect()
+    after = _descriptors()
+    if len(after) != len(before):
+        more = {name: what for name, what in after.items() if before.get(name) != what}
+        less = {name: what for name, what in before.items() if after.get(name) != what}
+        pytest.fail(f"{len(before)} descriptors before the test, {len(after)} after it: new {more}, gone {less}")
+
+
+# --- what a test may ask for -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """A certificate authority with a good certificate and several bad ones."""
+    return make_certificates(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture
+def serve(runtime: Runtime) -> Iterator[Callable[..., ServerThread]]:
+    """Start a server in a thread of its own, with the options of `lapwing.listen`; it is stopped after the test."""
+    from tests.peers.servers import ServerThread
+
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(ServerThread(runtime, **options))
+
+
+@pytest.fixture
+def echo_server(serve: Callable[..., ServerThread]) -> ServerThread:
+    """A server in a thread of its own that sends every message back, for the subprotocol "echo" and for any other."""
+    from tests.peers.servers import echo
+
+    return serve(protocols={"echo": echo}, default=echo)
+
+
+@pytest.fixture
+def echo_server_tls(serve: Callable[..., ServerThread], tls: Certificates) -> ServerThread:
+    """The same over TLS, with the good certificate of `tls`."""
+    from tests.peers.servers import echo
+
+    return serve(protocols={"echo": echo}, default=echo, ssl=tls.good.server_context())

@@ -1,0 +1,246 @@
+"""The rules that hold the tree together: who may import whom, what is named where, what is typed."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import importlib
+import importlib.metadata
+import importlib.util
+import re
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+import lapwing
+import lapwing.protocol
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "src" / "lapwing"
+
+#: The layers from the bottom up, each with its modules; the first pattern that fits counts.
+LAYERS = (
+    ("the protocol", ("lapwing.protocol.endpoint", "lapwing.protocol.handshake", "lapwing.protocol.deflate")),
+    ("the protocol's public names", ("lapwing.protocol",)),
+    ("the protocol's leaves", ("lapwing.protocol.*",)),
+    ("io", ("lapwing.io", "lapwing.io.*")),
+    ("options", ("lapwing.options",)),
+    ("what the faces share", ("lapwing.opening", "lapwing.connection", "lapwing.waiting")),
+    ("the asyncio face's links", ("lapwing.link",)),
+    ("faces", ("lapwing.sync", "lapwing.aio")),
+    ("accepting", ("lapwing.accepting",)),
+    ("client and server", ("lapwing.client", "lapwing.server")),
+    ("lapwing", ("lapwing",)),
+)
+
+#: What each layer may import of the others. Within a layer: only in those that are directories, and never in a circle.
+BELOW = {
+    "the protocol's leaves": {"the protocol's leaves"},
+    "the protocol": {"the protocol", "the protocol's leaves"},
+    "the protocol's public names": {"the protocol", "the protocol's leaves"},
+    "io": {"io"},
+    "options": set[str](),
+}
+BELOW["what the faces share"] = {
+    "the protocol",
+    "the protocol's leaves",
+    "the protocol's public names",
+    "io",
+    "options",
+}
+BELOW["the asyncio face's links"] = BELOW["what the faces share"] | {"what the faces share"}
+BELOW["faces"] = BELOW["the asyncio face's links"] | {"the asyncio face's links"}
+BELOW["accepting"] = BELOW["faces"] | {"faces"}
+BELOW["client and server"] = BELOW["accepting"] | {"accepting"}
+BELOW["lapwing"] = BELOW["client and server"] | {"client and server"}
+
+#: What the protocol must not know: sockets, clocks, chance and event loops, as Python modules or as C headers.
+NOT_IN_PROTOCOL = re.compile(
+    r"(asyncio|multiprocessing|random|select|selectors|signal|socket|ssl|threading|time|uvloop"
+    r"|libc\.(time|signal)|posix\.(select|signal|time|unistd)|cpython\.time)(\.|$)"
+)
+
+#: Attributes that Cython adds to every extension type.
+CYTHONS_OWN = re.compile(r"__(reduce|setstate)_cython__|__pyx_\w+__|__test__")
+
+FILES = sorted(path for path in PACKAGE.rglob("*") if path.suffix in {".py", ".pyx", ".pxd"})
+EXTENSIONS = sorted(PACKAGE.rglob("*.pyx"))
+
+
+def _module(path: Path) -> str:
+    parts = path.relative_to(ROOT / "src").with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {_module(path) for path in FILES}
+
+
+def _layer(module: str) -> str:
+    for name, patterns in LAYERS:
+        if any(fnmatch(module, pattern) for pattern in patterns):
+            return name
+    pytest.fail(f"{module} has no layer: name it in LAYERS, and in ARCHITECTURE.md")
+
+
+def _statements(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Every import and cimport of a file: the module, relative or not, and the names imported from it.
+
+    Imports for type checking alone do not count.
+    """
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".py":
+        yield from _python_statements(ast.parse(text))
+        return
+    text = re.sub(r'""".*?"""|#[^\n]*', "", text, flags=re.DOTALL)
+    text = re.sub(r"^if TYPE_CHECKING:\n(?:[ \t][^\n]*\n|\n)+", "", text, flags=re.MULTILINE)
+    for found in re.finditer(r"^[ \t]*from\s+([\w.]+)\s+c?import\s+(\([^)]*\)|[^\n]+)", text, re.MULTILINE):
+        yield found[1], [name.split()[0] for name in found[2].strip("()\n ").split(",") if name.strip()]
+    for found in re.finditer(r"^[ \t]*c?import\s+([^\n]+)", text, re.MULTILINE):
+        for name in found[1].split(","):
+            yield name.split()[0], []
+
+
+def _python_statements(tree: ast.AST) -> Iterator[tuple[str, list[str]]]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, []
+        elif isinstance(node, ast.ImportFrom):
+            yield "." * node.level + (node.module or ""), [alias.name for alias in node.names]
+        else:
+            yield from _python_statements(node)
+
+
+def _imports(path: Path) -> set[str]:
+    """The modules that a file imports, by their full names; of its own package only those that are files."""
+    module = _module(path)
+    package = module if path.stem == "__init__" else module.rpartition(".")[0]
+    found = set()
+    for source, names in _statements(path):
+        absolute = importlib.util.resolve_name(source, package)
+        if absolute.split(".")[0] == "lapwing":
+            inner = {f"{absolute}.{name}" for name in names} & MODULES
+            found |= inner or {absolute}
+        else:
+            found.add(absolute)
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_downwards(path: Path) -> None:
+    module = _module(path)
+    allowed = BELOW[_layer(module)]
+    for imported in _imports(path) & MODULES - {module}:
+        assert _layer(imported) in allowed, (
+            f"{module} ({_layer(module)}) must not import {imported} ({_layer(imported)})"
+        )
+
+
+def test_imports_go_in_no_circle() -> None:
+    graph: dict[str, set[str]] = {module: set() for module in MODULES}
+    for path in FILES:
+        module = _module(path)
+        graph[module] |= _imports(path) & MODULES - {module}
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if "protocol" in path.parts], ids=lambda path: str(path.relative_to(PACKAGE))
+)
+def test_the_protocol_knows_no_socket_no_clock_and_no_loop(path: Path) -> None:
+    assert [name for name in _imports(path) if NOT_IN_PROTOCOL.match(name)] == []
+
+
+@pytest.mark.parametrize("path", EXTENSIONS, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_the_imports_of_every_extension_module_are_seen(path: Path) -> None:
+    """The text of Cython is searched, not parsed: it must not be written in a way that the search does not find."""
+    text = re.sub(r'""".*?"""|#[^\n]*', "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert not re.search(r";\s*(from|c?import)\b|\\\n|__import__|import_module", text)
+
+
+def test_every_file_is_named_in_the_architecture() -> None:
+    """Each .py, .pyx and .h by its name; a .pxd and a .pyi go with their .pyx."""
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    sources = [path for path in PACKAGE.rglob("*") if path.suffix in {".py", ".pyx", ".h", ".typed"}]
+    sources += [path for path in PACKAGE.rglob("*.p[xy][di]") if not path.with_suffix(".pyx").exists()]
+    missing = [
+        str(path.relative_to(PACKAGE)) for path in sources if not re.search(rf"(?<!\w){re.escape(path.name)}\b", text)
+    ]
+    assert missing == []
+
+
+def test_the_architecture_names_no_file_that_is_gone() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    there = {path.name for path in ROOT.rglob("*.*") if "node_modules" not in path.parts}
+    named = set(re.findall(r"\b\w+\.(?:pyx|pxd|pyi|py|h)\b", text))
+    assert named <= there
+
+
+PUBLIC = [f"lapwing.{name}" for name in lapwing.__all__] + [
+    f"lapwing.protocol.{name}" for name in lapwing.protocol.__all__
+]
+
+
+@pytest.mark.parametrize("qualified", PUBLIC)
+def test_every_public_name_is_there_documented_and_tested(qualified: str) -> None:
+    module, _, name = qualified.rpartition(".")
+    assert hasattr(importlib.import_module(module), name)
+    word = re.compile(rf"\b{name}\b")
+    assert any(word.search(path.read_text(encoding="utf-8")) for path in ROOT.glob("docs/*.rst")), "in no page of docs/"
+    tests = (path for path in ROOT.glob("tests/**/test_*.py") if path != Path(__file__))
+    assert any(word.search(path.read_text(encoding="utf-8")) for path in tests), "in no test"
+
+
+def test_versions_agree() -> None:
+    assert importlib.metadata.version("lapwing") == lapwing.__version__
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert "## [Unreleased]" in changes or f"## [{lapwing.__version__}]" in changes
+
+
+def test_the_package_is_marked_as_typed() -> None:
+    assert Path(lapwing.__file__).with_name("py.typed").exists()
+
+
+def _stub(path: Path) -> dict[str, ast.stmt]:
+    """The public names at the top of a stub, each with what defines it."""
+    return _public(ast.parse(path.with_suffix(".pyi").read_text(encoding="utf-8")).body)
+
+
+def _public(body: list[ast.stmt]) -> dict[str, ast.stmt]:
+    names: dict[str, ast.stmt] = {}
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names[node.name] = node
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names[node.target.id] = node
+        elif isinstance(node, ast.Assign):
+            names |= {target.id: node for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {alias.asname: node for alias in node.names if alias.asname == alias.name}
+    return {name: node for name, node in names.items() if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("path", EXTENSIONS, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_stubs_agree_with_their_extension_modules(path: Path) -> None:
+    module = importlib.import_module(_module(path))
+    stub = _stub(path)
+    assert sorted(stub) == sorted(name for name in stub if hasattr(module, name)), (
+        "the stub has what the module has not"
+    )
+    assert set(module.__all__) <= set(stub), "the module has in __all__ what the stub has not"
+    for name, node in stub.items():
+        if isinstance(node, ast.ClassDef):
+            _agree(getattr(module, name), node)
+
+
+def _agree(kind: type, node: ast.ClassDef) -> None:
+    stub = _public(node.body)
+    methods = {name for name, member in stub.items() if isinstance(member, ast.FunctionDef | ast.AsyncFunctionDef)}
+    assert sorted(methods - set(dir(kind))) == [], f"{node.name} in the stub has what the class has not"
+    inherited = {name for base in kind.__mro__[1:] for name in vars(base)}
+    here = {name for name in vars(kind) if not name.startswith("_") and not CYTHONS_OWN.fullmatch(name)}
+    assert sorted(here - inherited - set(stub)) == [], f"the class {node.name} has what the stub has not"

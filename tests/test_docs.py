@@ -1,0 +1,84 @@
+"""What the documentation says is so: its programs are the tested examples, its numbers and names are the code's."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lapwing
+from lapwing.options import ClientSettings, ServerSettings
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted((ROOT / "docs").glob("*.rst"))
+
+
+def _page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_programs_are_included_from_the_examples(page: Path) -> None:
+    """A block of Python in the text would be run by nobody."""
+    text = page.read_text(encoding="utf-8")
+    assert not re.search(r"code(-block)?:: *(python|pycon|py\b)|>>>|::\s*\n\s+import ", text)
+
+
+def test_every_example_is_included() -> None:
+    included = {
+        name for page in PAGES for name in re.findall(r"literalinclude:: \.\./examples/(\S+)", _page(page.name))
+    }
+    assert included == {path.name for path in (ROOT / "examples").glob("*.py")}
+
+
+def test_programs_in_the_readme_are_from_the_examples() -> None:
+    """Each block of Python is an excerpt, indented or not, of an example."""
+    examples = [_squeezed(path.read_text(encoding="utf-8")) for path in (ROOT / "examples").glob("*.py")]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for block in re.findall(r"^```python\n(.*?)^```", readme, re.DOTALL | re.MULTILINE):
+        assert any(_squeezed(block) in example for example in examples), f"in no example:\n{block}"
+
+
+def _squeezed(text: str) -> str:
+    """The lines without their indentation, and without empty ones."""
+    return "\n".join(filter(None, (line.strip() for line in text.splitlines())))
+
+
+def _limits() -> dict[str, Any]:
+    """The table of limits: option and default."""
+    table = _page("errors.rst").partition(":name: limits")[2]
+    rows = re.findall(r"^   \* - ``(\w+)``\n     - (\S+)$", table, re.MULTILINE)
+    return {option: ast.literal_eval(default) for option, default in rows}
+
+
+@pytest.mark.parametrize("kind", [ClientSettings, ServerSettings])
+def test_the_limits_are_those_of_the_code(kind: type[ClientSettings | ServerSettings]) -> None:
+    settings = kind()
+    assert _limits() == {
+        "timeout": settings.timeout,
+        "open_timeout": settings.opening,
+        "close_timeout": settings.closing,
+        "max_message_size": settings.max_message_size,
+        "max_buffered": settings.max_buffered,
+    }
+
+
+def test_the_tree_of_errors_is_that_of_the_code() -> None:
+    tree = _page("errors.rst").partition(":name: tree")[2].partition("Everything else")[0]
+    documented = {}
+    for depth, name, also in re.findall(r"^   ([ │├└─]*)(\w+)(?: \(also (\w+)\))?$", tree, re.MULTILINE):
+        if depth:
+            parent = "Exception" if len(depth) == 4 else "WebSocketError"
+            documented[name] = {parent} | ({also} if also else set())
+    defined = {
+        name: {base.__name__ for base in value.__bases__}
+        for name in lapwing.__all__
+        if isinstance(value := getattr(lapwing, name), type) and issubclass(value, Exception)
+    }
+    assert documented == defined
+    for bases in documented.values():
+        assert all(hasattr(lapwing, base) or hasattr(builtins, base) for base in bases)

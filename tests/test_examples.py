@@ -1,0 +1,305 @@
+"""Every example does what it says, as a program of its own with warnings as errors."""
+
+from __future__ import annotations
+
+import queue
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from tests.peers import wire
+from tests.peers.certificates import Certificates
+from tests.peers.raw import RawPeer
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+#: Seconds that a program may take for its next line, or to end.
+TIMEOUT = 30.0
+
+
+class Program:
+    """A running example.
+
+    Args:
+        name: its file name.
+        arguments: its command line arguments.
+    """
+
+    def __init__(self, name: str, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+        )
+        assert self.process.stdin
+        assert self.process.stdout
+        assert self.process.stderr
+        self.stdin = self.process.stdin
+        self._said: queue.Queue[str | None] = queue.Queue()
+        self._complaints: list[str] = []
+        self._threads = [
+            threading.Thread(target=_follow, args=(self.process.stdout, self._said.put), daemon=True),
+            threading.Thread(target=_follow, args=(self.process.stderr, self._complain), daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def line(self) -> str:
+        """The next line that it prints."""
+        try:
+            line = self._said.get(timeout=TIMEOUT)
+        except queue.Empty:
+            line = None
+        assert line is not None, f"expected a line, but it says nothing more; on stderr: {self.complaints}"
+        return line
+
+    def port(self) -> int:
+        """The port at the end of its next line."""
+        found = re.search(r"port (\d+)$", self.line())
+        assert found
+        return int(found[1])
+
+    def wait(self) -> int:
+        """End its input, wait for its end and return its exit status."""
+        self.stdin.close()
+        status = self.process.wait(TIMEOUT)
+        for thread in self._threads:
+            thread.join(TIMEOUT)
+        return status
+
+    def end(self) -> list[str]:
+        """Wait for its end, which must be a good one with nothing on stderr; return the lines that it still prints."""
+        status = self.wait()
+        assert self.complaints == ""
+        assert status == 0
+        lines = []
+        while (line := self._said.get(timeout=TIMEOUT)) is not None:
+            lines.append(line)
+        return lines
+
+    @property
+    def complaints(self) -> str:
+        """What it has printed on stderr."""
+        return "\n".join(self._complaints)
+
+    def close(self) -> None:
+        """End it, whatever it does."""
+        self.process.kill()
+        self.process.wait(TIMEOUT)
+        for thread in self._threads:
+            thread.join(TIMEOUT)
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            assert stream
+            stream.close()
+
+    def _complain(self, line: str | None) -> None:
+        if line is not None:
+            self._complaints.append(line)
+
+
+def _follow(stream: IO[str], put: Callable[[str | None], None]) -> None:
+    for line in stream:
+        put(line.rstrip("\n"))
+    put(None)
+
+
+Start = Callable[..., Program]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start an example; it is ended with the test."""
+    programs: list[Program] = []
+
+    def start(name: str, *arguments: object) -> Program:
+        programs.append(Program(name, *map(str, arguments)))
+        return programs[-1]
+
+    yield start
+    for program in programs:
+        program.close()
+
+
+@pytest.fixture
+def echo_url(start: Start) -> str:
+    """The URL of the running echo server."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    server = start("echo_server.py", port)
+    deadline = time.monotonic() + TIMEOUT
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            assert server.process.poll() is None, server.complaints
+            assert time.monotonic() < deadline, "the echo server does not listen"
+            time.sleep(0.02)
+        else:
+            return f"ws://localhost:{port}"
+
+
+def test_every_example_has_a_test() -> None:
+    tests = Path(__file__).read_text(encoding="utf-8")
+    started = set(re.findall(r"""start\(["'](\w+\.py)["']""", tests))
+    assert started == {path.name for path in EXAMPLES.glob("*.py")}
+
+
+def test_echo_server_and_clients(start: Start, echo_url: str) -> None:
+    for client in (start("blocking_client.py", echo_url), start("asyncio_client.py", echo_url)):
+        assert client.end() == [
+            "received a text",
+            "received b'some bytes'",
+            "closed cleanly with code 1000",
+        ]
+
+
+def test_echo_server_says_goodbye_to_strangers(echo_url: str) -> None:
+    with RawPeer.connect(int(echo_url.rpartition(":")[2])) as client:
+        client.expect_frame(wire.TEXT, b"goodbye strange client")
+        client.expect_close(1000)
+
+
+def test_chat(start: Start) -> None:
+    url = f"ws://localhost:{start('chat_server.py', 0).port()}"
+    ada = start("chat_client.py", "ada", url)
+    assert ada.line() == "ada comes in"
+    bob = start("chat_client.py", "bob", url)
+    for person in (ada, bob):
+        assert person.line() == "bob comes in"
+    ada.stdin.write("hello bob\n")
+    ada.stdin.flush()
+    for person in (ada, bob):
+        assert person.line() == "ada: hello bob"
+    assert bob.end() == []
+    assert ada.line() == "bob leaves"
+    assert ada.end() == []
+
+
+def test_tls(start: Start, tls: Certificates) -> None:
+    port = start("tls_server.py", tls.good.certfile, tls.good.keyfile, 0).port()
+    client = start("tls_client.py", tls.ca_file, f"wss://localhost:{port}")
+    assert client.end() == ["received nobody else reads this"]
+
+
+def test_tls_client_trusts_its_authority_alone(start: Start, tls: Certificates) -> None:
+    port = start("tls_server.py", tls.self_signed.certfile, tls.self_signed.keyfile, 0).port()
+    client = start("tls_client.py", tls.ca_file, f"wss://localhost:{port}")
+    assert client.wait() == 1
+    assert "certificate" in client.complaints
+
+
+def test_subprotocols(start: Start) -> None:
+    assert start("subprotocols.py").end() == [
+        "offered chat.v1 agreed on chat.v1",
+        "this is chat.v1",
+        "offered ['chat.v3', 'chat.v2'] agreed on chat.v2",
+        "this is chat.v2",
+        "refused with HTTP status 400",
+    ]
+
+
+def test_push_ticker_and_a_follower_that_comes_back(start: Start) -> None:
+    time_of_day = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00")
+    ticker = start("push_ticker.py", 0, 0.05)
+    port = ticker.port()
+    follower = start("follow.py", f"ws://localhost:{port}")
+    assert follower.line() == "connected"
+    for _ in range(3):
+        assert time_of_day.fullmatch(follower.line())
+    ticker.close()
+    while time_of_day.fullmatch(line := follower.line()):
+        pass
+    assert line != "connected"  # it says what has happened
+    start("push_ticker.py", port, 0.05).port()
+    while follower.line() != "connected":
+        pass
+    assert time_of_day.fullmatch(follower.line())
+
+
+def test_timeouts(start: Start) -> None:
+    assert start("timeouts.py").end() == [
+        "no answer yet",
+        "at last: hello",
+        "no answer yet",
+        "at last: again",
+    ]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_graceful_stop(start: Start, number: signal.Signals) -> None:
+    server = start("graceful_stop.py", 0)
+    with RawPeer.connect(server.port()) as client:
+        client.send_frame(wire.TEXT, b"are you there?")
+        client.expect_frame(wire.TEXT, b"are you there?")
+        server.process.send_signal(number)
+        assert server.line() == "stopping, with 1 connected"
+        frame = client.read_frame()
+        assert frame.opcode == wire.CLOSE
+        client.send_frame(wire.CLOSE, frame.payload)
+        client.expect_end()
+    assert server.end() == ["stopped"]
+
+
+def test_send_and_receive(start: Start) -> None:
+    assert start("send_and_receive.py").end() == ["1000 answers, the last one is 1998"]
+
+
+def test_protocol_only(start: Start) -> None:
+    assert start("protocol_only.py").end() == [
+        "the subprotocol is echo",
+        "the server has received hello",
+        "Closed(was_clean=True, code=1000, reason='that was all')",
+        "Closed(was_clean=True, code=1000, reason='that was all')",
+    ]
+
+
+def test_what_can_go_wrong(start: Start) -> None:
+    lines = start("what_can_go_wrong.py").end()
+    for line, beginning in zip(
+        lines,
+        [
+            "InvalidURL: ",
+            "HandshakeError: 400 ",
+            "received None",
+            "Closed(was_clean=True, code=4000, reason='I am busy')",
+            "ConnectionClosed: True 4000 I am busy",
+            "OSError: ",
+        ],
+        strict=True,
+    ):
+        assert line.startswith(beginning)
+
+
+def test_demo(start: Start) -> None:
+    lines = start("demo.py").end()
+    assert lines[-1] == "everything was said as it should be"
+    assert lines.count("  Closed(was_clean=True, code=1000, reason='')") == 12
+    assert [line for line in lines if " client, " in line] == [
+        f"{scheme}, {face} client, {subprotocol}"
+        for scheme in ("ws", "wss")
+        for face in ("blocking", "asyncio")
+        for subprotocol in ("echo", "echo-uppercase", "no subprotocol")
+    ]
+
+
+def test_demo_notices_a_difference(start: Start, tmp_path: Path) -> None:
+    text = (EXAMPLES / "demo.py").read_text(encoding="utf-8")
+    assert "await ws.send(message.upper())" in text
+    wrong = tmp_path / "demo.py"
+    wrong.write_text(text.replace("await ws.send(message.upper())", "await ws.send(message)"), encoding="utf-8")
+    program = start(str(wrong))
+    assert program.wait() == 1
+    assert "+  server: hello" in program.complaints
+    assert "-  server: HELLO" in program.complaints
