@@ -4,7 +4,8 @@ A blocking client (`Client`), an asyncio client with the same interface (`AsyncC
 asyncio server (`listen`, or `run` for a whole program) that hands each connection to the handler of its subprotocol.
 `lapwing.protocol` is the engine by itself, without I/O.
 
-Names are loaded when they are first used, so that a blocking client does not pay for asyncio, nor either for the server.
+Names are loaded when they are first used, so that a blocking client does not pay for asyncio, nor either for the
+server.
 """
 
 from __future__ import annotations

@@ -112,8 +112,8 @@ cdef class Listener(Source):
             self.sock.close()
 
     cdef int ready(self, int events) except -1:
-        cdef int count, fd
-        for count in range(ACCEPT_AT_ONCE):
+        cdef int _count, fd
+        for _count in range(ACCEPT_AT_ONCE):
             try:
                 fd = accept_connection(self.watched)
             except OSError as error:

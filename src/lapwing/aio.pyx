@@ -1,7 +1,7 @@
 """The asyncio face: a connection whose methods are awaited, and the client made of it.
 
-How a wait works: the task gets a `Waiter` to wait for and leaves its wake-up in it, which the reactor calls directly. A message
-is taken from the endpoint when the task runs again.
+How a wait works: the task gets a `Waiter` to wait for and leaves its wake-up in it, which the reactor calls directly. A
+message is taken from the endpoint when the task runs again.
 """
 
 import asyncio
@@ -165,8 +165,9 @@ cdef class Connection(Link):
             timeout: seconds to wait, None for ever; the connection's `timeout` by default.
 
         Returns:
-            `str` for a TEXT message, `bytes` for a BINARY one, None once the connection is closed, whoever closed it and
-            even if the network failed: then `closed` tells how. Messages that came before the end are returned first.
+            `str` for a TEXT message, `bytes` for a BINARY one, None once the connection is closed, whoever closed it
+            and even if the network failed: then `closed` tells how. Messages that came before the end are returned
+            first.
 
         Raises:
             TimeoutError: no message came in time. None is lost: the next `receive` gets it.
@@ -279,8 +280,8 @@ cdef class Connection(Link):
             timeout: seconds that the peer has for its part; the connection's `close_timeout` by default.
 
         Returns:
-            `Closed(was_clean, code, reason)`; the same again when called again. A peer that does not answer in time gives
-            `Closed(False, 1006, ...)`.
+            `Closed(was_clean, code, reason)`; the same again when called again. A peer that does not answer in time
+            gives `Closed(False, 1006, ...)`.
 
         Raises:
             ValueError: the code must not be sent, or the reason is too long.
@@ -424,8 +425,8 @@ cdef class AsyncClient(Connection):
             InvalidURL: the URL is not one of a WebSocket server.
             HandshakeError: the server refused, or does not speak WebSocket.
             TimeoutError: it took too long.
-            OSError: there was no connection; `ssl.SSLError` where TLS was the reason, `ConnectionAbortedError` when `close`
-                was called meanwhile.
+            OSError: there was no connection; `ssl.SSLError` where TLS was the reason, `ConnectionAbortedError` when
+                `close` was called meanwhile.
             RuntimeError: the client is connected already.
 
         Cancelled or failed, it leaves nothing open, and the client is as before. Not thread-safe.
@@ -448,18 +449,20 @@ cdef class AsyncClient(Connection):
                 self.opener = self.wait(-1, "")
                 self.begin(stream, opening.handshake, 0)
                 await self.opener
-        except OSError as error:
+        except BaseException as error:
+            self.opener = self.opened = self.subprotocol = None
+            self.drop()  # the handshake may be done: then nobody was told yet
+            self.phase = UNUSED
+            self.endpoint = None
+            if not isinstance(error, OSError):
+                raise
             if self.is_aborted:
                 raise ConnectionAbortedError(ABORTED) from None
             if self.limit.expired():
                 raise TimeoutError(f"connecting to {opening.url} took longer than {seconds:g} s") from None
             raise opening.explain(error)
         finally:
-            self.opener = self.limit = None
-            if self.opened is None:
-                self.drop()
-                self.phase = UNUSED
-                self.endpoint = None
+            self.limit = None
         return self
 
     def _abort_opening(self):

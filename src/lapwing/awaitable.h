@@ -1,12 +1,16 @@
 /* Awaitables that hand over a value without building an exception.
  *
- * `await` asks its object for the next step. The generic way is `__next__`, which says "finished, with this value" by raising
+ * `await` asks its object for the next step. The generic way is `__next__`, which says "finished, with this value" by
+ * raising
  * StopIteration: a Python exception built, raised, caught and taken apart for every message. Two C slots avoid that:
  *
- * - `am_send` returns the value and says in its return code that it is final. CPython up to 3.11 uses it for `await`, and
+ * - `am_send` returns the value and says in its return code that it is final. CPython up to 3.11 uses it for `await`,
+ * and
  *   every version uses it when a task runs the awaitable itself.
- * - `tp_iternext`, which `await` uses from 3.12 on, may return NULL without an error set: finished, with None. For any other
- *   value it has to set StopIteration. Up to 3.11 setting it does not build it; from 3.12 on it does, so one instance is
+ * - `tp_iternext`, which `await` uses from 3.12 on, may return NULL without an error set: finished, with None. For any
+ * other
+ *   value it has to set StopIteration. Up to 3.11 setting it does not build it; from 3.12 on it does, so one instance
+ * is
  *   kept and used again as long as nobody else holds it.
  *
  * The type gives one function that takes a step; `lapwing_install` puts both slots in front of it. */
@@ -15,7 +19,8 @@
 
 #include <Python.h>
 
-/* Take a step: a new reference to the final value (`*finished` set) or to what the task has to wait for; NULL on error. */
+/* Take a step: a new reference to the final value (`*finished` set) or to what the task has to wait for; NULL on error.
+ * */
 typedef PyObject *(*lapwing_step)(PyObject *self, int *finished);
 
 static inline void lapwing_set_stop_iteration(PyObject *value)

@@ -74,7 +74,11 @@ class Connector:
 
 
 def connect(
-    url: str, protocol: str | Sequence[str] | None = None, *, timeout: float | None = None, **options: Unpack[ClientOptions]
+    url: str,
+    protocol: str | Sequence[str] | None = None,
+    *,
+    timeout: float | None = None,
+    **options: Unpack[ClientOptions],
 ) -> Connector:
     """Connect to a WebSocket server (RFC 6455 section 4.1), blocking or with asyncio.
 

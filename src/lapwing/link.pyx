@@ -1,11 +1,12 @@
 """A connection that a reactor drives: its opening, its input and output, its deadlines and its end.
 
-It joins a `Stream` (bytes of a socket), an `Endpoint` (the protocol) and a `Reactor` (readiness). Whatever arrives, expires or
-fails ends in `settle`, which looks at what the endpoint has become and acts on it. Who waits for what is known here; what
-users call is in `aio`.
+It joins a `Stream` (bytes of a socket), an `Endpoint` (the protocol) and a `Reactor` (readiness). Whatever arrives,
+expires or fails ends in `settle`, which looks at what the endpoint has become and acts on it. Who waits for what is
+known here; what users call is in `aio`.
 
-Who keeps what alive: the reactor does not hold its connections, whoever uses one does, and a `Waiter` holds the connection
-that it waits for. Between the end of the messages and the closing of the descriptor a connection holds itself.
+Who keeps what alive: the reactor does not hold its connections, whoever uses one does, and a `Waiter` holds the
+connection that it waits for. Between the end of the messages and the closing of the descriptor a connection holds
+itself.
 """
 
 import logging
@@ -175,13 +176,14 @@ cdef class Link(BaseConnection):
 
     cdef int fail_opening(self, object error) except -1:
         """Give up on a connection that never was: tell who waits, and close."""
+        cdef Waiter opener = self.opener
         self.handshake = None
         self.opening_deadline = 0
         if not self.endpoint.client:
             logger.debug("no opening handshake from %s: %s", self.peer_address, error)
         self.endpoint.receive_eof(str(error))
-        if self.opener is not None:
-            self.opener.wake(error)
+        if opener is not None:
+            opener.wake(error)
         return self.drop()
 
     # --- input -----------------------------------------------------------------------------------------------------
@@ -197,14 +199,15 @@ cdef class Link(BaseConnection):
         cdef unsigned char *room = NULL
         cdef size_t room_size = 0
         cdef Py_ssize_t count
-        cdef int reads
+        cdef int _read
+        cdef Waiter receiver
         cdef Reactor reactor = self.reactor
         cdef Endpoint endpoint = self.endpoint
         if self.phase != LIVE:
             return self.read_opening()
         if endpoint.phase == CLOSED:
             return self.discard()
-        for reads in range(MAX_READS):
+        for _read in range(MAX_READS):
             room = endpoint.payload_room(&room_size)
             try:
                 count = self.stream.receive(room, room_size if room is not NULL else 0, reactor.buffer, reactor.buffer_size)
@@ -224,11 +227,12 @@ cdef class Link(BaseConnection):
             return self.lose(
                 "the TLS stream was cut off: it ended without its close notice" if self.stream.was_cut
                 else "the connection ended without a close frame")
-        if self.receiver is not None and (endpoint.messages.count or endpoint.phase == CLOSED):
+        receiver = self.receiver  # held: the task that it wakes takes the next one
+        if receiver is not None and (endpoint.messages.count or endpoint.phase == CLOSED):
             # What is sent while the task runs leaves below, all at once.
             self.is_dirty = True
             try:
-                self.receiver.wake()
+                receiver.wake()
             finally:
                 self.is_dirty = False
         return self.settle()
@@ -280,6 +284,8 @@ cdef class Link(BaseConnection):
             try:
                 self.write(&endpoint.output)
                 endpoint.output_sent(0)
+                if output_size(&endpoint.output) and not self.stream.is_full:  # the pong that had to wait for room
+                    self.write(&endpoint.output)
             except OSError as error:
                 endpoint.receive_eof(f"the connection was lost: {error.strerror or error}")
                 endpoint.end = DROP
@@ -371,10 +377,12 @@ cdef class Link(BaseConnection):
     cdef int wake_all(self) except -1:
         """Wake everybody who waits for something that will not come any more, or has come with the end."""
         cdef Waiter waiter
-        if self.opener is not None:
-            self.opener.wake(ConnectionResetError("closed during the opening handshake"))
-        if self.receiver is not None:
-            self.receiver.wake()
+        waiter = self.opener
+        if waiter is not None:
+            waiter.wake(ConnectionResetError("closed during the opening handshake"))
+        waiter = self.receiver
+        if waiter is not None:
+            waiter.wake()
         if self.pingers is not None:
             pingers, self.pingers = self.pingers, None
             for waiter in pingers.values():

@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-__all__ = ["ClientOptions", "ClientSettings", "ConnectionOptions", "ConnectionSettings", "ServerOptions", "ServerSettings"]
-
+__all__ = [
+    "ClientOptions",
+    "ClientSettings",
+    "ConnectionOptions",
+    "ConnectionSettings",
+    "ServerOptions",
+    "ServerSettings",
+]
 
 
 class _Unset:
@@ -33,7 +39,8 @@ class ConnectionOptions(TypedDict, total=False):
         timeout: seconds that a waiting method waits when it is not given its own; None waits for ever. Default None.
         open_timeout: seconds for the opening handshake, with everything that goes before it: name resolution, TCP, TLS.
             A client's `timeout` stands in when this is not given. Default 10.
-        close_timeout: seconds for the closing handshake. Default 10; a shorter `timeout` stands in when this is not given.
+        close_timeout: seconds for the closing handshake. Default 10; a shorter `timeout` stands in when this is not
+            given.
         max_message_size: bytes that one received message may have, None for no limit. Default 1 MiB.
         max_buffered: bytes of messages that may wait to be received; at this mark lapwing stops reading from the peer.
             Default 256 KiB.
@@ -146,7 +153,9 @@ class ServerSettings(ConnectionSettings):
         _check_context(self.ssl)
         _check_count("backlog", self.backlog)
         if self.ssl is not None and (self.certfile is not None or self.keyfile is not None):
-            raise ValueError("expected either ssl or certfile and keyfile, got both: load the certificate into the context")
+            raise ValueError(
+                "expected either ssl or certfile and keyfile, got both: load the certificate into the context"
+            )
         if self.keyfile is not None and self.certfile is None:
             raise ValueError("expected a certfile to go with the keyfile")
 
@@ -199,4 +208,6 @@ def _check_context(context: object) -> None:
     from ssl import SSLContext
 
     if not isinstance(context, SSLContext):
-        raise TypeError(f"expected ssl to be an ssl.SSLContext or None, got {context!r}: see ssl.create_default_context()")
+        raise TypeError(
+            f"expected ssl to be an ssl.SSLContext or None, got {context!r}: see ssl.create_default_context()"
+        )

@@ -107,7 +107,9 @@ class Server:
     def _handle(self, connection: ServerConnection) -> None:
         """Start the handler of a connection whose opening handshake is done."""
         handler = self._handlers.of(connection.subprotocol)
-        logger.debug("connection from %s for %s", connection.peer_address, connection.subprotocol or "the default handler")
+        logger.debug(
+            "connection from %s for %s", connection.peer_address, connection.subprotocol or "the default handler"
+        )
         # Handlers see the context variables of whoever called `listen`, each in a copy of its own.
         task = self._loop.create_task(handler(connection), context=self._context.copy())
         task.add_done_callback(connection._handled)
@@ -138,11 +140,11 @@ class Server:
     def _forget(self, connection: ServerConnection) -> None:
         self._connections.discard(connection)
 
-    def broadcast(self, message: object, protocol: str | None | _All = ALL, opcode: int | None = None) -> int:
+    def broadcast(self, message: object, protocol: str | _All | None = ALL, opcode: int | None = None) -> int:
         """Send a message to every open connection, or to those of one subprotocol.
 
-        The frame is built once. This does not wait: a connection that has `max_buffered` bytes unsent by now is closed with
-        1013, so that one slow reader holds up nobody and costs a bounded amount of memory.
+        The frame is built once. This does not wait: a connection that has `max_buffered` bytes unsent by now is closed
+        with 1013, so that one slow reader holds up nobody and costs a bounded amount of memory.
 
         Args:
             message: `str` goes out as TEXT, bytes-like as BINARY.
@@ -155,8 +157,8 @@ class Server:
 
         Raises:
             TypeError: the message is neither `str` nor bytes-like.
-            ValueError: no handler has this subprotocol, the opcode is neither TEXT nor BINARY, or bytes for TEXT are not
-                UTF-8.
+            ValueError: no handler has this subprotocol, the opcode is neither TEXT nor BINARY, or bytes for TEXT are
+                not UTF-8.
         """
         if not isinstance(protocol, _All) and protocol is not None and protocol not in self._handlers.by_protocol:
             offered = ", ".join(map(repr, self._handlers.by_protocol)) or "none"
@@ -175,8 +177,8 @@ class Server:
     async def close(self, keep_clients: bool = False) -> None:
         """Stop listening, and close what is open.
 
-        Every connection is closed with 1001. Handlers see the end of their connection as ever; one that has not returned
-        `close_timeout` later is cancelled.
+        Every connection is closed with 1001. Handlers see the end of their connection as ever; one that has not
+        returned `close_timeout` later is cancelled.
 
         Args:
             keep_clients: leave the connections to their handlers. They stay in `connections`, and a later `close()`
@@ -229,7 +231,9 @@ class _Handlers:
 
     def __init__(self, protocols: Mapping[str, Handler] | None, default: Handler | None) -> None:
         if not protocols and default is None:
-            raise ValueError("expected protocols={name: handler} or default=handler: without either nobody can be served")
+            raise ValueError(
+                "expected protocols={name: handler} or default=handler: without either nobody can be served"
+            )
         if protocols is not None and not isinstance(protocols, Mapping):
             raise TypeError(f"expected protocols to be a mapping of subprotocol to handler, got {protocols!r}")
         self.by_protocol = dict(protocols or {})
@@ -255,7 +259,9 @@ def _check_handler(handler: object, what: str) -> None:
         inner = inner.func
     if not inspect.iscoroutinefunction(inner) and not inspect.iscoroutinefunction(getattr(inner, "__call__", None)):
         name = getattr(inner, "__qualname__", repr(inner))
-        raise TypeError(f"expected {what} to be 'async def', but {name} is a plain function: write 'async def {name}(ws):'")
+        raise TypeError(
+            f"expected {what} to be 'async def', but {name} is a plain function: write 'async def {name}(ws):'"
+        )
 
 
 def _prepare(message: object, opcode: int | None) -> bytes:
@@ -272,7 +278,9 @@ def _prepare(message: object, opcode: int | None) -> bytes:
         try:
             str(payload, "utf-8")
         except UnicodeDecodeError as error:
-            raise ValueError("expected valid UTF-8 for a TEXT message (RFC 6455 section 8.1): send it as BINARY") from error
+            raise ValueError(
+                "expected valid UTF-8 for a TEXT message (RFC 6455 section 8.1): send it as BINARY"
+            ) from error
     return build_frame(opcode, payload)
 
 
@@ -297,7 +305,9 @@ class _Listening:
             await self._server.close()
 
     def __enter__(self) -> None:
-        raise TypeError("a server is an asyncio program: write 'async with lapwing.listen(...)', or use lapwing.run(...)")
+        raise TypeError(
+            "a server is an asyncio program: write 'async with lapwing.listen(...)', or use lapwing.run(...)"
+        )
 
     def __exit__(self, *_: object) -> None:
         pass
@@ -316,13 +326,14 @@ def listen(
     default: Handler | None = None,
     **options: Unpack[ServerOptions],
 ) -> _Listening:
-    """Start a WebSocket server (RFC 6455 section 4.2): `server = await listen(...)`, or `async with listen(...) as server`.
+    """Start a WebSocket server (RFC 6455 section 4.2): `server = await listen(...)`, or `async with listen(...) as
+    server`.
 
-    A client is served by the handler of the first of its subprotocols that the server has; by `default` when it asks for
-    none, or for none that the server has; without `default` such a client is refused with HTTP 400.
+    A client is served by the handler of the first of its subprotocols that the server has; by `default` when it asks
+    for none, or for none that the server has; without `default` such a client is refused with HTTP 400.
 
-    A handler is called with each new connection. When it returns the connection is closed with 1000, when it raises with
-    1011 and the exception is logged once; other connections are not touched.
+    A handler is called with each new connection. When it returns the connection is closed with 1000, when it raises
+    with 1011 and the exception is logged once; other connections are not touched.
 
     Args:
         port: where to listen; 0 lets the system choose.
@@ -356,7 +367,8 @@ def run(
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
     **options: Unpack[ServerOptions],
 ) -> None:
-    """Run a WebSocket server as a whole program, until SIGINT (Ctrl-C) or SIGTERM: then it closes as `Server.close` does.
+    """Run a WebSocket server as a whole program, until SIGINT (Ctrl-C) or SIGTERM: then it closes as `Server.close`
+    does.
 
     Args:
         port, interface, protocols, default, **options: as for `listen`.

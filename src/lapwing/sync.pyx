@@ -1,13 +1,14 @@
 """The blocking face: a client whose methods wait in the calling thread.
 
-There is no thread behind it. Whoever waits, waits in the kernel with the GIL released: in `recv` for messages, in `poll` for
-room to send. Everything between two waits (decoding, queueing) happens while the GIL is held and so is one step for other
-threads.
+There is no thread behind it. Whoever waits, waits in the kernel with the GIL released: in `recv` for messages, in
+`poll` for room to send. Everything between two waits (decoding, queueing) happens while the GIL is held and so is one
+step for other threads.
 
-Two roles are taken by one thread at a time: reading (`is_reading`) and sending (`is_sending`). Frames enter the endpoint's
-output in the order of the calls; the thread that is sending takes all of it over into `unsent` and sends that, so another may
-go on queueing meanwhile. `receive`, `ping` and `close` read, and so does `send` while it waits for room, because the peer may
-be waiting for that. A thread that finds its role taken waits until something changes, and looks again.
+Two roles are taken by one thread at a time: reading (`is_reading`) and sending (`is_sending`). Frames enter the
+endpoint's output in the order of the calls; the thread that is sending takes all of it over into `unsent` and sends
+that, so another may go on queueing meanwhile. `receive`, `ping` and `close` read, and so does `send` while it waits for
+room, because the peer may be waiting for that. A thread that finds its role taken waits until something changes, and
+looks again.
 
 Time-outs of reads are the descriptor's own (SO_RCVTIMEO), set anew only when they change: a read is one system call.
 """
@@ -73,6 +74,9 @@ cdef enum:
 cdef double NEVER = 1e300
 cdef double LONGEST_WAIT = 1e6
 
+# How long a call that learns of the end waits for the peer to close TCP first, in seconds: there is nobody to do so later.
+cdef double LONGEST_LINGER = 1.0
+
 
 @cython.no_gc_clear
 cdef class Client(BaseConnection):
@@ -83,10 +87,11 @@ cdef class Client(BaseConnection):
     called again. Attributes of your own can be set on it.
 
     Threads: one may receive while any number of others send, ping or close. Pings of the peer are answered inside
-    `receive`, `send` and the other waiting methods; a program that calls none of them for long answers none for as long.
+    `receive`, `send` and the other waiting methods; a program that calls none of them for long answers none for as
+    long.
 
-    Processes: use it in one process only. A child that `os.fork` makes must not touch a client of its parent's, since both
-    would read the same stream; one that `multiprocessing` spawns makes its own.
+    Processes: use it in one process only. A child that `os.fork` makes must not touch a client of its parent's, since
+    both would read the same stream; one that `multiprocessing` spawns makes its own.
 
     Args:
         **options: see `lapwing.options.ClientOptions`.
@@ -203,14 +208,16 @@ cdef class Client(BaseConnection):
             timeout: seconds to wait, None for ever; the client's `timeout` by default.
 
         Returns:
-            `str` for a TEXT message, `bytes` for a BINARY one, None once the connection is closed, whoever closed it and
-            even if the network failed: then `closed` tells how. Messages that came before the end are returned first.
+            `str` for a TEXT message, `bytes` for a BINARY one, None once the connection is closed, whoever closed it
+            and even if the network failed: then `closed` tells how. Messages that came before the end are returned
+            first.
 
         Raises:
             TimeoutError: no message came in time. None is lost: the next `receive` gets it.
             RuntimeError: another thread is in `receive`, or there was no `connect`.
 
-        A signal handler that raises, as Ctrl-C does, ends the wait; nothing is lost.
+        The call that learns of the end gives the peer up to a second to close TCP first, and closes the descriptor. A
+        signal handler that raises, as Ctrl-C does, ends the wait; nothing is lost.
         """
         if self.endpoint is not None and self.endpoint.messages.count:
             return self.take_message()
@@ -264,9 +271,9 @@ cdef class Client(BaseConnection):
 
         Raises:
             ConnectionClosed: the connection is closed, or is being closed by this end.
-            TimeoutError: the peer did not read enough in time. What the message says about this one holds: either it was
-                not sent, because earlier ones still wait, or it waits now and goes out with the next call. It is never
-                cut off in the middle.
+            TimeoutError: the peer did not read enough in time. What the message says about this one holds: either it
+                was not sent, because earlier ones still wait, or it waits now and goes out with the next call. It is
+                never cut off in the middle.
             TypeError: the message is neither `str` nor bytes-like.
             ValueError: the opcode is neither TEXT nor BINARY, or bytes for TEXT are not UTF-8.
 
@@ -332,8 +339,8 @@ cdef class Client(BaseConnection):
             timeout: seconds that the peer has for its part; the client's `close_timeout` by default.
 
         Returns:
-            `Closed(was_clean, code, reason)`; the same again when called again. A peer that does not answer in time gives
-            `Closed(False, 1006, ...)`.
+            `Closed(was_clean, code, reason)`; the same again when called again. A peer that does not answer in time
+            gives `Closed(False, 1006, ...)`.
 
         Raises:
             ValueError: the code must not be sent, or the reason is too long.
@@ -461,9 +468,10 @@ cdef class Client(BaseConnection):
         return 0
 
     cdef int end(self, double deadline) except -1:
-        """Go on with the end of the connection as `Ending` says, at most until the deadline, and close the descriptor."""
+        """Go on with the end of the connection as `Ending` says, at most until the deadline, and close the
+        descriptor."""
         cdef unsigned long seen
-        deadline = min(deadline, clock() + self.endpoint.close_timeout)
+        deadline = min(deadline, clock() + min(self.endpoint.close_timeout, LONGEST_LINGER))
         if self.endpoint.end != DROP and not self.is_reading:
             self.is_reading = True
             try:

@@ -1,8 +1,8 @@
 """What tasks wait for: a future for one task, woken by the reactor; and an awaitable that is done.
 
-Nothing is handed over in a `Waiter`: who waits looks afterwards at what came. So a wait that is cancelled or expires at any
-moment takes nothing with it. It holds what it waits for, so that a connection with a waiting task stays, whoever else lets go
-of it.
+Nothing is handed over in a `Waiter`: who waits looks afterwards at what came. So a wait that is cancelled or expires at
+any moment takes nothing with it. It holds what it waits for, so that a connection with a waiting task stays, whoever
+else lets go of it.
 """
 
 import asyncio

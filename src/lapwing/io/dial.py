@@ -96,7 +96,9 @@ def _distinct(found: list[tuple]) -> dict[tuple, None]:  # type: ignore[type-arg
 
 
 def _unknown(error: socket.gaierror, host: str) -> socket.gaierror:
-    return socket.gaierror(error.errno, f"the host {host!r} is not known: {error.strerror}: check the name, and the network")
+    return socket.gaierror(
+        error.errno, f"the host {host!r} is not known: {error.strerror}: check the name, and the network"
+    )
 
 
 def _explain(error: OSError, host: str, port: int) -> OSError:

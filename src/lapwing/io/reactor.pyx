@@ -7,10 +7,10 @@ one callback. This works the same on every loop that has `add_reader`.
 Three things go together with it:
 
 - *Direct wake-up.* Within that callback no task is running, so a task that waits for a connection can be resumed on the
-  spot, in its own context, by calling the wake-up that it left: no second trip around the loop. While a task is running,
-  asyncio forbids entering another one; then the wake-up goes through `call_soon`.
-- *Bursts.* Whatever is sent while input is being handled, by whichever handler and on whichever connection, is collected
-  and leaves in one system call per connection.
+  spot, in its own context, by calling the wake-up that it left: no second trip around the loop. While a task is
+  running, asyncio forbids entering another one; then the wake-up goes through `call_soon`.
+- *Bursts.* Whatever is sent while input is being handled, by whichever handler and on whichever connection, is
+  collected and leaves in one system call per connection.
 - *One timer.* Deadlines stand in a heap; the loop holds a handle for the first one. A deadline that moves later, as it
   does with every message, is only noted: the heap learns of it when the old time comes.
 
@@ -87,10 +87,11 @@ cdef extern from *:
 
 
 cdef enum:
-    # Connections served per wake-up: more would starve the rest of the program, fewer would go around the loop more often.
+    # Connections served per wake-up: more would starve the rest of the program, fewer would go around the loop more
+    # often.
     MAX_EVENTS = 128
-    # When at least this many were ready, more have probably become so meanwhile: asking again at once costs less than another
-    # turn of the loop. With fewer it would be a system call in vain.
+    # When at least this many were ready, more have probably become so meanwhile: asking again at once costs less than
+    # another turn of the loop. With fewer it would be a system call in vain.
     FEW_EVENTS = 3
     # One read: large enough for several messages of 64 KiB, small enough to stay in a core's cache.
     READ_SIZE = 256 * 1024
@@ -128,6 +129,7 @@ cdef class Source:
         return 0
 
 
+@cython.no_gc_clear
 cdef class Reactor:
     """What the kinds of reactor share: bursts, direct wake-up and deadlines."""
 
@@ -354,6 +356,7 @@ cdef class Reactor:
 
 
 @cython.final
+@cython.no_gc_clear
 cdef class EpollReactor(Reactor):
     """All connections in one epoll set (Linux)."""
 
@@ -404,8 +407,8 @@ cdef class EpollReactor(Reactor):
             self.release()
 
     cdef int meaning(self, Source source, uint32_t flags) except -1:
-        """Which of the source's interests are met. The kernel tells of a connection's end whether asked or not, and again
-        at once: a source that does not want to know yet is taken out of the set until it does."""
+        """Which of the source's interests are met. The kernel tells of a connection's end whether asked or not, and
+        again at once: a source that does not want to know yet is taken out of the set until it does."""
         cdef int events = 0
         if flags & (EPOLLIN | EPOLLHUP | EPOLLERR):
             events |= READABLE
@@ -454,6 +457,7 @@ cdef class EpollReactor(Reactor):
 
 
 @cython.final
+@cython.no_gc_clear
 cdef class PortableReactor(Reactor):
     """Every connection by itself, with the loop's `add_reader` and `add_writer`: for systems without epoll."""
 

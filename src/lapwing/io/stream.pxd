@@ -50,8 +50,8 @@ cdef class Stream:
     # END_OF_STREAM, or NOTHING_YET (with a blocking descriptor: its time-out expired or a signal came).
     cdef Py_ssize_t receive(self, unsigned char *room, size_t room_size, unsigned char *buffer, size_t size) except -2
 
-    # Send the two pieces as far as the kernel takes them (with a blocking descriptor, too); returns how many bytes went.
-    # `is_full` tells whether some did not.
+    # Send the two pieces as far as the kernel takes them (with a blocking descriptor, too); returns how many bytes
+    # went. `is_full` tells whether some did not.
     cdef Py_ssize_t send(
         self, const unsigned char *first, size_t first_size, const unsigned char *second, size_t second_size) except -1
 

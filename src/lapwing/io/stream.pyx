@@ -17,7 +17,7 @@ from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EPROTO, errno
 from libc.string cimport memcpy, memset
 
-__all__ = ["Stream", "TLS"]
+__all__ = ["TLS", "Stream"]
 
 
 cdef extern from "<sys/uio.h>" nogil:

@@ -46,8 +46,14 @@ def explain(error: OSError, host: str, port: int) -> OSError:
             f"the certificate of {host}:{port} is not trusted: {error.verify_message}: to trust another authority, pass "
             "ssl=ssl.create_default_context(cafile=...); for another name, server_hostname="
         )
-    elif isinstance(error, ssl.SSLError) and error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"):
-        error.strerror = f"{host}:{port} does not speak TLS: use ws:// rather than wss://, or another port ({error.strerror})"
+    elif isinstance(error, ssl.SSLError) and error.reason in (
+        "WRONG_VERSION_NUMBER",
+        "HTTP_REQUEST",
+        "RECORD_LAYER_FAILURE",
+    ):
+        error.strerror = (
+            f"{host}:{port} does not speak TLS: use ws:// rather than wss://, or another port ({error.strerror})"
+        )
     elif isinstance(error, ssl.SSLError):
         error.strerror = f"the TLS handshake with {host}:{port} failed: {error.strerror}"
     return error

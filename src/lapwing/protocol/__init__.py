@@ -1,7 +1,7 @@
 """The WebSocket protocol (RFC 6455) without I/O: what both faces stand on, and whatever else speaks it.
 
-`ClientHandshake` and `ServerHandshake` open a connection, an `Endpoint` is one end of it from then on. No socket, no clock
-and no event loop is needed: bytes go in, bytes and messages come out, and the time is passed in.
+`ClientHandshake` and `ServerHandshake` open a connection, an `Endpoint` is one end of it from then on. No socket, no
+clock and no event loop is needed: bytes go in, bytes and messages come out, and the time is passed in.
 """
 
 from .close import CloseCode, Closed, may_be_sent

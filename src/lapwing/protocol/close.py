@@ -51,8 +51,8 @@ _SENDABLE = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 101
 def may_be_sent(code: int) -> bool:
     """Tell whether `code` may stand in a close frame (RFC 6455 sections 7.4.1 and 7.4.2).
 
-    The codes that may be sent are the codes that may be received: the registered ones but 1004, 1005, 1006 and 1015, and
-    3000 to 4999 (libraries and applications).
+    The codes that may be sent are the codes that may be received: the registered ones but 1004, 1005, 1006 and 1015,
+    and 3000 to 4999 (libraries and applications).
     """
     return code in _SENDABLE or 3000 <= code <= 4999
 

@@ -30,7 +30,7 @@ cdef class Ping:
 
 cdef class Endpoint(Inbound):
     cdef readonly double close_timeout
-    cdef MaskingKeys keys
+    cdef MaskingKeys keys           # prepared before a state is looked at: then nothing comes between that and the frame
     # where we stand
     cdef EndpointEnding end
     cdef readonly object closed

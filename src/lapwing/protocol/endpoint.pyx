@@ -1,10 +1,11 @@
 """One end of a WebSocket connection, without I/O (RFC 6455 sections 5 to 8).
 
 Bytes go in by `Endpoint.receive_data`, messages come out by `Endpoint.next_message`; messages go in by `Endpoint.send`,
-bytes come out by `Endpoint.data_to_send`. There is no socket here, no clock (the time is passed in) and no waiting; what
-carries the bytes (TCP, TLS, a unix socket, a stream of HTTP/2) is not known.
+bytes come out by `Endpoint.data_to_send`. There is no socket here, no clock (the time is passed in) and no waiting;
+what carries the bytes (TCP, TLS, a unix socket, a stream of HTTP/2) is not known.
 
-`Inbound` is the half that makes messages of bytes. Here is the rest: control frames, the closing handshake, what goes out.
+`Inbound` is the half that makes messages of bytes. Here is the rest: control frames, the closing handshake, what goes
+out.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -48,8 +49,8 @@ cdef enum:
     # From this size on a payload that needs no mask is sent from where it is: below, a copy costs less than the second
     # segment of a gathering write.
     LARGE_PAYLOAD = 16 * 1024
-    # Pongs wait in the output up to this many bytes; a peer that pings faster than it reads gets only the newest answered,
-    # which RFC 6455 section 5.5.3 allows.
+    # Pongs wait in the output up to this many bytes; a peer that pings faster than it reads gets only the newest
+    # answered, which RFC 6455 section 5.5.3 allows.
     MAX_WAITING_PONGS = 16 * 1024
     # Pings without an answer that are remembered; the oldest is forgotten first.
     MAX_WAITING_PINGS = 64
@@ -78,8 +79,8 @@ cdef class Endpoint(Inbound):
 
     Args:
         role: `Role.CLIENT` or `Role.SERVER`.
-        max_message_size: bytes of payload that one message from the peer may have; None for no limit. A larger one fails
-            the connection with 1009 as soon as its length is declared (RFC 6455 section 10.4).
+        max_message_size: bytes of payload that one message from the peer may have; None for no limit. A larger one
+            fails the connection with 1009 as soon as its length is declared (RFC 6455 section 10.4).
         max_buffered: bytes of messages and undecoded input that may wait for the application before `wants_input` turns
             false. One message beyond that may be under way.
         close_timeout: seconds that the peer has for its part of the closing handshake, and for closing the transport.
@@ -215,7 +216,8 @@ cdef class Endpoint(Inbound):
         return self.push_control(PONG_FRAME, payload)
 
     cdef int take_pong(self, bytes payload) except -1:
-        """Match a pong with its ping; it answers the pings before that one, too. One that was not asked for means nothing."""
+        """Match a pong with its ping; it answers the pings before that one, too. One that was not asked for means
+        nothing."""
         cdef Ping ping
         cdef Py_ssize_t index
         if self.pings is None:
@@ -249,6 +251,7 @@ cdef class Endpoint(Inbound):
                 reason = payload[2:].decode()
             except UnicodeDecodeError:
                 return self.fail_by(Violation.CLOSE_REASON_NOT_UTF8)
+        self.keys.prepare()
         if self.phase == OPEN:
             self.push_control(CLOSE_FRAME, payload)
         if self.move(CLOSE_RECEIVED):
@@ -260,6 +263,7 @@ cdef class Endpoint(Inbound):
         return self.fail_with(violation.code, violation.text)
 
     cdef int fail_with(self, int code, str reason) except -1:
+        self.keys.prepare()
         if self.phase == CLOSED:
             return 0
         if self.phase == OPEN:
@@ -297,6 +301,7 @@ cdef class Endpoint(Inbound):
         cdef int opcode = NATURAL if asked is None else data_opcode(asked)
         cdef Py_ssize_t size
         cdef const unsigned char *data
+        self.keys.prepare()
         if self.phase != OPEN:
             raise self.closed_error()
         if self.sending_opcode:
@@ -325,6 +330,7 @@ cdef class Endpoint(Inbound):
         Raises:
             ConnectionClosed, TypeError, ValueError: as for `send`; the message is then as it was before.
         """
+        self.keys.prepare()
         if self.phase != OPEN:
             raise self.closed_error()
         cdef int first = self.sending_opcode
@@ -370,6 +376,7 @@ cdef class Endpoint(Inbound):
             ValueError: the payload is longer than 125 bytes.
         """
         cdef Ping ping = Ping.__new__(Ping)
+        self.keys.prepare()
         if self.phase != OPEN:
             raise self.closed_error()
         if payload is None:
@@ -393,7 +400,8 @@ cdef class Endpoint(Inbound):
             self.pings.remove(ping)
 
     def close(self, code=1000, str reason not None="", double now=0.0):
-        """Begin the closing handshake (RFC 6455 section 7.1.2); nothing happens once it has begun or the connection ended.
+        """Begin the closing handshake (RFC 6455 section 7.1.2); nothing happens once it has begun or the connection
+        ended.
 
         Args:
             code: 1000 to 1003, 1007 to 1014 or 3000 to 4999.
@@ -405,6 +413,7 @@ cdef class Endpoint(Inbound):
             ValueError: the code must not be sent, or the reason is too long.
         """
         payload = close_payload(code, reason)
+        self.keys.prepare()
         if self.phase != OPEN:
             return
         self.drop_assembly()
@@ -416,7 +425,8 @@ cdef class Endpoint(Inbound):
             self.decode_held()
 
     def fail(self, code, str reason not None="", double now=0.0):
-        """Fail the connection (RFC 6455 section 7.1.7): a close frame goes out, and nothing from the peer counts any more.
+        """Fail the connection (RFC 6455 section 7.1.7): a close frame goes out, and nothing from the peer counts any
+        more.
 
         Args, Raises:
             as for `close`.
@@ -493,11 +503,12 @@ cdef class Endpoint(Inbound):
         cdef unsigned char key[4]
         cdef unsigned char *room
         cdef bint by_reference = size >= LARGE_PAYLOAD and owner is not None and not self.client
+        if self.client:
+            self.keys.take(key)  # may let other threads run, which may move the output: so before there is room in it
         room = output_reserve(&self.output, MAX_HEADER_SIZE + (0 if by_reference else size))
         if room is NULL:
             raise MemoryError
         if self.client:
-            self.keys.take(key)
             self.output.head.end += write_header(room, first_byte, size, key)
             mask_payload(self.output.head.data + self.output.head.end, payload, size, key, 0)
             self.output.head.end += size

@@ -43,12 +43,14 @@ cdef struct FrameHeader:
     bint masked
 
 
-# Read a header from the first `available` bytes. Returns its size; 0 while it is incomplete; minus a HeaderFault as soon
-# as the bytes at hand break a rule. `masked` is what the peer's role demands, `reserved` the bits that have a meaning.
+# Read a header from the first `available` bytes. Returns its size; 0 while it is incomplete; minus a HeaderFault as
+# soon as the bytes at hand break a rule. `masked` is what the peer's role demands, `reserved` the bits that have a
+# meaning.
 cdef int read_header(
     const unsigned char *data, size_t available, bint masked, unsigned char reserved, FrameHeader *header) noexcept nogil
 
-# Write a header to `out` (room for MAX_HEADER_SIZE bytes); `key` is NULL for a frame that is not masked. Returns its size.
+# Write a header to `out` (room for MAX_HEADER_SIZE bytes); `key` is NULL for a frame that is not masked. Returns its
+# size.
 cdef int write_header(
     unsigned char *out, unsigned char first_byte, uint64_t length, const unsigned char *key) noexcept nogil
 
@@ -58,4 +60,6 @@ cdef class MaskingKeys:
     cdef bytes pool
     cdef Py_ssize_t used
 
+    # Have the next key at hand. Fetching random bytes may let other threads run; `take` right after this does not.
+    cdef int prepare(self) except -1
     cdef int take(self, unsigned char *key) except -1

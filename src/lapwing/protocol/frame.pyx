@@ -114,8 +114,8 @@ cdef int write_header(
 cdef class MaskingKeys:
     """A source of masking keys (RFC 6455 sections 5.3 and 10.3): each key is used once and cannot be predicted.
 
-    The random bytes are fetched in bulk, because one system call per frame would cost more than the frame. A child made by
-    `os.fork` begins with fresh ones when the source is `masking_keys` of this module.
+    The random bytes are fetched in bulk, because one system call per frame would cost more than the frame. A child made
+    by `os.fork` begins with fresh ones when the source is `masking_keys` of this module.
 
     Args:
         random_bytes: called with a number of bytes, returns that many random bytes from a cryptographic source.
@@ -126,7 +126,7 @@ cdef class MaskingKeys:
         self.pool = b""
         self.used = 0
 
-    cdef int take(self, unsigned char *key) except -1:
+    cdef int prepare(self) except -1:
         cdef bytes pool
         if self.used + 4 > len(self.pool):
             pool = self.random_bytes(1024)
@@ -134,6 +134,10 @@ cdef class MaskingKeys:
                 raise ValueError(f"expected at least 4 random bytes for a masking key, got {len(pool)}")
             self.pool = pool
             self.used = 0
+        return 0
+
+    cdef int take(self, unsigned char *key) except -1:
+        self.prepare()
         memcpy(key, <const unsigned char *>self.pool + self.used, 4)
         self.used += 4
         return 0

@@ -54,13 +54,14 @@ cdef class Inbound:
     cdef size_t message_bytes
     cdef Buffer undecoded
 
-    # Decode `size` bytes from the peer, which arrived at `now`. Writes over them. Whatever cannot be decoded because the
-    # application lags is copied, so the memory is the caller's again on return.
+    # Decode `size` bytes from the peer, which arrived at `now`. Writes over them. Whatever cannot be decoded because
+    # the application lags is copied, so the memory is the caller's again on return.
     cdef int feed(self, unsigned char *data, size_t size, double now) except -1
 
     # Where the next bytes from the peer should go to be spared a copy: inside the message being put together. NULL when
-    # there is no such place; then read anywhere and `feed`. `payload_received` says how many bytes were put there. The place
-    # stays good until the one who reads calls one of these three again, whatever others do to the endpoint meanwhile.
+    # there is no such place; then read anywhere and `feed`. `payload_received` says how many bytes were put there. The
+    # place stays good until the one who reads calls one of these three again, whatever others do to the endpoint
+    # meanwhile.
     cdef unsigned char *payload_room(self, size_t *size) except? NULL
     cdef int payload_received(self, size_t size, double now) except -1
 

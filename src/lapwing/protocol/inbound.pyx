@@ -1,9 +1,9 @@
 """From the peer's bytes to messages (RFC 6455 sections 5 and 6.2): frames read, unmasked, put together and checked.
 
 How input travels: a header that comes in pieces waits in `header_bytes`. The payload of a data frame that is all there
-becomes its `str` or `bytes` at once; any other goes, unmasked and checked, to the end of `assembly`, the `bytes` object that
-the application will get. When the application lags, whole reads wait in `undecoded`, and the owner stops reading. So every
-byte is held once, whichever way the peer cuts a message up.
+becomes its `str` or `bytes` at once; any other goes, unmasked and checked, to the end of `assembly`, the `bytes` object
+that the application will get. When the application lags, whole reads wait in `undecoded`, and the owner stops reading.
+So every byte is held once, whichever way the peer cuts a message up.
 
 Control frames are only collected here: what they mean, and how a connection fails, is for `Endpoint`, the one subclass.
 """
@@ -53,7 +53,8 @@ cdef extern from *:
 cdef enum:
     # What a queued message costs beside its bytes: the head of the object and its place in the queue.
     MESSAGE_OVERHEAD = 64
-    # A message is given this much memory at once on its declared length alone; beyond, memory follows the bytes that come.
+    # A message is given this much memory at once on its declared length alone; beyond, memory follows the bytes that
+    # come.
     EAGER_MEMORY = 1024 * 1024
     # From this much missing payload on, it is worth a read of its own into its place; below, a copy is cheaper.
     LARGE_REST = 16 * 1024
@@ -102,7 +103,8 @@ cdef class Inbound:
         return self.pop_message() if self.messages.count else None
 
     cdef object pop_message(self):
-        """Take the oldest message; there must be one. Goes on with what waits undecoded once half of it is worked off."""
+        """Take the oldest message; there must be one. Goes on with what waits undecoded once half of it is worked
+        off."""
         cdef PyObject *owned = queue_pop(&self.messages)
         message = <object>owned
         drop(owned)
@@ -210,13 +212,11 @@ cdef class Inbound:
         """
         cdef size_t before = self.header_size
         cdef size_t count
-        cdef int outcome
+        cdef int outcome = 0
         if before == 0:
             outcome = read_header(data, size, not self.client, 0, &self.frame)
-            count = 0 if outcome > 0 else min(size, MAX_HEADER_SIZE)
-        else:
+        if outcome <= 0:
             count = min(size, MAX_HEADER_SIZE - before)
-        if count:
             memcpy(self.header_bytes + before, data, count)
             outcome = read_header(self.header_bytes, before + count, not self.client, 0, &self.frame)
         if outcome == 0:
@@ -314,8 +314,8 @@ cdef class Inbound:
         if self.assembly is not NULL and self.assembled + size <= capacity:
             return 0
         wanted = min(self.assembled + self.remaining, max(<size_t>EAGER_MEMORY, 2 * capacity))
-        # Half as much again, so that a message of many small fragments is not moved for each; 64 bytes, so that the object
-        # is never one of the shared ones of 0 or 1 byte, which must not be resized.
+        # Half as much again, so that a message of many small fragments is not moved for each; 64 bytes, so that the
+        # object is never one of the shared ones of 0 or 1 byte, which must not be resized.
         wanted = max(wanted, self.assembled + size, capacity + capacity // 2, 64)
         if self.assembly is NULL:
             self.assembly = new_bytes(NULL, wanted)

@@ -1,6 +1,7 @@
 /* Masking (RFC 6455 section 5.3): the payload XORed with a key of four bytes that repeats.
  *
- * The loops work on eight bytes of any alignment at a time, a shape that gcc and clang turn into vector code at -O3; four
+ * The loops work on eight bytes of any alignment at a time, a shape that gcc and clang turn into vector code at -O3;
+ * four
  * such words are handled per step so that short payloads do not pay for the vector loop's preparation. */
 #ifndef LAPWING_MASK_H
 #define LAPWING_MASK_H
@@ -22,7 +23,8 @@ static inline uint64_t lapwing_key_word(const unsigned char key[4], size_t offse
     return word;
 }
 
-/* Copy `size` bytes and mask them on the way; `offset` is the place of the first one in its payload. The two places must
+/* Copy `size` bytes and mask them on the way; `offset` is the place of the first one in its payload. The two places
+ * must
  * be the same or must not overlap. */
 static inline void lapwing_mask(
     unsigned char *to, const unsigned char *from, size_t size, const unsigned char key[4], size_t offset)

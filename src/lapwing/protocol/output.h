@@ -1,5 +1,6 @@
 /* What an endpoint wants to send: bytes of its own, then perhaps the payload of one large message that stays where the
- * application has it, so that it need not be copied. Bytes that come behind such a payload fold it into the own bytes. */
+ * application has it, so that it need not be copied. Bytes that come behind such a payload fold it into the own bytes.
+ * */
 #ifndef LAPWING_OUTPUT_H
 #define LAPWING_OUTPUT_H
 

@@ -11,7 +11,8 @@ typedef struct {
     size_t capacity; /* a power of two */
 } lapwing_queue;
 
-/* Append `object`, taking over the caller's reference; -1 when there is no memory (the reference stays the caller's). */
+/* Append `object`, taking over the caller's reference; -1 when there is no memory (the reference stays the caller's).
+ * */
 static inline int lapwing_queue_push(lapwing_queue *queue, PyObject *object)
 {
     if (queue->count == queue->capacity) {

@@ -33,8 +33,8 @@ class Ending(Enum):
     AWAIT_EOF = 2
     """Send the output, then wait until the peer closes it (a client after the closing handshake, section 7.1.1)."""
     SHUT_DOWN = 3
-    """Send the output, shut down the sending direction and discard input until the peer closes (after `fail`): closing with
-    input unread would make the network drop the close frame."""
+    """Send the output, shut down the sending direction and discard input until the peer closes (after `fail`): closing
+    with input unread would make the network drop the close frame."""
     DROP = 4
     """Close it now."""
 

@@ -1,6 +1,7 @@
 /* UTF-8 checked as it comes (RFC 3629), so that bad text fails at the first bad byte and not at the end of a message.
  *
- * The checker is an automaton: its state says which bytes may follow. The state is kept between the pieces of a message,
+ * The checker is an automaton: its state says which bytes may follow. The state is kept between the pieces of a
+ * message,
  * so that a piece may end in the middle of a character. */
 #ifndef LAPWING_UTF8_H
 #define LAPWING_UTF8_H

@@ -1,0 +1,36 @@
+from asyncio import AbstractEventLoop, Task
+from collections.abc import Callable
+from socket import socket
+from ssl import SSLContext
+from typing import Any
+
+from .aio import Connection
+from .io.stream import Stream
+from .options import ServerSettings
+from .protocol.handshake import ServerHandshake
+
+__all__ = ["Listener", "ServerConnection"]
+
+class ServerConnection(Connection):
+    @staticmethod
+    def _start(
+        owner: Any,
+        loop: AbstractEventLoop,
+        settings: ServerSettings,
+        stream: Stream,
+        context: SSLContext | None,
+        handshake: ServerHandshake,
+    ) -> ServerConnection: ...
+    @property
+    def _is_open(self) -> bool: ...
+    @property
+    def _is_over(self) -> bool: ...
+    def _handled(self, task: Task[None]) -> None: ...
+
+class Listener:
+    def __init__(
+        self, loop: AbstractEventLoop, sock: socket, accepted: Callable[[Stream], None], *, portable: bool
+    ) -> None: ...
+    @property
+    def address(self) -> tuple[Any, ...]: ...
+    def close(self) -> None: ...
