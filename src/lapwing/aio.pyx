@@ -85,7 +85,8 @@ cdef class Receive:
         self.is_spent = True  # unless it comes to waiting
         connection.require_open()
         if connection.receiver is not None and not connection.receiver.is_done:
-            raise RuntimeError("another task waits in receive() of this connection: one at a time can have the next message")
+            raise RuntimeError(
+                "another task waits in receive() of this connection: one at a time can have the next message")
         self.waiter = connection.receiver = connection.wait(
             connection.seconds_of(self.timeout), "no message came")
         self.is_spent = False

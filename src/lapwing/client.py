@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
 
-from .options import ClientOptions
-
 if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+    from types import TracebackType
+
     from .aio import AsyncClient
+    from .options import ClientOptions
     from .sync import Client
 
 __all__ = ["Connector", "aio", "connect", "new", "sync"]
@@ -66,14 +66,14 @@ class Connector:
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(
             f"connect() returns no connection yet and so has no {name!r}: write 'with lapwing.connect(...) as ws' in a "
-            "blocking program, 'async with lapwing.connect(...) as ws' or 'ws = await lapwing.connect(...)' with asyncio"
+            "blocking program, 'async with lapwing.connect(...) as ws' or 'ws = await lapwing.connect(...)' in asyncio"
         )
 
     def __repr__(self) -> str:
         return f"<connect({self._url!r}): use it with 'with', 'async with' or 'await'>"
 
 
-def connect(
+def connect(  # type: ignore[misc]
     url: str,
     protocol: str | Sequence[str] | None = None,
     *,

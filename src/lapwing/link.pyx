@@ -75,7 +75,8 @@ cdef class Link(BaseConnection):
             self.look_in_by(next_due)
         if self.opening_deadline:
             if now >= self.opening_deadline:
-                return self.fail_opening(TimeoutError(f"the opening handshake took longer than {self._settings.opening:g} s"))
+                return self.fail_opening(
+                    TimeoutError(f"the opening handshake took longer than {self._settings.opening:g} s"))
             self.look_in_by(self.opening_deadline)
         if self.endpoint.closing_deadline >= 0:
             self.endpoint.tick(now)
@@ -145,7 +146,8 @@ cdef class Link(BaseConnection):
             else:
                 handshake.receive_eof()
                 if handshake.response is None:
-                    return self.fail_opening(HandshakeError("the client closed the connection before it asked for anything"))
+                    return self.fail_opening(
+                        HandshakeError("the client closed the connection before it asked for anything"))
         except HandshakeError as error:
             return self.fail_opening(error)
         if not self.endpoint.client:
@@ -163,7 +165,8 @@ cdef class Link(BaseConnection):
         self.opened = handshake if self.owner is None else handshake.request_head
         if self.owner is not None:
             if not handshake.accepted:
-                logger.debug("refused %s: %s %s", self.peer_address, handshake.response.status, handshake.response.reason)
+                response = handshake.response
+                logger.debug("refused %s: %s %s", self.peer_address, response.status, response.reason)
                 self.endpoint.refuse("the opening handshake was refused", clock())
                 return self.settle()
             self.opened_by_peer()
@@ -210,7 +213,8 @@ cdef class Link(BaseConnection):
         for _read in range(MAX_READS):
             room = endpoint.payload_room(&room_size)
             try:
-                count = self.stream.receive(room, room_size if room is not NULL else 0, reactor.buffer, reactor.buffer_size)
+                count = self.stream.receive(
+                    room, room_size if room is not NULL else 0, reactor.buffer, reactor.buffer_size)
             except OSError as error:
                 return self.lose(f"the connection was lost: {error.strerror or error}")
             if count <= 0:
@@ -403,5 +407,6 @@ cdef class Link(BaseConnection):
 
 
 cdef int warn_unclosed() except -1:
-    warnings.warn("a lapwing connection was never closed: use 'async with', or await close()", ResourceWarning, stacklevel=1)
+    warnings.warn(
+        "a lapwing connection was never closed: use 'async with', or await close()", ResourceWarning, stacklevel=1)
     return 0

@@ -9,7 +9,6 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from functools import partial
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from .accepting import Listener, ServerConnection
@@ -21,6 +20,8 @@ from .protocol.frame import Opcode, build_frame
 from .protocol.handshake import ServerHandshake, ServerPolicy
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from .aio import Connection
     from .io.stream import Stream
     from .protocol.http import Response
@@ -254,10 +255,11 @@ def _check_handler(handler: object, what: str) -> None:
     """Refuse early what could not be awaited for each connection."""
     if not callable(handler):
         raise TypeError(f"expected {what} to be an 'async def' function that takes the connection, got {handler!r}")
-    inner = handler
+    inner: object = handler
     while isinstance(inner, partial):
         inner = inner.func
-    if not inspect.iscoroutinefunction(inner) and not inspect.iscoroutinefunction(getattr(inner, "__call__", None)):
+    # An instance is called by way of its class.
+    if not inspect.iscoroutinefunction(inner) and not inspect.iscoroutinefunction(type(inner).__call__):
         name = getattr(inner, "__qualname__", repr(inner))
         raise TypeError(
             f"expected {what} to be 'async def', but {name} is a plain function: write 'async def {name}(ws):'"
@@ -326,8 +328,12 @@ def listen(
     default: Handler | None = None,
     **options: Unpack[ServerOptions],
 ) -> _Listening:
-    """Start a WebSocket server (RFC 6455 section 4.2): `server = await listen(...)`, or `async with listen(...) as
-    server`.
+    """Start a WebSocket server (RFC 6455 section 4.2).
+
+    ::
+
+        server = await lapwing.listen(...)         # to be closed by you
+        async with lapwing.listen(...) as server:  # closed at the end of the block
 
     A client is served by the handler of the first of its subprotocols that the server has; by `default` when it asks
     for none, or for none that the server has; without `default` such a client is refused with HTTP 400.
@@ -367,12 +373,17 @@ def run(
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
     **options: Unpack[ServerOptions],
 ) -> None:
-    """Run a WebSocket server as a whole program, until SIGINT (Ctrl-C) or SIGTERM: then it closes as `Server.close`
-    does.
+    """Run a WebSocket server as a whole program.
+
+    It ends on SIGINT (Ctrl-C) or SIGTERM, after it has closed as `Server.close` does.
 
     Args:
-        port, interface, protocols, default, **options: as for `listen`.
+        port: as for `listen`, like the next ones.
+        interface: where to listen.
+        protocols: a handler for each subprotocol.
+        default: the handler of other clients.
         loop_factory: makes the event loop, for example `uvloop.new_event_loop`; asyncio's own by default.
+        **options: see `lapwing.options.ServerOptions`.
 
     Raises:
         ValueError, TypeError, OSError: as for `listen`.

@@ -27,6 +27,7 @@ cdef class Client(BaseConnection):
     cdef double receive_limit       # seconds that the descriptor waits in a read; 0 for ever
 
     cdef int require_open(self) except -1
+    cdef object take_message(self)
     cdef double deadline_of(self, object timeout) except? -1
     cdef int open_stream(self, object opening, double deadline) except -1
     cdef int handshake(self, object opening, double deadline) except -1

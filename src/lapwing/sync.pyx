@@ -26,7 +26,7 @@ from libc.time cimport time_t
 from .connection cimport BaseConnection
 from .io.reactor cimport clock
 from .io.stream cimport END_OF_STREAM, NOTHING_YET, Stream
-from .protocol.endpoint cimport Output, Ping, output_clear, output_size
+from .protocol.endpoint cimport Ping, output_clear, output_size
 from .protocol.state cimport CLOSED, DROP, OPEN, SHUT_DOWN
 
 from .connection import close_after, make_endpoint
@@ -74,7 +74,7 @@ cdef enum:
 cdef double NEVER = 1e300
 cdef double LONGEST_WAIT = 1e6
 
-# How long a call that learns of the end waits for the peer to close TCP first, in seconds: there is nobody to do so later.
+# How long a call that learns of the end waits for the peer to close TCP first, in seconds: nobody could do so later.
 cdef double LONGEST_LINGER = 1.0
 
 
@@ -243,7 +243,7 @@ cdef class Client(BaseConnection):
         finally:
             self.is_receiving = False
 
-    def take_message(self):
+    cdef object take_message(self):
         """Take a message that is there."""
         message = self.endpoint.pop_message()
         if output_size(&self.endpoint.output) and not self.is_sending and self.is_connected:
@@ -282,11 +282,13 @@ cdef class Client(BaseConnection):
         self.require_open()
         cdef double deadline = self.deadline_of(timeout)
         if output_size(&self.unsent) and not self.is_sending and self.send_output(deadline) == LATE:
-            raise TimeoutError("the message was not sent: the peer did not read enough to finish an earlier one in time")
+            raise TimeoutError(
+                "the message was not sent: the peer did not read enough to finish an earlier one in time")
         self.endpoint.push_message(message, opcode)
         cdef SendOutcome outcome = self.send_output(deadline)
         if outcome == LATE:
-            raise TimeoutError("the peer did not read enough in time: the message waits, and goes out with the next call")
+            raise TimeoutError(
+                "the peer did not read enough in time: the message waits, and goes out with the next call")
         if outcome == BROKEN:
             raise self.endpoint.closed_error()
 
@@ -321,7 +323,8 @@ cdef class Client(BaseConnection):
                 if self.is_reading:
                     self.await_change(seen, deadline)
                 elif self.endpoint.is_paused():
-                    raise RuntimeError("more messages wait than max_buffered allows, in front of the pong: receive them first")
+                    raise RuntimeError(
+                        "more messages wait than max_buffered allows, in front of the pong: receive them first")
                 else:
                     self.read_alone(deadline)
         finally:
@@ -485,7 +488,8 @@ cdef class Client(BaseConnection):
             finally:
                 self.is_reading = False
         if self.endpoint.end == DROP:
-            c_shutdown(self.stream.fd, SHUT_RDWR)  # wakes the threads that wait for it, which must be gone before it is closed
+            # Wakes the threads that wait for it: they must be gone before it is closed.
+            c_shutdown(self.stream.fd, SHUT_RDWR)
         while True:
             seen = self.changes
             if not self.is_connected:

@@ -1,0 +1,1 @@
+"""Moving bytes: sockets, TLS, readiness. Nothing in here knows a WebSocket frame."""

@@ -57,6 +57,8 @@ def connect_blocking(host: str, port: int, deadline: float | None) -> socket.soc
     """Connect to the first of the host's addresses that answers; the socket blocks.
 
     Args:
+        host: a name, or an address of IPv4 or IPv6.
+        port: 1 to 65535.
         deadline: by `time.monotonic`; None waits as long as the operating system does. Name resolution cannot be cut
             short and may take longer.
 

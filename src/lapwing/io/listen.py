@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["bind"]
 

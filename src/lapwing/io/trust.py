@@ -43,8 +43,8 @@ def explain(error: OSError, host: str, port: int) -> OSError:
     """Say in an error of TLS what it was about, and what may help. It stays the same object."""
     if isinstance(error, ssl.SSLCertVerificationError):
         error.strerror = (
-            f"the certificate of {host}:{port} is not trusted: {error.verify_message}: to trust another authority, pass "
-            "ssl=ssl.create_default_context(cafile=...); for another name, server_hostname="
+            f"the certificate of {host}:{port} is not trusted: {error.verify_message}: to trust another authority, "
+            "pass ssl=ssl.create_default_context(cafile=...); for another name, server_hostname="
         )
     elif isinstance(error, ssl.SSLError) and error.reason in (
         "WRONG_VERSION_NUMBER",

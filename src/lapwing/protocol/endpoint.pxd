@@ -30,7 +30,7 @@ cdef class Ping:
 
 cdef class Endpoint(Inbound):
     cdef readonly double close_timeout
-    cdef MaskingKeys keys           # prepared before a state is looked at: then nothing comes between that and the frame
+    cdef MaskingKeys keys           # prepared before the state is looked at: then nothing comes between
     # where we stand
     cdef EndpointEnding end
     cdef readonly object closed
@@ -63,4 +63,5 @@ cdef class Endpoint(Inbound):
     cdef int fail_with(self, int code, str reason) except -1
     cdef int push_buffer(self, object payload, int opcode, bint fin) except -1
     cdef int push_control(self, unsigned char opcode, bytes payload) except -1
-    cdef int push_frame(self, unsigned char first_byte, const unsigned char *payload, size_t size, object owner) except -1
+    cdef int push_frame(
+        self, unsigned char first_byte, const unsigned char *payload, size_t size, object owner) except -1

@@ -19,7 +19,7 @@ from .frame cimport (
 )
 from .inbound cimport Buffer, Inbound, buffer_size
 from .state cimport (
-    CLOSE_RECEIVED, CLOSE_SENT, CLOSED, CLOSING, EOF_RECEIVED, FAILED, OPEN, STAY, TIME_EXPIRED, EndpointEnding, Event,
+    CLOSE_RECEIVED, CLOSE_SENT, CLOSED, EOF_RECEIVED, FAILED, OPEN, STAY, TIME_EXPIRED, EndpointEnding, Event,
     Move, move_on,
 )
 
@@ -100,7 +100,8 @@ cdef class Endpoint(Inbound):
         if not isinstance(role, Role):
             raise TypeError(f"expected Role.CLIENT or Role.SERVER, got {role!r}")
         if max_message_size is not None and not 0 < max_message_size < 2**62:
-            raise ValueError(f"expected max_message_size from 1 byte up, or None for no limit, got {max_message_size!r}")
+            raise ValueError(
+                f"expected max_message_size from 1 byte up, or None for no limit, got {max_message_size!r}")
         if not 0 < max_buffered < 2**62:
             raise ValueError(f"expected max_buffered from 1 byte up, got {max_buffered!r}")
         if not 0 < close_timeout < float("inf"):
@@ -545,13 +546,15 @@ cdef unsigned char check_fragment(unsigned char state, object payload, bint fin)
 cdef int require_buffer(object payload) except -1:
     if not PyObject_CheckBuffer(payload):
         raise TypeError(
-            f"expected a message of str or bytes-like, got {type(payload).__name__}: encode it first, with json.dumps say")
+            f"expected a message of str or bytes-like, got {type(payload).__name__}: "
+            "encode it first, with json.dumps say")
     return 0
 
 
 cdef int require_utf8(const unsigned char *data, size_t size) except -1:
     if utf8_check(UTF8_ACCEPT, data, size) != UTF8_ACCEPT:
-        raise ValueError("expected valid UTF-8 for a TEXT message (RFC 6455 section 8.1): send it as BINARY, or encode it first")
+        raise ValueError(
+            "expected valid UTF-8 for a TEXT message (RFC 6455 section 8.1): send it as BINARY, or encode it first")
     return 0
 
 

@@ -29,7 +29,7 @@ class WebSocketError(Exception):
     """The base of all errors that lapwing raises of its own."""
 
 
-class ConnectionClosed(WebSocketError, ConnectionError):
+class ConnectionClosed(WebSocketError, ConnectionError):  # noqa: N818 - a state rather than a fault
     """The connection is closed: what was asked of it can no longer be done.
 
     Attributes:
@@ -66,7 +66,7 @@ class HandshakeError(WebSocketError):
         self.body = body
 
 
-class InvalidURL(WebSocketError, ValueError):
+class InvalidURL(WebSocketError, ValueError):  # noqa: N818 - as others name it
     """The URL is not one that a WebSocket client can connect to (RFC 6455 section 3)."""
 
 

@@ -47,7 +47,8 @@ cdef struct FrameHeader:
 # soon as the bytes at hand break a rule. `masked` is what the peer's role demands, `reserved` the bits that have a
 # meaning.
 cdef int read_header(
-    const unsigned char *data, size_t available, bint masked, unsigned char reserved, FrameHeader *header) noexcept nogil
+    const unsigned char *data, size_t available, bint masked, unsigned char reserved, FrameHeader *header
+) noexcept nogil
 
 # Write a header to `out` (room for MAX_HEADER_SIZE bytes); `key` is NULL for a frame that is not masked. Returns its
 # size.
