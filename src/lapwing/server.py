@@ -119,6 +119,8 @@ class Server:
     def _handled(self, connection: ServerConnection, task: asyncio.Task[None]) -> None:
         """Close the connection of a handler that has ended: how it ended gives the close code."""
         self._tasks.discard(task)
+        if not self._tasks:
+            self._tasks.clear()
         if task.cancelled():
             connection._begin_close(1001, "the handler was cancelled")
             return
@@ -140,6 +142,8 @@ class Server:
 
     def _forget(self, connection: ServerConnection) -> None:
         self._connections.discard(connection)
+        if not self._connections:
+            self._connections.clear()  # lets go of the table, which does not shrink by itself
 
     def broadcast(self, message: object, protocol: str | _All | None = ALL, opcode: int | None = None) -> int:
         """Send a message to every open connection, or to those of one subprotocol.

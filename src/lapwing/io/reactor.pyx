@@ -311,6 +311,10 @@ cdef class Reactor:
             self.heap[place] = self.heap[self.heap_size]
             (<Source>self.heap[place]).place = place
             self.sift(place)
+        elif self.heap_size == 0:
+            PyMem_Free(self.heap)
+            self.heap = NULL
+            self.heap_capacity = 0
         return 0
 
     cdef int arm(self) except -1:

@@ -1,0 +1,276 @@
+"""lapwing's ends: both clients, the server, and the engine by itself on a plain socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+
+import lapwing
+from lapwing.protocol import (
+    BINARY,
+    TEXT,
+    ClientHandshake,
+    Ending,
+    Endpoint,
+    Role,
+    ServerHandshake,
+    ServerPolicy,
+    State,
+    parse_url,
+)
+from tests.interop.ends import (
+    LIMIT,
+    SUBPROTOCOLS,
+    TIMEOUT,
+    AsyncEnd,
+    AsyncPeer,
+    End,
+    Ended,
+    Listening,
+    Message,
+    Peer,
+    url_of,
+)
+from tests.peers.certificates import Certificates
+
+
+def _ended(closed: lapwing.Closed | None) -> Ended:
+    assert closed is not None, "the connection is still open"
+    assert closed.was_clean, closed
+    return Ended(closed.code, closed.reason)
+
+
+class BlockingClient(Peer):
+    """`lapwing.Client`."""
+
+    fragments = False
+
+    def connect(self, url: str, subprotocols: Sequence[str], tls: Certificates | None) -> End:
+        context = None if tls is None else tls.client_context()
+        client = lapwing.Client(timeout=TIMEOUT, max_message_size=LIMIT, ssl=context)
+        client.connect(url, subprotocols)
+        return _BlockingEnd(client)
+
+    def listen(self, tls: Certificates | None) -> contextlib.AbstractContextManager[Listening]:
+        raise NotImplementedError("it is a client")
+
+
+class _BlockingEnd(End):
+    def __init__(self, client: lapwing.Client) -> None:
+        self._client = client
+
+    @property
+    def subprotocol(self) -> str | None:
+        return self._client.subprotocol
+
+    @property
+    def ended(self) -> Ended:
+        return _ended(self._client.closed)
+
+    def send(self, message: Message) -> None:
+        self._client.send(message)
+
+    def send_fragments(self, parts: Sequence[bytes], *, text: bool, ping: bytes | None) -> None:
+        raise NotImplementedError("the faces send whole messages")
+
+    def receive(self) -> Message | None:
+        return self._client.receive()
+
+    def ping(self, payload: bytes) -> None:
+        assert self._client.ping(payload) >= 0
+
+    def close(self, code: int | None, reason: str) -> None:
+        assert code is not None
+        assert self._client.close(code, reason) == self._client.closed
+
+    def release(self) -> None:
+        if self._client.closed is None:
+            self._client.close()
+
+
+class AsyncioFace(AsyncPeer):
+    """`lapwing.AsyncClient` and `lapwing.listen`."""
+
+    fragments = False
+
+    async def connect(self, url: str, subprotocols: Sequence[str], tls: Certificates | None) -> AsyncEnd:
+        context = None if tls is None else tls.client_context()
+        client = lapwing.AsyncClient(timeout=TIMEOUT, max_message_size=LIMIT, ssl=context)
+        await client.connect(url, subprotocols)
+        return _AsyncioEnd(client)
+
+    @asynccontextmanager
+    async def listen(self, tls: Certificates | None, accepted: Callable[[AsyncEnd], None]) -> AsyncIterator[int]:
+        async def handler(ws: lapwing.Connection) -> None:
+            end = _AsyncioEnd(ws)
+            accepted(end)
+            await end.released.wait()
+
+        context = None if tls is None else tls.good.server_context()
+        async with lapwing.listen(
+            port=0,
+            interface="127.0.0.1",
+            protocols=dict.fromkeys(SUBPROTOCOLS, handler),
+            default=handler,
+            timeout=TIMEOUT,
+            max_message_size=LIMIT,
+            ssl=context,
+        ) as server:
+            yield server.port
+
+
+class _AsyncioEnd(AsyncEnd):
+    def __init__(self, ws: lapwing.Connection) -> None:
+        self._ws = ws
+        self.released = asyncio.Event()
+
+    @property
+    def subprotocol(self) -> str | None:
+        return self._ws.subprotocol
+
+    @property
+    def ended(self) -> Ended:
+        return _ended(self._ws.closed)
+
+    async def send(self, message: Message) -> None:
+        await self._ws.send(message)
+
+    async def send_fragments(self, parts: Sequence[bytes], *, text: bool, ping: bytes | None) -> None:
+        raise NotImplementedError("the faces send whole messages")
+
+    async def receive(self) -> Message | None:
+        return await self._ws.receive()
+
+    async def ping(self, payload: bytes) -> None:
+        assert await self._ws.ping(payload) >= 0
+
+    async def close(self, code: int | None, reason: str) -> None:
+        assert code is not None
+        assert await self._ws.close(code, reason) == self._ws.closed
+
+    async def release(self) -> None:
+        await self._ws.close()
+        self.released.set()
+
+
+class Engine(Peer):
+    """`lapwing.protocol` on a plain socket: it can send fragments."""
+
+    def connect(self, url: str, subprotocols: Sequence[str], tls: Certificates | None) -> End:
+        assert tls is None
+        target = parse_url(url)
+        sock = socket.create_connection((target.host, target.port), TIMEOUT)
+        try:
+            handshake = ClientHandshake(target, nonce=os.urandom(16), subprotocols=subprotocols)
+            sock.sendall(handshake.data_to_send())
+            while not handshake.receive_data(sock.recv(65536)):
+                pass
+        except BaseException:
+            sock.close()
+            raise
+        return _EngineEnd(sock, Role.CLIENT, handshake.subprotocol, handshake.rest)
+
+    @contextmanager
+    def listen(self, tls: Certificates | None) -> Iterator[Listening]:
+        assert tls is None
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            yield _EngineListening(sock)
+
+
+class _EngineListening(Listening):
+    def __init__(self, sock: socket.socket) -> None:
+        sock.settimeout(TIMEOUT)
+        self._sock = sock
+        self._policy = ServerPolicy(subprotocols=list(SUBPROTOCOLS), default=True)
+        self.url = url_of(sock.getsockname()[1], None)
+
+    def accept(self) -> End:
+        sock, _ = self._sock.accept()
+        try:
+            sock.settimeout(TIMEOUT)
+            handshake = ServerHandshake(self._policy)
+            while not handshake.receive_data(sock.recv(65536)):
+                pass
+            sock.sendall(handshake.data_to_send())
+            assert handshake.accepted, handshake.response
+        except BaseException:
+            sock.close()
+            raise
+        return _EngineEnd(sock, Role.SERVER, handshake.subprotocol, handshake.rest)
+
+
+class _EngineEnd(End):
+    def __init__(self, sock: socket.socket, role: Role, subprotocol: str | None, rest: bytes) -> None:
+        self._sock = sock
+        self._endpoint = Endpoint(role, max_message_size=LIMIT)
+        self._subprotocol = subprotocol
+        self._endpoint.receive_data(rest, time.monotonic())
+
+    @property
+    def subprotocol(self) -> str | None:
+        return self._subprotocol
+
+    @property
+    def ended(self) -> Ended:
+        return _ended(self._endpoint.closed)
+
+    def _flush(self) -> None:
+        self._sock.sendall(self._endpoint.data_to_send())
+
+    def _read(self) -> None:
+        if data := self._sock.recv(65536):
+            self._endpoint.receive_data(data, time.monotonic())
+        else:
+            self._endpoint.receive_eof()
+        self._flush()
+
+    def send(self, message: Message) -> None:
+        self._endpoint.send(message)
+        self._flush()
+
+    def send_fragments(self, parts: Sequence[bytes], *, text: bool, ping: bytes | None) -> None:
+        for index, part in enumerate(parts):
+            last = index == len(parts) - 1
+            self._endpoint.send_fragment(part, fin=last, opcode=TEXT if text else BINARY)
+            if ping is not None and not last:
+                self._endpoint.ping(ping)
+            self._flush()
+
+    def receive(self) -> Message | None:
+        while self._endpoint.pending_messages == 0 and self._endpoint.state is not State.CLOSED:
+            self._read()
+        if self._endpoint.pending_messages == 0:
+            self._finish()
+            return None
+        message = self._endpoint.next_message()
+        assert message is not None
+        return message
+
+    def ping(self, payload: bytes) -> None:
+        ping = self._endpoint.ping(payload, time.monotonic())
+        self._flush()
+        while ping.round_trip is None:
+            assert self._endpoint.state is State.OPEN, "the connection ended before the pong came"
+            self._read()
+
+    def close(self, code: int | None, reason: str) -> None:
+        assert code is not None
+        self._endpoint.close(code, reason, time.monotonic())
+        self._flush()
+        while self._endpoint.state is not State.CLOSED:
+            self._read()
+        self._finish()
+
+    def _finish(self) -> None:
+        """Leave as `Ending` says: a client waits for the server to close TCP (RFC 6455 section 7.1.1)."""
+        while self._endpoint.ending in (Ending.AWAIT_EOF, Ending.SHUT_DOWN):
+            self._read()
+        self._sock.close()
+
+    def release(self) -> None:
+        self._sock.close()

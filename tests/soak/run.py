@@ -1,0 +1,34 @@
+"""Endurance: connections made and broken, and many at once; memory and descriptors stay flat. `make soak` runs this."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.soak import runs
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--cycles", type=int, default=100_000, help="clients that break off from a server (%(default)s)"
+    )
+    parser.add_argument(
+        "--client-cycles", type=int, default=20_000, help="clients of each kind whose server breaks off (%(default)s)"
+    )
+    parser.add_argument("--clients", type=int, default=10_000, help="clients connected at the same time (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="times that they connect and are killed (%(default)s)")
+    arguments = parser.parse_args()
+
+    print(runs.aborting_clients(arguments.cycles), flush=True)
+    print(runs.aborting_clients(arguments.cycles // 10, portable=True), flush=True)
+    for asyncio in (False, True):
+        print(runs.aborting_server(arguments.client_cycles, asyncio=asyncio), flush=True)
+    print(*runs.crowds(arguments.clients, rounds=arguments.rounds), sep="\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""The endurance runs in small: `make soak` does the same for long."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from tests.soak import runs
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what a process holds is read from Linux's /proc")
+
+
+@pytest.mark.parametrize("portable", [False, True], ids=["epoll", "portable"])
+def test_clients_that_break_off_leave_nothing_in_a_server(portable: bool) -> None:
+    runs.aborting_clients(2_000, portable=portable)
+
+
+@pytest.mark.parametrize("asyncio", [False, True], ids=["Client", "AsyncClient"])
+def test_servers_that_break_off_leave_nothing_in_a_client(asyncio: bool) -> None:
+    runs.aborting_server(2_000, asyncio=asyncio)
+
+
+def test_a_crowd_that_is_killed_leaves_nothing_in_a_server() -> None:
+    runs.crowds(500)
