@@ -272,7 +272,7 @@ cdef class Connection(Link):
             raise self.endpoint.closed_error()
         return ping.round_trip
 
-    async def close(self, int code=1000, str reason not None="", *, timeout=None):
+    async def close(self, code=1000, str reason not None="", *, timeout=None):
         """Close the connection (RFC 6455 section 7): the closing handshake, then TCP.
 
         Args:
@@ -302,7 +302,7 @@ cdef class Connection(Link):
                 waiter.forget()
         return self.closed
 
-    def _begin_close(self, int code, str reason, timeout=None):
+    def _begin_close(self, code, str reason not None, timeout=None):
         """Begin the closing handshake, and leave the rest to the reactor."""
         if self.phase < LIVE:
             self._abort_opening()

@@ -393,6 +393,8 @@ def run(
         ValueError, TypeError, OSError: as for `listen`.
         RuntimeError: an event loop is running in this thread: use `listen` there.
     """
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError("an event loop is running here: write 'async with lapwing.listen(...)' instead of run()")
     listening = listen(port, interface, protocols, default, **options)
 
     async def main() -> None:

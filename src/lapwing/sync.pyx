@@ -333,7 +333,7 @@ cdef class Client(BaseConnection):
             raise self.endpoint.closed_error()
         return ping.round_trip
 
-    def close(self, int code=1000, str reason not None="", *, timeout=None):
+    def close(self, code=1000, str reason not None="", *, timeout=None):
         """Close the connection (RFC 6455 section 7): the closing handshake, then TCP.
 
         Args:
