@@ -135,8 +135,8 @@ class ClientSettings(ConnectionSettings):
     def __post_init__(self) -> None:
         ConnectionSettings.__post_init__(self)
         _check_context(self.ssl)
-        if self.server_hostname is not None and not (isinstance(self.server_hostname, str) and self.server_hostname):
-            raise ValueError(f"expected server_hostname to be a name, or None, got {self.server_hostname!r}")
+        if self.server_hostname is not None and not self.server_hostname:
+            raise ValueError("expected server_hostname to be a name, or None, got an empty one")
 
 
 @dataclass(frozen=True, slots=True)

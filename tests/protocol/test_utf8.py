@@ -1,4 +1,4 @@
-"""UTF-8 of TEXT messages (RFC 6455 section 8.1, RFC 3629): what is text, and that bad text fails at its first bad byte."""
+"""UTF-8 of TEXT messages (RFC 6455 section 8.1, RFC 3629): what is text, and that other fails at its first bad byte."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_invalid(role: Role, text: bytes, certain: int, before: bytes, behind: b
 def test_invalid_fails_in_the_middle_of_a_frame(
     role: Role, text: bytes, certain: int, before: bytes, behind: bytes
 ) -> None:
-    """The byte that makes it certain fails the connection, and none before it: the rest of the frame is not waited for."""
+    """The byte that makes it certain fails the connection, and none before it; the rest is not waited for."""
     payload = before + text + behind + b"much more"
     data = from_peer(role, TEXT, payload, fin=False)
     end = len(data) - len(payload) + len(before) + certain
