@@ -1,0 +1,98 @@
+"""Sections 2.4 and 2.5 of the design: the tree of errors, and what is refused by default."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import lapwing
+from tests.faces.callers import Face, call, hosting, url
+from tests.peers.raw import RawListener
+
+Listen = Callable[..., Any]
+
+
+# --- 2.4 errors --------------------------------------------------------------------------------------------------
+
+
+def test_the_tree_of_errors() -> None:
+    for error in (lapwing.ConnectionClosed, lapwing.HandshakeError, lapwing.InvalidURL, lapwing.ProtocolError):
+        assert issubclass(error, lapwing.WebSocketError)
+    assert issubclass(lapwing.ConnectionClosed, ConnectionError)
+    assert issubclass(lapwing.InvalidURL, ValueError)
+    assert not issubclass(lapwing.HandshakeError, OSError)
+
+
+def test_connection_closed_is_pickled() -> None:
+    error = pickle.loads(pickle.dumps(lapwing.ConnectionClosed(False, 1006, "lost")))  # noqa: S301 - our own
+    assert type(error) is lapwing.ConnectionClosed
+    assert (error.was_clean, error.code, error.reason, str(error)) == (False, 1006, "lost", str(error))
+    assert "1006" in str(error)
+
+
+async def test_a_handshake_error_has_the_response_and_is_pickled(face: Face) -> None:
+    with RawListener() as listener:
+        connecting = asyncio.create_task(face.client().connect(listener.url))
+        with await call(listener.accept_bare) as peer:
+            await call(peer.read_head)
+            peer.send(b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 11\r\n\r\ncome later!")
+            with pytest.raises(lapwing.HandshakeError) as caught:
+                await connecting
+            await call(peer.expect_reset_or_end)
+    for error in (caught.value, pickle.loads(pickle.dumps(caught.value))):  # noqa: S301 - our own
+        assert error.status == 503
+        assert error.headers is not None
+        assert error.headers["retry-after"] == "7"
+        assert error.body == b"come later!"
+        assert "503" in str(error)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["", "localhost", "http://localhost", "ws://", "ws://h:99999", "ws://a b", "ws://h/#f"]
+)
+async def test_a_bad_url_is_a_value_error(face: Face, wrong: str) -> None:
+    with pytest.raises(lapwing.InvalidURL) as caught:
+        await face.client().connect(wrong)
+    assert isinstance(caught.value, ValueError)
+
+
+async def test_what_the_operating_system_reports_stays_an_os_error(face: Face) -> None:
+    with pytest.raises(OSError, match=r"nowhere\.invalid"):
+        await face.client().connect("ws://nowhere.invalid/")
+
+
+# --- 2.5 safe by default -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("origin", "origins", "welcome"),
+    [
+        ("https://evil.example", None, False),
+        ("null", None, False),
+        (None, None, True),
+        ("http://127.0.0.1:{port}", None, True),
+        ("https://127.0.0.1:1", None, False),
+        ("https://good.example", ["https://good.example"], True),
+        ("https://evil.example", ["https://good.example"], False),
+        ("https://good.example.evil.example", ["https://good.example"], False),
+        ("https://evil.example", "*", True),
+    ],
+)
+async def test_a_page_of_a_foreign_host_is_refused_with_403(
+    face: Face, listen: Listen, origin: str | None, origins: Any, welcome: bool
+) -> None:
+    async with hosting(listen, origins=origins) as (server, guests):
+        client = face.client(origin=origin and origin.format(port=server.port))
+        if welcome:
+            await client.connect(url(server))
+            await client.close()
+        else:
+            with pytest.raises(lapwing.HandshakeError) as caught:
+                await client.connect(url(server))
+            assert caught.value.status == 403
+            assert origin is not None
+            assert origin.encode() in caught.value.body

@@ -1,0 +1,354 @@
+"""Section 2 of the design as it stands: its programs, what a connection tells, time-outs and the tree of errors."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import lapwing
+from tests.faces.callers import GUARD, Face, call, facing_server, hosting, steps, url
+from tests.peers import wire
+from tests.peers.raw import RawListener, RawPeer
+
+Listen = Callable[..., Any]
+
+
+# --- the programs ------------------------------------------------------------------------------------------------
+
+
+async def echo(ws: Any) -> None:
+    async for message in ws:
+        await ws.send(message)
+
+
+async def goodbye(ws: Any) -> None:
+    await ws.send("goodbye strange client")
+    await ws.close()
+
+
+def blocking_program(port: int, said: list[Any]) -> None:
+    with lapwing.connect(f"ws://localhost:{port}", "echo") as ws:
+        ws.send("hello")
+        said.append(ws.receive())
+
+
+async def asyncio_program(port: int, said: list[Any]) -> None:
+    async with lapwing.connect(f"ws://localhost:{port}", "echo") as ws:
+        await ws.send("hello")
+        async for message in ws:
+            said.append(message)
+            break
+
+
+async def test_the_programs_of_section_2(runtime: Any) -> None:
+    said: list[Any] = []
+    options = {"port": 0, "protocols": {"echo": echo}, "default": goodbye, **runtime.options}
+    async with lapwing.listen(**options) as server:
+        serving = asyncio.create_task(server.serve_forever())
+        await call(blocking_program, server.port, said)
+        await asyncio_program(server.port, said)
+        async with lapwing.connect(f"ws://localhost:{server.port}") as stranger:
+            said += [message async for message in stranger]
+        assert stranger.closed == (True, 1000, "")
+    await serving
+    assert said == ["hello", "hello", "goodbye strange client"]
+
+
+# --- 2.1 connect -------------------------------------------------------------------------------------------------
+
+
+def test_connect_has_the_signature_of_section_2() -> None:
+    parameters = inspect.signature(lapwing.connect).parameters
+    assert list(parameters) == ["url", "protocol", "timeout", "options"]
+    assert (parameters["protocol"].default, parameters["timeout"].default) == (None, None)
+    assert parameters["timeout"].kind is inspect.Parameter.KEYWORD_ONLY
+
+
+async def test_connect_with_await_is_closed_by_the_user(listen: Listen, runtime: Any) -> None:
+    async with hosting(listen) as (server, guests):
+        ws = await lapwing.connect(url(server), **runtime.options)
+        guest = await guests.next()
+        assert ws.closed is None
+        await ws.close(3000)
+        assert await guest.receive() is None
+
+
+@pytest.mark.parametrize(("error", "code"), [(None, 1000), (LookupError, 1011), (asyncio.CancelledError, 1001)])
+async def test_connect_with_async_with_tells_how_the_block_ended(
+    listen: Listen, runtime: Any, error: type[BaseException] | None, code: int
+) -> None:
+    async with hosting(listen) as (server, guests):
+        try:
+            async with lapwing.connect(url(server), **runtime.options):
+                if error is not None:
+                    raise error
+        except BaseException as caught:  # noqa: BLE001 - it is looked at
+            assert type(caught) is error
+        guest = await guests.next()
+        assert await guest.receive() is None
+        assert guest.closed is not None
+        assert guest.closed[:2] == (True, code)
+
+
+@pytest.mark.parametrize(("error", "code"), [(None, 1000), (LookupError, 1011), (KeyboardInterrupt, 1001)])
+async def test_connect_with_with_tells_how_the_block_ended(
+    listen: Listen, error: type[BaseException] | None, code: int
+) -> None:
+    def program(where: str) -> type[BaseException] | None:
+        try:
+            with lapwing.connect(where):
+                if error is not None:
+                    raise error
+        except BaseException as caught:  # noqa: BLE001 - it is looked at
+            return type(caught)
+        return None
+
+    async with hosting(listen) as (server, guests):
+        assert await call(program, url(server)) is error
+        guest = await guests.next()
+        assert await guest.receive() is None
+        assert guest.closed is not None
+        assert guest.closed[:2] == (True, code)
+
+
+async def test_nothing_happens_before_the_connector_is_entered() -> None:
+    connector = lapwing.connect("not even a URL", unknown_option=1)
+    assert "'with'" in repr(connector)
+
+
+# --- 2.2 what a connection tells ---------------------------------------------------------------------------------
+
+
+async def test_the_attributes_of_a_connection(face: Face, listen: Listen) -> None:
+    async with hosting(listen, protocols={"echo": echo}) as (server, guests):
+        async with face.connected(url(server, "/room/1?user=a%20b"), headers={"X-Extra": "yes"}) as ws:
+            guest = await guests.next()
+            ends: tuple[Any, Any] = (ws, guest)
+            for end in ends:
+                assert end.closed is None
+                assert end.subprotocol is None
+                assert end.path == "/room/1"
+                assert end.request.method == "GET"
+                assert end.request.headers["x-extra"] == "yes"
+                assert end.response.status == 101
+                assert end.response.headers["Upgrade"].lower() == "websocket"
+                assert end.latency is None
+            assert ws.local_address == guest.peer_address
+            assert ws.peer_address == guest.local_address == ("127.0.0.1", server.port)
+            pinging = asyncio.create_task(ws.ping())
+            round_trip = await pinging
+            assert 0 < round_trip < GUARD
+            assert ws.latency == round_trip
+        assert ws.closed == (True, 1000, "")
+        assert ws.path == "/room/1"
+        assert ws.peer_address == ("127.0.0.1", server.port)
+
+
+async def test_attributes_before_connect(face: Face) -> None:
+    client = face.client()
+    for name in ("closed", "subprotocol", "request", "response", "path", "local_address", "peer_address", "latency"):
+        assert getattr(client, name) is None
+    assert "not connected" in repr(client.client)
+
+
+async def test_ping_from_either_side(face: Face, listen: Listen) -> None:
+    async with hosting(listen) as (server, guests):
+        async with face.connected(url(server)) as ws:
+            guest = await guests.next()
+            receiving = asyncio.create_task(ws.receive())
+            assert await guest.ping() > 0
+            assert await guest.ping("with words") > 0
+            assert await guest.ping(b"x" * 125) > 0
+            await guest.send("done")
+            assert await receiving == "done"
+            with pytest.raises(ValueError, match="125"):
+                await ws.ping(b"x" * 126)
+            assert await ws.ping(b"mine") > 0
+
+
+async def test_a_pong_nobody_asked_for_is_ignored(face: Face) -> None:
+    with RawListener() as listener:
+        async with face.facing(listener) as (ws, peer):
+            peer.send_frame(wire.PONG, b"unasked")
+            pinging = asyncio.create_task(ws.ping(b"asked"))
+            await call(peer.expect_frame, wire.PING, b"asked")
+            peer.send_frame(wire.PONG, b"other")
+            peer.send_frame(wire.TEXT, b"between")
+            peer.send_frame(wire.PONG, b"asked")
+            assert await pinging > 0
+            assert await ws.receive() == "between"
+
+
+async def test_attributes_of_ones_own(face: Face, listen: Listen) -> None:
+    async with hosting(listen) as (server, guests):
+        async with face.connected(url(server)) as ws:
+            guest = await guests.next()
+            for end in (ws.client, guest):
+                end.nickname = "lap"
+                assert end.nickname == "lap"
+
+
+# --- 2.2 iteration -----------------------------------------------------------------------------------------------
+
+
+async def test_iteration_ends_quietly_after_a_clean_close(face: Face) -> None:
+    with RawListener() as listener:
+        async with face.facing(listener) as (ws, peer):
+            peer.send_frame(wire.TEXT, b"one")
+            peer.send_frame(wire.BINARY, b"two")
+            peer.send_close(3000)
+            seen: list[str | bytes] = []
+            await ws.iterate(seen)
+            assert seen == ["one", b"two"]
+            await ws.iterate(seen)
+            assert len(seen) == 2
+
+
+@pytest.mark.parametrize("end", ["vanish", "violation"])
+async def test_iteration_raises_after_an_unclean_end(face: Face, end: str) -> None:
+    with RawListener() as listener:
+        async with face.facing(listener) as (ws, peer):
+            peer.send_frame(wire.TEXT, b"one")
+            peer.send(b"\x83\x00") if end == "violation" else peer.close()
+            seen: list[str | bytes] = []
+            with pytest.raises(lapwing.ConnectionClosed) as caught:
+                await ws.iterate(seen)
+            assert seen == ["one"] or face.blocking  # list.extend keeps nothing of an iteration that raises
+            assert caught.value.was_clean is False
+            assert caught.value.code == (1002 if end == "violation" else 1006)
+
+
+# --- 2.2 time-outs -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("own", [True, False])
+async def test_receive_that_times_out_leaves_the_connection_usable(face: Face, own: bool) -> None:
+    with RawListener() as listener:
+        options: dict[str, Any] = {} if own else {"timeout": 0.02, "open_timeout": GUARD}
+        async with face.facing(listener, **options) as (ws, peer):
+            for _ in range(2):
+                with pytest.raises(TimeoutError):
+                    await ws.receive(**{"timeout": 0.02} if own else {})
+            assert ws.closed is None
+            peer.send_frame(wire.TEXT, b"late")
+            assert await ws.receive(timeout=GUARD) == "late"
+            await ws.send("fine")
+            await call(peer.expect_frame, wire.TEXT, b"fine")
+
+
+async def test_receive_that_times_out_within_a_message_loses_nothing(face: Face) -> None:
+    with RawListener() as listener:
+        async with face.facing(listener) as (ws, peer):
+            data = wire.frame(wire.TEXT, b"abc", fin=False) + wire.frame(wire.CONTINUATION, b"d" * 200)
+            for index in range(0, len(data), 41):
+                peer.send(data[index : index + 41])
+                if index + 41 < len(data):
+                    with pytest.raises(TimeoutError):
+                        await ws.receive(timeout=0.01)
+            assert await ws.receive() == "abc" + "d" * 200
+
+
+@pytest.mark.parametrize("timeout", [0, 1e-9, -1])
+async def test_no_time_at_all_still_gives_what_is_there(face: Face, timeout: float) -> None:
+    with RawListener() as listener:
+        async with face.facing(listener) as (ws, peer):
+            with pytest.raises(TimeoutError):
+                await ws.receive(timeout=timeout)
+            peer.send(wire.frame(wire.TEXT, b"one") + wire.frame(wire.TEXT, b"two"))
+            assert await ws.receive() == "one"
+            assert await ws.receive(timeout=timeout) == "two"
+
+
+async def test_a_timeout_of_none_waits(face: Face) -> None:
+    with RawListener() as listener:
+        async with face.facing(listener, timeout=0.01, open_timeout=GUARD) as (ws, peer):
+            receiving = asyncio.create_task(ws.receive(timeout=None))
+            pinging = asyncio.create_task(ws.ping(b"patient", timeout=None))
+            await call(peer.expect_frame, wire.PING, b"patient")
+            for _ in range(3):
+                with pytest.raises(TimeoutError):
+                    await ws.ping(timeout=0.01)
+            assert not receiving.done()
+            assert not pinging.done()
+            peer.send_frame(wire.PONG, b"patient")
+            assert await pinging > 0
+            peer.send_frame(wire.TEXT, b"at last")
+            assert await receiving == "at last"
+
+
+async def test_ping_that_times_out(face: Face) -> None:
+    with RawListener() as listener:
+        async with face.facing(listener) as (ws, peer):
+            with pytest.raises(TimeoutError):
+                await ws.ping(b"one", timeout=0.02)
+            assert ws.closed is None
+            assert ws.latency is None
+            await call(peer.expect_frame, wire.PING, b"one")
+            pinging = asyncio.create_task(ws.ping(b"two"))
+            await call(peer.expect_frame, wire.PING, b"two")
+            peer.send_frame(wire.PONG, b"two")
+            assert await pinging > 0
+
+
+async def test_connect_that_times_out(face: Face) -> None:
+    with RawListener() as listener:
+        ways: list[tuple[dict[str, Any], dict[str, Any]]]
+        ways = [({"open_timeout": 0.02}, {}), ({"timeout": 0.02}, {}), ({}, {"timeout": 0.02})]
+        for options, own in ways:
+            with pytest.raises(TimeoutError, match=r"0\.02 s"):
+                await face.client(**options).connect(listener.url, **own)
+            with await call(listener.accept_bare) as peer:
+                await call(peer.read_head)
+                await call(peer.expect_reset_or_end)
+
+
+async def test_open_timeout_comes_before_timeout(face: Face) -> None:
+    with RawListener() as listener:
+        async with face.facing(listener, timeout=0.001, open_timeout=GUARD) as (ws, _):
+            assert ws.closed is None
+
+
+async def test_receive_that_times_out_at_the_server(listen: Listen) -> None:
+    async with facing_server(listen, timeout=0.02) as (ws, peer):
+        with pytest.raises(TimeoutError):
+            await ws.receive()
+        peer.send_frame(wire.TEXT, b"late")
+        assert await ws.receive(timeout=GUARD) == "late"
+
+
+# --- 2.3 listen --------------------------------------------------------------------------------------------------
+
+
+async def test_listen_with_await_and_with_async_with(listen: Listen) -> None:
+    server = await listen(default=echo)
+    async with listen(default=echo) as other:
+        assert isinstance(server, lapwing.Server)
+        assert isinstance(other, lapwing.Server)
+        assert 0 < server.port <= 65535
+        assert server.port != other.port
+        async with server as same:
+            assert same is server
+    for closed in (server, other):
+        with pytest.raises(ConnectionRefusedError):
+            await call(RawPeer.open, closed.port)
+
+
+async def test_connections_are_the_open_ones(listen: Listen) -> None:
+    async with hosting(listen) as (server, guests):
+        assert not server.connections
+        with await call(RawPeer.connect, server.port) as one, await call(RawPeer.open, server.port):
+            first = await guests.next()
+            assert server.connections == {first}  # the other one has not shaken hands
+            with await call(RawPeer.connect, server.port) as two:
+                second = await guests.next()
+                assert server.connections == {first, second}
+                await call(two.finish)
+            while len(server.connections) != 1:
+                await steps()
+            one.send_close()
+            assert await first.receive() is None
+            assert not server.connections
