@@ -34,7 +34,7 @@ test: $(VENV)/.native $(VENV)/.test peers ## the whole test suite (ARGS="-k fram
 check: $(VENV)/.native $(VENV)/.check ## formatting, lint and types
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
-	$(BIN)/cython-lint src
+	PATH="$(abspath $(BIN)):$$PATH" cython-lint src # which runs pycodestyle by its name
 	$(BIN)/mypy
 
 format: $(VENV)/.check ## put the formatting right

@@ -47,7 +47,7 @@ async def main(options: dict[str, Any]) -> None:
         async def settle() -> Answer:
             """Measure once every connection is gone, or after a time after which they should be."""
             deadline = loop.time() + TIMEOUT / 2
-            while loop.time() < deadline and (  # noqa: ASYNC110 - nothing tells when a descriptor has left an epoll set
+            while loop.time() < deadline and (
                 server.connections or len(asyncio.all_tasks()) > 1 or (descriptors(), watched()) != idle
             ):
                 await asyncio.sleep(0)

@@ -275,7 +275,7 @@ cdef class Stream:
         self, unsigned char *ciphertext, size_t ciphertext_size, unsigned char *buffer, size_t size
     ) except -2:
         """Hand ciphertext to the session, if there is some, and decrypt into `buffer` what is there then."""
-        cdef Py_ssize_t count
+        cdef Py_ssize_t count = NOTHING_YET
         with self.tls.lock:
             if ciphertext_size:
                 self.tls.incoming.write(PyMemoryView_FromMemory(<char *>ciphertext, ciphertext_size, PyBUF_READ))
