@@ -46,9 +46,9 @@ def _is_a_repetition(item: pytest.Function) -> bool:
     return "listen" not in item.fixturenames and "runtime" not in inspect.signature(item.function).parameters
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _only_new_objects_are_collected() -> Iterator[None]:
-    """Leave what pytest made out of the collections of the rig, three per test: they would take most of the time."""
+    """Leave what pytest has made so far out of the rig's collections, three per test, which would take long."""
     gc.collect()
     gc.freeze()
     yield

@@ -319,7 +319,7 @@ RUNNING = """
     async def stubborn(ws):
         import asyncio
         await asyncio.Event().wait()
-    lapwing.run(port=0, interface="127.0.0.1", protocols={"stubborn": stubborn}, default=echo, close_timeout=0.5,
+    lapwing.run(port=0, interface="127.0.0.1", protocols={"stubborn": stubborn}, default=echo, close_timeout=0.1,
         loop_factory=factory, portable="portable" in sys.argv)
     print("ended", flush=True)
 """

@@ -45,6 +45,9 @@ class Say(NamedTuple):
         whole = b"".join(self.parts)
         return whole.decode() if self.text else whole
 
+    def __repr__(self) -> str:  # the parts may be long, and Hypothesis warns of what it would take to show them
+        return f"Say({[len(part) for part in self.parts]} bytes, text={self.text})"
+
 
 class Ask(NamedTuple):
     """A ping to send."""
