@@ -54,10 +54,11 @@ dev: $(VENV)/.native $(VENV)/.test $(VENV)/.check $(VENV)/.docs peers ## everyth
 	@echo 'ready: . $(BIN)/activate'
 
 # AddressSanitizer must be loaded before Python, and sees each of Python's objects only when Python takes them from
-# malloc. Python itself leaves memory behind at exit: leaks are found by `make soak`. A report goes to descriptor 2, past
-# pytest's capture.
+# malloc. Python itself leaves memory behind at exit: leaks are found by `make soak`. What is freed is kept back for a
+# short while only, since tests bound the memory in use. A report goes to descriptor 2, past pytest's capture.
 SANITIZED = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" PYTHONMALLOC=malloc \
-	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1 \
+	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:quarantine_size_mb=1:thread_local_quarantine_size_kb=64 \
+	UBSAN_OPTIONS=print_stacktrace=1 \
 	PYTHONPATH=build/sanitize/src $(BIN)/python
 
 sanitize: build/sanitize/.built-$(TAG) $(VENV)/.test ## the protocol and face tests with address and undefined-behaviour sanitizers

@@ -21,7 +21,6 @@ from .connection import close_after, make_endpoint
 from .io import dial
 from .opening import ClientOpening
 from .options import UNSET, ClientSettings, settings_from
-from .protocol.errors import ConnectionClosed
 from .protocol.state import Role
 
 __all__ = ["AsyncClient", "Connection"]
@@ -386,10 +385,9 @@ cdef class Connection(Link):
     cdef object end_of_messages(self, bint iterating):
         if not iterating:
             return None
-        closed = self.endpoint.closed
-        if closed.was_clean:
+        if self.endpoint.closed.was_clean:
             raise StopAsyncIteration
-        raise ConnectionClosed(*closed)
+        raise self.endpoint.closed_error()
 
 
 cdef class AsyncClient(Connection):

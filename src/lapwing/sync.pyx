@@ -34,7 +34,6 @@ from .io import dial
 from .opening import ClientOpening
 from .options import UNSET, ClientSettings, settings_from
 from .protocol.state import Role
-from .protocol.errors import ConnectionClosed
 
 __all__ = ["Client"]
 
@@ -259,7 +258,7 @@ cdef class Client(BaseConnection):
             return message
         if self.endpoint.closed.was_clean:
             raise StopIteration
-        raise ConnectionClosed(*self.endpoint.closed)
+        raise self.endpoint.closed_error()
 
     def send(self, message, opcode=None, *, timeout=UNSET):
         """Send a message (RFC 6455 section 6.1), and wait until the kernel has taken it.

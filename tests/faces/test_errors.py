@@ -96,3 +96,19 @@ async def test_a_page_of_a_foreign_host_is_refused_with_403(
             assert caught.value.status == 403
             assert origin is not None
             assert origin.encode() in caught.value.body
+
+
+async def test_connection_closed_names_the_rule_that_the_peer_broke(face: Face) -> None:
+    with RawListener() as listener:
+        client = face.client()
+        connecting = asyncio.create_task(client.connect(listener.url))
+        with await call(listener.accept) as peer:
+            await connecting
+            peer.send(b"\x83\x00")  # a reserved opcode
+            assert await client.receive() is None
+            with pytest.raises(lapwing.ConnectionClosed) as caught:
+                await client.send("too late")
+            assert isinstance(caught.value.__cause__, lapwing.ProtocolError)
+            assert caught.value.__cause__.violation is lapwing.protocol.Violation.RESERVED_OPCODE
+            assert "section 5.2" in str(caught.value.__cause__)
+        await client.close()

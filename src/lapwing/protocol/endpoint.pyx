@@ -24,7 +24,7 @@ from .state cimport (
 )
 
 from .close import Closed, may_be_sent
-from .errors import ConnectionClosed
+from .errors import ConnectionClosed, ProtocolError
 from .frame import masking_keys
 from .state import Ending, Role, State
 from .violation import Violation
@@ -252,7 +252,8 @@ cdef class Endpoint(Inbound):
                 reason = payload[2:].decode()
             except UnicodeDecodeError:
                 return self.fail_by(Violation.CLOSE_REASON_NOT_UTF8)
-        self.keys.prepare()
+        if self.client:
+            self.keys.prepare()
         if self.phase == OPEN:
             self.push_control(CLOSE_FRAME, payload)
         if self.move(CLOSE_RECEIVED):
@@ -264,7 +265,8 @@ cdef class Endpoint(Inbound):
         return self.fail_with(violation.code, violation.text)
 
     cdef int fail_with(self, int code, str reason) except -1:
-        self.keys.prepare()
+        if self.client:
+            self.keys.prepare()
         if self.phase == CLOSED:
             return 0
         if self.phase == OPEN:
@@ -302,7 +304,8 @@ cdef class Endpoint(Inbound):
         cdef int opcode = NATURAL if asked is None else data_opcode(asked)
         cdef Py_ssize_t size
         cdef const unsigned char *data
-        self.keys.prepare()
+        if self.client:
+            self.keys.prepare()
         if self.phase != OPEN:
             raise self.closed_error()
         if self.sending_opcode:
@@ -331,7 +334,8 @@ cdef class Endpoint(Inbound):
         Raises:
             ConnectionClosed, TypeError, ValueError: as for `send`; the message is then as it was before.
         """
-        self.keys.prepare()
+        if self.client:
+            self.keys.prepare()
         if self.phase != OPEN:
             raise self.closed_error()
         cdef int first = self.sending_opcode
@@ -377,7 +381,8 @@ cdef class Endpoint(Inbound):
             ValueError: the payload is longer than 125 bytes.
         """
         cdef Ping ping = Ping.__new__(Ping)
-        self.keys.prepare()
+        if self.client:
+            self.keys.prepare()
         if self.phase != OPEN:
             raise self.closed_error()
         if payload is None:
@@ -414,7 +419,8 @@ cdef class Endpoint(Inbound):
             ValueError: the code must not be sent, or the reason is too long.
         """
         payload = close_payload(code, reason)
-        self.keys.prepare()
+        if self.client:
+            self.keys.prepare()
         if self.phase != OPEN:
             return
         self.drop_assembly()
@@ -446,7 +452,10 @@ cdef class Endpoint(Inbound):
     cdef object closed_error(self):
         if self.closed is None:
             return ConnectionClosed(False, 1006, "this end has begun to close the connection")
-        return ConnectionClosed(*self.closed)
+        error = ConnectionClosed(*self.closed)
+        if self.violation is not None:
+            error.__cause__ = ProtocolError(self.violation)
+        return error
 
     # --- output ----------------------------------------------------------------------------------------------------
 

@@ -73,6 +73,8 @@ class InvalidURL(WebSocketError, ValueError):  # noqa: N818 - as others name it
 class ProtocolError(WebSocketError):
     """The peer broke a rule of RFC 6455.
 
+    It is the `__cause__` of the `ConnectionClosed` that is raised after the connection was failed for it.
+
     Attributes:
         violation: the rule, a member of `lapwing.protocol.Violation`.
     """
