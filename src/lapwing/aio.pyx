@@ -361,13 +361,9 @@ cdef class Connection(Link):
 
     cdef double seconds_of(self, object timeout) except? -2:
         """Turn a `timeout` argument into seconds, negative for never."""
-        cdef double seconds
         if timeout is UNSET:
-            timeout = self._settings.timeout
-        if timeout is None:
-            return -1
-        seconds = timeout
-        return max(seconds, 0.0)
+            return self.own_timeout
+        return -1 if timeout is None else max(<double>timeout, 0.0)
 
     cdef int require_open(self) except -1:
         """Refuse what needs a connection when there never was one."""
@@ -436,6 +432,7 @@ cdef class AsyncClient(Connection):
         seconds = self._settings.opening if timeout is UNSET else timeout
         self._loop = asyncio.get_running_loop()
         self.endpoint = make_endpoint(Role.CLIENT, self._settings)
+        self.own_timeout = -1 if self._settings.timeout is None else self._settings.timeout
         self.opened = self.subprotocol = self.stream = None
         self.phase = OPENING
         self.is_aborted = False
