@@ -29,6 +29,20 @@ __all__ = ["Link"]
 logger = logging.getLogger("lapwing.connection")
 
 
+cdef extern from *:
+    """
+    /* Cython makes a dictionary for every instance that may have attributes of its own. Without one, a connection is
+     * smaller and looking up its methods is quicker; Python makes it when an attribute is set. */
+    static void lapwing_drop_dict(PyObject *self)
+    {
+        PyObject **dict = _PyObject_GetDictPtr(self);
+        if (dict != NULL)
+            Py_CLEAR(*dict);
+    }
+    """
+    void drop_dict "lapwing_drop_dict"(object self)
+
+
 cdef enum:
     # At this much unsent output a burst is not waited for any longer.
     MUCH_OUTPUT = 64 * 1024
@@ -41,6 +55,9 @@ cdef enum:
 @cython.no_gc_clear
 cdef class Link(BaseConnection):
     """A connection that a reactor drives; `Connection` is what to use."""
+
+    def __cinit__(self):
+        drop_dict(self)
 
     # --- waiting ---------------------------------------------------------------------------------------------------
 
