@@ -190,8 +190,9 @@ cdef class Reactor:
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
-        for key in [key for key, reactor in _reactors.items() if reactor is self]:
-            del _reactors[key]
+        for is_portable in (False, True):
+            if _reactors.get((id(self.loop), is_portable)) is self:
+                del _reactors[id(self.loop), is_portable]
         return 0
 
     cdef int serve(self, Source source, int events) except -1:
@@ -531,8 +532,10 @@ cdef Reactor reactor_of(object loop, bint portable):
     cdef tuple key = (id(loop), is_portable)
     cdef Reactor reactor = _reactors.get(key)
     if reactor is None or reactor.loop is not loop:
-        for old in [old for old in _reactors if (<Reactor>_reactors[old]).loop.is_closed()]:
-            del _reactors[old]  # a loop that was closed with connections open
+        for old in list(_reactors):  # other threads may have loops of their own
+            reactor = _reactors.get(old)
+            if reactor is not None and reactor.loop.is_closed():  # it was closed with connections open
+                _reactors.pop(old, None)
         reactor = PortableReactor(loop) if is_portable else EpollReactor(loop)
         _reactors[key] = reactor
     return reactor
