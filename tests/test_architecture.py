@@ -22,7 +22,7 @@ PACKAGE = ROOT / "src" / "lapwing"
 
 #: The layers from the bottom up, each with its modules; the first pattern that fits counts.
 LAYERS = (
-    ("the protocol", ("lapwing.protocol.endpoint", "lapwing.protocol.handshake", "lapwing.protocol.deflate")),
+    ("the protocol", ("lapwing.protocol.endpoint", "lapwing.protocol.*_handshake")),
     ("the protocol's public names", ("lapwing.protocol",)),
     ("the protocol's leaves", ("lapwing.protocol.*",)),
     ("io", ("lapwing.io", "lapwing.io.*")),

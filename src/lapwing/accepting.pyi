@@ -7,7 +7,7 @@ from typing import Any
 from .aio import Connection
 from .io.stream import Stream
 from .options import ServerSettings
-from .protocol.handshake import ServerHandshake
+from .protocol.server_handshake import ServerHandshake
 
 __all__ = ["Listener", "ServerConnection"]
 

@@ -11,7 +11,7 @@ from .link cimport LIVE, OVER
 from .protocol.state cimport OPEN
 
 from .connection import make_endpoint
-from .protocol.http import parse_request
+from .protocol.http_reader import parse_request
 from .protocol.state import Role
 
 __all__ = ["Listener", "ServerConnection"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from .io import trust
 from .io.stream import TLS
-from .protocol.handshake import ClientHandshake
+from .protocol.client_handshake import ClientHandshake
 from .protocol.url import parse_url
 
 if TYPE_CHECKING:

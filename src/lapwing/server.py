@@ -17,7 +17,7 @@ from .io.listen import bind
 from .options import ServerOptions, ServerSettings, settings_from
 from .protocol.errors import ConnectionClosed
 from .protocol.frame import Opcode, build_frame
-from .protocol.handshake import ServerHandshake, ServerPolicy
+from .protocol.server_handshake import ServerHandshake, ServerPolicy
 
 if TYPE_CHECKING:
     from types import TracebackType

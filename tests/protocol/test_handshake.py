@@ -18,10 +18,13 @@ from websockets.server import ServerProtocol
 from websockets.typing import Origin, Subprotocol
 from websockets.uri import parse_uri
 
+from lapwing.protocol.client_handshake import ClientHandshake
 from lapwing.protocol.errors import HandshakeError
 from lapwing.protocol.extension import ExtensionOffer, Parameters
-from lapwing.protocol.handshake import ClientHandshake, ServerHandshake, ServerPolicy, accept_key
-from lapwing.protocol.http import Headers, HTTPError, Response, ResponseReader, parse_request
+from lapwing.protocol.handshake import accept_key
+from lapwing.protocol.http import Headers, HTTPError, Response
+from lapwing.protocol.http_reader import ResponseReader, parse_request
+from lapwing.protocol.server_handshake import ServerHandshake, ServerPolicy
 from lapwing.protocol.url import parse_url
 
 #: The nonce of the RFC's example (section 1.3).

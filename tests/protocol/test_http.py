@@ -11,26 +11,28 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lapwing.protocol import http
+from lapwing.protocol import http_reader
 from lapwing.protocol.errors import HandshakeError
 from lapwing.protocol.http import (
-    MAX_BODY,
-    MAX_HEAD,
-    MAX_HEADERS,
-    MAX_LINE,
     Headers,
-    HeadReader,
     HTTPError,
     Request,
     Response,
-    ResponseReader,
     build_request,
     build_response,
     is_token,
     parse_authority,
+    split_list,
+)
+from lapwing.protocol.http_reader import (
+    MAX_BODY,
+    MAX_HEAD,
+    MAX_HEADERS,
+    MAX_LINE,
+    HeadReader,
+    ResponseReader,
     parse_request,
     parse_response,
-    split_list,
 )
 
 REQUEST = (
@@ -269,7 +271,7 @@ class CountingBytes(bytearray):
 @pytest.mark.parametrize("line", [10, 1000, 8000])
 def test_byte_by_byte_is_linear(size: int, line: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """CVE-2023-43669: the work grows with the length of a head and not with its square."""
-    monkeypatch.setattr(http, "MAX_HEADERS", 10_000)
+    monkeypatch.setattr(http_reader, "MAX_HEADERS", 10_000)
     data = request(*[b"A: " + b"b" * line] * (size // (line + 5)))
     reader = HeadReader()
     reader._buffer = CountingBytes()

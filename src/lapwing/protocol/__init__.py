@@ -4,13 +4,16 @@
 clock and no event loop is needed: bytes go in, bytes and messages come out, and the time is passed in.
 """
 
+from .client_handshake import ClientHandshake
 from .close import CloseCode, Closed, may_be_sent
 from .endpoint import Endpoint, Ping
 from .errors import ConnectionClosed, HandshakeError, InvalidURL, ProtocolError, WebSocketError
 from .extension import ExtensionOffer, format_extensions, parse_extensions
 from .frame import BINARY, TEXT, MaskingKeys, Opcode, apply_mask, build_frame
-from .handshake import ClientHandshake, ServerHandshake, ServerPolicy, accept_key
-from .http import Headers, Request, Response, parse_request, parse_response
+from .handshake import accept_key
+from .http import Headers, Request, Response
+from .http_reader import parse_request, parse_response
+from .server_handshake import ServerHandshake, ServerPolicy
 from .state import Ending, Role, State
 from .url import URL, parse_url
 from .violation import Violation

@@ -1,15 +1,12 @@
-"""HTTP/1.1 as far as an opening handshake needs it (RFC 9110, RFC 9112): heads in both directions and a refusal's body.
+"""HTTP/1.1 messages as far as an opening handshake needs them (RFC 9110, RFC 9112): what they are, and writing them.
 
-Finding the end of a head, its limits and what may be written are decided here. The syntax of a head is decided by
-llhttp (httptools) and, where llhttp is more generous than the RFC, by the checks in `parse_request` and
-`parse_response`. It knows nothing of WebSocket: that a head asks for one is seen in `handshake`.
+What may be written is decided here; reading is in `http_reader`. It knows nothing of WebSocket: that a head asks for
+one is seen in the handshake.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
-
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, HttpResponseParser
 
 from .errors import HandshakeError
 
@@ -17,49 +14,34 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 __all__ = [
-    "MAX_BODY",
-    "MAX_HEAD",
-    "MAX_HEADERS",
-    "MAX_LINE",
+    "MAX_QUOTED",
+    "TEXT",
+    "TOKEN",
     "HTTPError",
-    "HeadReader",
     "Headers",
     "Request",
     "Response",
-    "ResponseReader",
     "build_request",
     "build_response",
     "encode_headers",
     "is_token",
+    "lower_tokens",
     "parse_authority",
-    "parse_request",
-    "parse_response",
     "reason_phrase",
     "split_list",
 ]
 
-#: The most bytes of a head, from the first line to the empty line, which is counted.
-MAX_HEAD = 65536
-#: The most bytes of one line of a head, without its line break (the precedent: nginx and Apache allow about 8 KiB).
-MAX_LINE = 8192
-#: The most header lines of a head (the precedent: Apache allows 100, websockets 128).
-MAX_HEADERS = 128
-#: The most bytes of a rejected response's body that are kept.
-MAX_BODY = 65536
-
-#: The most interim responses before the one that counts. None is expected; one or two are conceivable.
-_MAX_INTERIM = 8
-
-_TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+#: What may stand in a token (RFC 9110 section 5.6.2).
+TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 #: What may stand in a line of a head: visible ASCII, space, tab and the bytes from 0x80 (RFC 9110 section 5.5).
-_TEXT = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
-_TOKEN_CHARACTERS = frozenset(_TOKEN.decode("ascii"))
-_TEXT_CHARACTERS = frozenset(_TEXT.decode("latin-1"))
+TEXT = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
+_TOKEN_CHARACTERS = frozenset(TOKEN.decode("ascii"))
+_TEXT_CHARACTERS = frozenset(TEXT.decode("latin-1"))
 #: What may stand in the name of a host (RFC 3986 section 3.2.2: reg-name).
 _NAME_CHARACTERS = frozenset("-._~%!$&'()*+,;=0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 _ADDRESS_CHARACTERS = frozenset("0123456789ABCDEFabcdef:.")
 #: How many bytes of what is not HTTP an error message shows.
-_MAX_SHOWN = 64
+MAX_QUOTED = 64
 
 
 class HTTPError(HandshakeError):
@@ -193,390 +175,6 @@ class Response(NamedTuple):
     body: bytes = b""
 
 
-class HeadReader:
-    """Collects the bytes of a request up to the end of its head, within limits.
-
-    Each byte is looked at a bounded number of times, whatever the pieces in which it comes. What is plainly no HTTP
-    request is refused at its first byte, rather than after a time-out.
-
-    Args:
-        limit: the most bytes of the head.
-    """
-
-    __slots__ = ("_buffer", "_limit", "_line_start", "_lines", "_searched")
-
-    _subject = "request"
-
-    def __init__(self, limit: int = MAX_HEAD) -> None:
-        self._buffer = bytearray()
-        self._limit = limit
-        self._lines = 0  # line breaks so far
-        self._line_start = 0  # where the last line begins
-        self._searched = 0  # up to where the last line was searched for its end
-
-    @property
-    def empty(self) -> bool:
-        """Whether nothing has come yet."""
-        return not self._buffer
-
-    def receive_data(self, data: bytes | bytearray | memoryview) -> tuple[bytes, bytes] | None:
-        """Take what came from the network.
-
-        Args:
-            data: any number of bytes, none included.
-
-        Returns:
-            The head, with the empty line at its end, and the bytes behind it; None while the head is incomplete.
-
-        Raises:
-            HTTPError: the head is over a limit (431, 414) or is no HTTP (400); `ResponseReader` raises HandshakeError.
-        """
-        old = len(self._buffer)
-        view: bytes | bytearray
-        if old:
-            self._buffer += data
-            view = self._buffer
-        else:
-            # The common case, a head in one piece, is not copied.
-            view = data if isinstance(data, bytes) else bytes(memoryview(data))
-        self._check_start(view, old)
-        end = view.find(b"\r\n\r\n", max(old - 3, 0))
-        stop = len(view) if end < 0 else end + 4
-        self._check_lines(view, old, stop)
-        if stop > self._limit or (end < 0 and stop == self._limit):
-            raise self._refusal(431, f"the {self._subject}'s head is longer than {self._limit} bytes")
-        if end < 0:
-            if not old:
-                self._buffer += view
-            return None
-        self._buffer = bytearray()
-        return bytes(view[:stop]), bytes(view[stop:])
-
-    def _check_lines(self, view: bytes | bytearray, old: int, stop: int) -> None:
-        """Check the lines in view[old:stop], what has come since the last call."""
-        breaks = view.count(b"\n", old, stop)
-        if breaks:
-            # A bare LF would end a line for some recipients and not for others (RFC 9112 section 2.2 lets a recipient
-            # take it; taking it is what request smuggling is made of). Seen here, because a head with nothing else
-            # never ends.
-            if breaks != view.count(b"\r\n", max(old - 1, 0), stop):
-                raise self._refusal(400, f"a line of the {self._subject}'s head ends in LF without CR")
-            if not self._lines and not view.endswith(b"\r\n\r\n", 0, stop):
-                self._check_first_line(bytes(view[: view.find(b"\r\n")]))
-            self._lines += breaks
-            # The first line and the empty one are no headers.
-            if self._lines > MAX_HEADERS + 2:
-                raise self._refusal(431, f"the {self._subject} has more than {MAX_HEADERS} header lines")
-        if stop <= MAX_LINE:
-            return
-        while (newline := view.find(b"\n", self._searched, stop)) >= 0:
-            self._check_length(newline - 1)
-            self._searched = self._line_start = newline + 1
-        self._searched = stop
-        self._check_length(stop - 1)  # the last byte may be the CR of the line break
-
-    def _check_length(self, end: int) -> None:
-        if end - self._line_start > MAX_LINE:
-            # The line that names the target has a status of its own (RFC 9110 section 15.5.15).
-            status = 431 if self._line_start else 414
-            raise self._refusal(status, f"a line of the {self._subject}'s head is longer than {MAX_LINE} bytes")
-
-    def _check_start(self, view: bytes | bytearray, old: int) -> None:
-        """Refuse what is no HTTP by its first byte: a method is a token (RFC 9110 section 9.1)."""
-        if old or not view or view[0] in _TOKEN:
-            return
-        if view[0] == 0x16:  # the handshake record of TLS (RFC 8446 section 5.1), here a ClientHello
-            raise HTTPError(
-                400,
-                "the client speaks TLS, but this port does not: use ws:// rather than wss://, or give the "
-                "server a certificate",
-            )
-        raise HTTPError(400, f"expected an HTTP request, got {bytes(view[:_MAX_SHOWN])!r}")
-
-    def _check_first_line(self, line: bytes) -> None:
-        """Refuse what is no HTTP by its first line, while the head is still incomplete."""
-        if b" HTTP/" not in line:
-            raise HTTPError(400, f"expected a request line such as 'GET / HTTP/1.1', got {line[:_MAX_SHOWN]!r}")
-
-    def _refusal(self, status: int, text: str) -> HandshakeError:
-        return HTTPError(status, text) if self._subject == "request" else HandshakeError(text)
-
-
-class _ResponseHeadReader(HeadReader):
-    """The same for a response: its errors are HandshakeErrors."""
-
-    __slots__ = ()
-
-    _subject = "response"
-
-    def _check_start(self, view: bytes | bytearray, old: int) -> None:
-        if old >= 5 or b"HTTP/".startswith(bytes(view[:5])):
-            return
-        if view[0] in (0x15, 0x16):  # an alert or a handshake record of TLS (RFC 8446 section 5.1)
-            raise HandshakeError("the server speaks TLS on this port: use wss:// rather than ws://")
-        raise HandshakeError(f"the server does not speak HTTP: it began with {bytes(view[:_MAX_SHOWN])!r}")
-
-    def _check_first_line(self, line: bytes) -> None:
-        """Leave the line to `parse_response`: "HTTP/" has been seen."""
-
-
-class _HeadEnd:
-    """Notes that llhttp saw the end of a head. A class of its own, so that parser and owner make no reference cycle."""
-
-    __slots__ = ("seen",)
-
-    def __init__(self) -> None:
-        self.seen = False
-
-    def on_headers_complete(self) -> None:
-        self.seen = True
-
-
-def _parse_headers(
-    parser_type: type[HttpRequestParser] | type[HttpResponseParser], head: bytes
-) -> list[tuple[str, str]] | str:
-    """Parse the header lines of a head, or say what is wrong with it.
-
-    llhttp checks the syntax. Its verdict given, the lines are cut with the means of `str`, which is cheaper than a
-    callback per header: checked first is what could make llhttp see other lines than there are.
-    """
-    end = head.find(b"\r\n\r\n")
-    if end < 0 or end != len(head) - 4:
-        return "expected one head with an empty line at its end"
-    # Lines end in CRLF and nothing else, and no control character is let through: llhttp takes those in a reason
-    # phrase.
-    if len(head.translate(None, _TEXT)) != 2 * head.count(b"\r\n"):
-        return "a control character in the head"
-    # A folded line (RFC 9112 section 5.2) would be a header of its own here.
-    if b"\r\n " in head or b"\r\n\t" in head:
-        return "a header line that begins with white space"
-    head_end, wrong = _HeadEnd(), "the head does not end"
-    try:
-        parser_type(head_end).feed_data(head)
-    except HttpParserUpgrade:
-        pass  # it says where the bytes begin that are not HTTP, and there are none
-    except HttpParserError as error:
-        # Of a 101 without an Upgrade header it says so with this error, past the headers: not an error here.
-        wrong = str(error)
-    if not head_end.seen:
-        return wrong
-    lines = str(head, "latin-1").split("\r\n")[1:-2]
-    return [(name, value.strip(" \t")) for name, _, value in [line.partition(":") for line in lines]]
-
-
-def parse_request(head: bytes) -> Request:
-    """Parse the head of a request that asks for a resource and has no body (RFC 9112 sections 2 to 6).
-
-    Refused beyond what llhttp refuses: an empty line before the request line (nothing comes before it on a connection
-    that is opened for a WebSocket); more than one space in the request line; a version other than 1.1; a target that is
-    neither a path nor an http or https URL of the same host, or that has a fragment; a missing, empty, malformed or
-    repeated Host; a body.
-
-    Args:
-        head: as `HeadReader` gives it, with the empty line.
-
-    Returns:
-        The request: its method is GET or HEAD.
-
-    Raises:
-        HTTPError: it is malformed (400), its method is another one (405) or its HTTP version is (505).
-    """
-    method, target = _parse_request_line(head[: head.find(b"\r\n")])
-    pairs = _parse_headers(HttpRequestParser, head)
-    if isinstance(pairs, str):
-        raise HTTPError(400, f"malformed HTTP request: {pairs}")
-    request = Request(method, target, Headers(pairs))
-    index = request.headers.by_name()
-    _check_host(target, index.get("host", []))
-    if "transfer-encoding" in index or any(length.strip("0") for length in index.get("content-length", ())):
-        raise HTTPError(
-            400, "a GET request that opens a WebSocket has no body: send no Content-Length and no Transfer-Encoding"
-        )
-    return request
-
-
-def _parse_request_line(line: bytes) -> tuple[str, str]:
-    """Take a request line apart (RFC 9112 section 3), more strictly than llhttp does."""
-    parts = line.split(b" ")
-    if len(parts) != 3 or not is_token(str(parts[0], "latin-1")) or not parts[1]:
-        raise HTTPError(400, f"expected a request line such as 'GET / HTTP/1.1', got {line[:_MAX_SHOWN]!r}")
-    method, target, version = parts
-    if version != b"HTTP/1.1":
-        # RFC 6455 section 4.1 item 2: at least 1.1. 505 is about the major version (RFC 9110 section 15.6.6).
-        status = 400 if version.startswith(b"HTTP/1.") or not version.startswith(b"HTTP/") else 505
-        raise HTTPError(status, f"expected HTTP/1.1, got {version[:_MAX_SHOWN]!r}: a WebSocket is opened with HTTP/1.1")
-    if method not in (b"GET", b"HEAD"):
-        raise HTTPError(405, f"expected the method GET, got {method[:_MAX_SHOWN]!r}", [("Allow", "GET")])
-    if b"#" in target:
-        raise HTTPError(400, "a fragment ('#') in the request target")
-    return str(method, "latin-1"), str(target, "latin-1")
-
-
-def _check_host(target: str, hosts: list[str]) -> None:
-    """Check the Host header (RFC 9112 section 3.2) and that a target with a host of its own agrees with it."""
-    if len(hosts) != 1:
-        raise HTTPError(400, f"expected one Host header, got {len(hosts)}")
-    try:
-        host, port = parse_authority(hosts[0])
-    except ValueError as error:
-        raise HTTPError(400, f"malformed Host header: {error}") from None
-    if target.startswith("/"):
-        return
-    # RFC 6455 section 4.1 item 3 allows a whole http or https URL that matches the Host; a server must take it (RFC
-    # 9112 section 3.2.2).
-    scheme, separator, rest = target.partition("://")
-    default = {"http": 80, "https": 443}.get(scheme.lower())
-    if not separator or default is None:
-        raise HTTPError(400, "the request target must be a path, which begins with '/', or an http or https URL")
-    try:
-        named = parse_authority(rest.partition("?")[0].partition("/")[0])
-    except ValueError as error:
-        raise HTTPError(400, f"malformed request target: {error}") from None
-    if (named[0], named[1] or default) != (host, port or default):
-        raise HTTPError(400, "the request target and the Host header name different hosts")
-
-
-def parse_response(head: bytes) -> Response:
-    """Parse the head of a response (RFC 9112 sections 2 to 5).
-
-    Refused beyond what llhttp refuses: an empty line before the status line, a status below 100, control characters in
-    the reason phrase, a version other than 1.0 and 1.1, a 101 with version 1.0.
-
-    Args:
-        head: with the empty line at its end, without the body.
-
-    Returns:
-        The response, without its body.
-
-    Raises:
-        HandshakeError: it is malformed.
-    """
-    line = head[: head.find(b"\r\n")]
-    version, _, rest = line.partition(b" ")
-    status, _, reason = rest.partition(b" ")
-    if version not in (b"HTTP/1.1", b"HTTP/1.0") or len(status) != 3 or not status.isdigit() or status < b"100":
-        raise HandshakeError(
-            f"expected a status line such as 'HTTP/1.1 101 Switching Protocols', got {line[:_MAX_SHOWN]!r}"
-        )
-    if status == b"101" and version != b"HTTP/1.1":
-        raise HandshakeError("the server switched protocols in HTTP/1.0: expected HTTP/1.1 (RFC 6455 section 4.2.2)")
-    pairs = _parse_headers(HttpResponseParser, head)
-    if isinstance(pairs, str):
-        raise HandshakeError(f"the server's response is malformed: {pairs}")
-    return Response(int(status), str(reason, "latin-1"), Headers(pairs))
-
-
-class _BodyCollector:
-    """What llhttp found in a body. It asks for no headers, so that trailers are not kept."""
-
-    __slots__ = ("body", "complete")
-
-    def __init__(self) -> None:
-        self.body = bytearray()
-        self.complete = False
-
-    def on_body(self, data: bytes) -> None:
-        # llhttp goes on with the next message in the same bytes, which is none of this body.
-        if not self.complete:
-            self.body += data[: MAX_BODY - len(self.body)]
-
-    def on_message_complete(self) -> None:
-        self.complete = True
-
-
-class _BodyReader:
-    """Reads a response's body: by Content-Length, chunked, or until the connection ends (RFC 9112 section 6.3)."""
-
-    __slots__ = ("_collector", "_left", "_parser")
-
-    def __init__(self, head: bytes) -> None:
-        self._collector = _BodyCollector()
-        self._parser = HttpResponseParser(self._collector)
-        # Chunk headers and trailers are not body, but cost work all the same: so there is a limit on them too.
-        self._left = 2 * MAX_BODY
-        self._parser.feed_data(head)
-
-    @property
-    def body(self) -> bytes:
-        return bytes(self._collector.body)
-
-    @property
-    def complete(self) -> bool:
-        """Whether the body has ended, is as long as is kept, or has become unreadable."""
-        return self._collector.complete or len(self._collector.body) >= MAX_BODY or self._left <= 0
-
-    def receive_data(self, data: bytes | bytearray | memoryview) -> None:
-        self._left -= len(data)
-        try:
-            self._parser.feed_data(data)
-        except (HttpParserError, HttpParserUpgrade):
-            # Of a body that is malformed the part before that is kept: it only explains why there is no connection. An
-            # upgrade is seen where another response follows the body.
-            self._left = 0
-
-
-class ResponseReader:
-    """Reads the response to an opening handshake: a 101 up to the end of its head, any other with its body.
-
-    A few interim responses (1xx other than 101) are skipped (RFC 9110 section 15.2).
-
-    Attributes:
-        rest: the bytes that followed the head of a 101.
-    """
-
-    __slots__ = ("_body", "_head", "_interim", "_response", "rest")
-
-    def __init__(self) -> None:
-        self._head: HeadReader = _ResponseHeadReader()
-        self._interim = 0
-        self._response: Response | None = None
-        self._body: _BodyReader | None = None
-        self.rest = b""
-
-    @property
-    def empty(self) -> bool:
-        """Whether nothing has come yet."""
-        return self._response is None and not self._interim and self._head.empty
-
-    def receive_data(self, data: bytes | bytearray | memoryview) -> Response | None:
-        """Take what came from the network.
-
-        Returns:
-            The response with its body; None while it is incomplete.
-
-        Raises:
-            HandshakeError: it is malformed, no HTTP at all, or its head is over a limit.
-        """
-        while self._response is None or self._body is None:
-            found = self._head.receive_data(data)
-            if found is None:
-                return None
-            head, data = found
-            response = parse_response(head)
-            if response.status == 101:
-                self.rest = data
-                return response
-            if response.status >= 200:
-                self._response, self._body = response, _BodyReader(head)
-            else:
-                self._interim += 1
-                if self._interim > _MAX_INTERIM:
-                    raise HandshakeError(f"the server sent more than {_MAX_INTERIM} interim responses (1xx)")
-                self._head = _ResponseHeadReader()
-        self._body.receive_data(data)
-        return self._response._replace(body=self._body.body) if self._body.complete else None
-
-    def receive_eof(self) -> Response:
-        """Take the end of the connection, which ends a body, and return the response.
-
-        Raises:
-            HandshakeError: it came before the end of the head.
-        """
-        if self._response is None or self._body is None:
-            raise HandshakeError("the server closed the connection in the middle of its response")
-        return self._response._replace(body=self._body.body)
-
-
 def is_token(text: str) -> bool:
     """Tell whether `text` is a token (RFC 9110 section 5.6.2)."""
     return bool(text) and _TOKEN_CHARACTERS.issuperset(text)
@@ -585,6 +183,11 @@ def is_token(text: str) -> bool:
 def split_list(value: str) -> list[str]:
     """Split a comma-separated list without quoted strings; empty elements are ignored (RFC 9110 section 5.6.1.2)."""
     return [stripped for element in value.split(",") if (stripped := element.strip(" \t"))]
+
+
+def lower_tokens(values: Iterable[str]) -> list[str]:
+    """Return the elements of a header that is a list of tokens, in lower case."""
+    return split_list(",".join(values).lower())
 
 
 def parse_authority(text: str) -> tuple[str, int | None]:
@@ -607,7 +210,7 @@ def parse_authority(text: str) -> tuple[str, int | None]:
     else:
         right = bool(host) and _NAME_CHARACTERS.issuperset(host)
     if not right or (port and not (port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65535)):
-        raise ValueError(f"expected a host and perhaps a port, got {text[:_MAX_SHOWN]!a}")
+        raise ValueError(f"expected a host and perhaps a port, got {text[:MAX_QUOTED]!a}")
     return host.lower(), int(port) if port else None
 
 
@@ -625,11 +228,11 @@ def encode_headers(headers: Iterable[tuple[str, str]]) -> bytes:
             if not isinstance(part, str):
                 raise TypeError(f"the name and the value of a header must be str, not {type(part).__name__}")
         if not is_token(name):
-            raise ValueError(f"expected a token as the name of a header, got {name[:_MAX_SHOWN]!a}")
+            raise ValueError(f"expected a token as the name of a header, got {name[:MAX_QUOTED]!a}")
         _check_text(value, f"the value of the header {name}")
         if value != value.strip(" \t"):
             raise ValueError(
-                f"the value of the header {name} must not begin or end with white space: {value[:_MAX_SHOWN]!a}"
+                f"the value of the header {name} must not begin or end with white space: {value[:MAX_QUOTED]!a}"
             )
         lines.append(f"{name}: {value}\r\n")
     return "".join(lines).encode("latin-1")
@@ -655,7 +258,7 @@ def build_request(target: str, headers: Iterable[tuple[str, str]]) -> bytes:
     """
     if not target.startswith("/") or not target.isascii() or not target.isprintable() or " " in target or "#" in target:
         raise ValueError(
-            f"the request target must be a percent-encoded path that begins with '/', got {target[:_MAX_SHOWN]!a}"
+            f"the request target must be a percent-encoded path that begins with '/', got {target[:MAX_QUOTED]!a}"
         )
     return b"GET " + target.encode("ascii") + b" HTTP/1.1\r\n" + encode_headers(headers) + b"\r\n"
 

@@ -1,0 +1,420 @@
+"""The server's half of the opening handshake (RFC 6455 section 4.2): pass on what comes, send `data_to_send`.
+
+There is one `ServerHandshake` for a connection, and one `ServerPolicy` for all of a server's.
+"""
+
+from __future__ import annotations
+
+from binascii import a2b_base64
+from typing import TYPE_CHECKING
+
+from .errors import HandshakeError
+from .extension import format_extensions, parse_extensions
+from .handshake import (
+    NONCE_LENGTH,
+    VERSION,
+    accept_key,
+    check_extension_names,
+    check_headers,
+    check_subprotocols,
+    shown,
+)
+from .http import (
+    Headers,
+    HTTPError,
+    Request,
+    Response,
+    build_response,
+    is_token,
+    lower_tokens,
+    parse_authority,
+    reason_phrase,
+    split_list,
+)
+from .http_reader import HeadReader, parse_request
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from .extension import ExtensionOffer, ServerExtension
+
+__all__ = ["ServerHandshake", "ServerPolicy"]
+
+#: The ports that an origin names by leaving them out (RFC 6454 section 4).
+_DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+#: What goes with a 426 (RFC 9110 section 15.5.22, RFC 6455 section 4.4).
+_WANTED = (("Upgrade", "websocket"), ("Sec-WebSocket-Version", VERSION))
+
+
+class ServerPolicy:
+    """What a server accepts: made and checked once, shared by its connections, not to be changed.
+
+    Args:
+        subprotocols: the names of the subprotocols on offer.
+        default: whether a client that asks for none of them is served as well, without a subprotocol.
+        origins: which browser pages may connect, by the Origin header (RFC 6455 section 10.2). None: those of the host
+            that they connect to, so that no foreign page acts with the visitor's cookies. "*": all. A collection of
+            origins such as "https://example.com": these, besides those of the host itself. Clients that send no Origin,
+            which are no browsers, are always allowed.
+        extensions: the extensions on offer; the client's order of preference decides.
+        headers: more headers for the response with which a handshake is accepted, pairs or a mapping.
+
+    Raises:
+        TypeError: an argument has the wrong type.
+        ValueError: neither a subprotocol nor `default`, or an argument is not what it should be; the message says what
+            to write instead.
+    """
+
+    __slots__ = ("_default", "_extensions", "_headers", "_origins", "_subprotocols")
+
+    def __init__(
+        self,
+        *,
+        subprotocols: Collection[str],
+        default: bool,
+        origins: str | Collection[str] | None = None,
+        extensions: Sequence[ServerExtension] = (),
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+    ) -> None:
+        if isinstance(subprotocols, str):
+            raise TypeError(f"subprotocols must be a collection of str: write [{subprotocols!r}]")
+        # A dict for look-ups that do not slow down with their number, and in the order of the user's for messages.
+        self._subprotocols = dict.fromkeys(check_subprotocols(subprotocols))
+        self._default = default
+        if not self._subprotocols and not default:
+            raise ValueError("a server with neither subprotocols nor default would refuse every client")
+        self._origins = _parse_origins(origins)
+        check_extension_names(extensions)
+        self._extensions = {extension.name: extension for extension in extensions}
+        self._headers = tuple(check_headers(headers))
+
+    def check_origin(self, headers: Headers) -> None:
+        """Check where the page comes from that connects (RFC 6455 section 4.2.2 item 4 and section 10.2).
+
+        Raises:
+            HTTPError: its origin is a foreign one (403), or there are several Origin headers (400).
+        """
+        values = headers.by_name().get("origin")
+        if values is None or self._origins is None:
+            return
+        if len(values) > 1:
+            raise HTTPError(400, f"expected at most one Origin header, got {len(values)}")
+        origin, host = values[0], headers["Host"]
+        # What browsers send, and what is nearly always right, needs no parsing.
+        if origin == "http://" + host or origin == "https://" + host:
+            return
+        try:
+            scheme, name, port = _parse_origin(origin)
+        except ValueError:
+            raise HTTPError(403, f"the origin {shown(origin)} may not connect to this server") from None
+        if (scheme, name, port) in self._origins:
+            return
+        # A Host without a port leaves open whether it means 80 or 443, because TLS may end before this server: the port
+        # that the origin's scheme implies is taken for both.
+        own_name, own_port = parse_authority(host)
+        default = _DEFAULT_PORTS.get(scheme)
+        if default is None or (name, port) != (own_name, own_port or default):
+            raise HTTPError(403, f"pages of {shown(origin)} may not connect to this server")
+
+    def choose_subprotocol(self, headers: Headers) -> str | None:
+        """Choose the first subprotocol that the client asks for and the server has (RFC 6455 section 4.2.2 item 5.5).
+
+        Raises:
+            HTTPError: the header is malformed, or there is none in common and no default (400).
+        """
+        value = headers.get("Sec-WebSocket-Protocol")
+        if value is None and self._default:
+            return None
+        asked = split_list(value or "")
+        for subprotocol in asked:
+            if not is_token(subprotocol):
+                raise HTTPError(400, f"malformed Sec-WebSocket-Protocol: {shown(subprotocol)} is not a token")
+        for subprotocol in asked:
+            if subprotocol in self._subprotocols:
+                return subprotocol
+        if self._default:
+            return None
+        raise HTTPError(400, f"ask for one of the subprotocols on offer: {', '.join(self._subprotocols)}")
+
+    def agree(self, headers: Headers) -> tuple[list[ExtensionOffer], list[object]]:
+        """Answer the client's extension offers (RFC 6455 section 9.1), each extension at most once.
+
+        Returns:
+            What the response is to say, and the extensions as agreed on, in the client's order.
+
+        Raises:
+            HTTPError: the header is malformed (400).
+        """
+        value = headers.get("Sec-WebSocket-Extensions")
+        if value is None:
+            return [], []
+        try:
+            offers = parse_extensions(value)
+        except HandshakeError as error:
+            raise HTTPError(400, str(error)) from None
+        left = dict(self._extensions)
+        answers: list[ExtensionOffer] = []
+        agreed: list[object] = []
+        for offer in offers:
+            extension = left.get(offer.name)
+            answer = extension.respond(offer) if extension is not None else None
+            if answer is not None:
+                del left[offer.name]
+                answers.append(answer[0])
+                agreed.append(answer[1])
+        return answers, agreed
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """The headers that are added to the response with which a handshake is accepted."""
+        return self._headers
+
+
+#: A scheme, a host and a port, which is None for a scheme without a default port.
+_Origin = tuple[str, str, int | None]
+
+
+def _parse_origin(text: str) -> _Origin:
+    """Parse a serialised origin (RFC 6454 section 6.1); ValueError without one."""
+    scheme, separator, authority = text.partition("://")
+    if not separator or not is_token(scheme):
+        raise ValueError(f"expected an origin such as 'https://example.com', got {shown(text)}")
+    scheme = scheme.lower()
+    host, port = parse_authority(authority)
+    return scheme, host, port or _DEFAULT_PORTS.get(scheme)
+
+
+def _parse_origins(origins: str | Collection[str] | None) -> frozenset[_Origin] | None:
+    """Check the origins that are allowed: None allows all, the empty set those of the host itself."""
+    if isinstance(origins, str):
+        if origins != "*":
+            raise ValueError(f"origins is None, '*' or a collection of origins: write [{origins!r}]")
+        return None
+    parsed = set()
+    for origin in origins or ():
+        if not isinstance(origin, str):
+            raise TypeError(f"an origin must be a str, not {type(origin).__name__}")
+        if origin == "*":
+            raise ValueError("to allow every origin write origins='*', not a collection that holds it")
+        try:
+            scheme, host, port = _parse_origin(origin)
+        except ValueError:
+            meant = origin.partition("://")[2] if "://" in origin else origin
+            raise ValueError(
+                f"expected an origin, which is a scheme, a host and perhaps a port, such as "
+                f"{'https://' + (meant.partition('/')[0] or 'example.com')!a}, got {origin!a}"
+            ) from None
+        if "*" in host:
+            raise ValueError(f"an origin must be named in full, without '*': {origin!a}")
+        parsed.add((scheme, host, port))
+    return frozenset(parsed)
+
+
+class ServerHandshake:
+    """The server's half of the opening handshake (RFC 6455 section 4.2), for one connection.
+
+    It decides by itself, and what it decided may still be overruled by `refuse` until it is sent: that is the place for
+    a check of credentials.
+
+    Args:
+        policy: what the server accepts.
+
+    Attributes:
+        request: the request; None before it is complete, and where it was malformed.
+        request_head: the bytes of the request, which `parse_request` turns into `request` again; empty before.
+        accepted: whether the connection is open once the response is sent.
+        subprotocol: the one that was chosen; None without one.
+        extensions: the extensions as agreed on, in the client's order.
+        rest: the bytes that followed the request: they belong to the first frames.
+    """
+
+    __slots__ = (
+        "_answer",
+        "_output",
+        "_policy",
+        "_reader",
+        "accepted",
+        "extensions",
+        "request",
+        "request_head",
+        "rest",
+        "subprotocol",
+    )
+
+    def __init__(self, policy: ServerPolicy) -> None:
+        self._policy = policy
+        self._reader = HeadReader()
+        self._output: bytes | None = None  # None until there is a decision, empty once it was taken to be sent
+        self.request: Request | None = None
+        self.request_head = b""
+        self._answer: tuple[int, list[tuple[str, str]], bytes] | None = None
+        self.accepted = False
+        self.subprotocol: str | None = None
+        self.extensions: list[object] = []
+        self.rest = b""
+
+    @property
+    def done(self) -> bool:
+        """Whether there is a decision: `data_to_send` has the response."""
+        return self._output is not None
+
+    @property
+    def response(self) -> Response | None:
+        """The response; None before there is a decision, and when the client left without a word."""
+        if self._answer is None:
+            return None
+        status, pairs, body = self._answer
+        return Response(status, reason_phrase(status), Headers(pairs), body)
+
+    def data_to_send(self) -> bytes:
+        """Return what is to be sent to the client: the response once, when there is one, and otherwise nothing."""
+        output = self._output or b""
+        if output:
+            self._output = b""
+        return output
+
+    def receive_data(self, data: bytes | bytearray | memoryview) -> bool:
+        """Take what came from the client.
+
+        Whatever comes, nothing but a response follows from it: a request that cannot be granted makes a response that
+        says why, after which the connection is to be closed.
+
+        Args:
+            data: any number of bytes.
+
+        Returns:
+            Whether there is a decision.
+
+        Raises:
+            RuntimeError: the handshake is over.
+        """
+        if self._output is not None:
+            raise RuntimeError("the handshake is over: what comes now belongs to the connection")
+        try:
+            found = self._reader.receive_data(data)
+        except HTTPError as error:
+            self._refuse(error)
+            return True
+        if found is None:
+            return False
+        self.request_head, self.rest = found
+        try:
+            self._decide()
+        except HTTPError as error:
+            self._refuse(error)
+        return True
+
+    def receive_eof(self) -> None:
+        """Take the end of what the client sends, before the handshake is over.
+
+        A client that sent a part of a request gets a response, since it may still be reading (RFC 9112 section 8); one
+        that sent nothing, such as a port scan or a health check, gets none.
+
+        Raises:
+            RuntimeError: the handshake is over.
+        """
+        if self._output is not None:
+            raise RuntimeError("the handshake is over")
+        if self._reader.empty:
+            self._output = b""
+        else:
+            self.refuse(400, "the request ended before its head was complete")
+
+    def refuse(self, status: int, text: str, headers: Iterable[tuple[str, str]] = ()) -> None:
+        """Refuse the handshake (RFC 6455 section 4.2.2), whatever was decided so far.
+
+        Args:
+            status: an HTTP status from 300.
+            text: the body, for a person to read: what was expected, what came, what to do.
+            headers: headers besides Connection, Content-Type and Content-Length.
+
+        Raises:
+            RuntimeError: the response was already taken to be sent.
+            ValueError: the status does not refuse, or something in the headers would not make a valid response.
+        """
+        if self._output == b"":
+            raise RuntimeError("the response was already sent")
+        if status < 300:
+            raise ValueError(f"expected a status that refuses the handshake, from 300, got {status}")
+        body = (text + "\n").encode("utf-8", "replace")
+        more = list(headers)
+        # The sender of Upgrade must name it in Connection (RFC 9110 section 7.8).
+        upgrade = any(name.lower() == "upgrade" for name, _ in more)
+        pairs = [
+            ("Connection", "close, Upgrade" if upgrade else "close"),
+            ("Content-Type", "text/plain; charset=utf-8"),
+            ("Content-Length", str(len(body))),
+            *more,
+        ]
+        # The response to HEAD has the headers of the one to GET, but no body (RFC 9110 section 9.3.2).
+        if self.request_head.startswith(b"HEAD "):
+            body = b""
+        self._output = build_response(status, pairs, body)
+        self._answer = status, pairs, body
+        self.accepted = False
+        self.subprotocol = None
+        self.extensions = []
+
+    def _refuse(self, error: HTTPError) -> None:
+        self.rest = b""
+        self.refuse(error.status, str(error), error.headers.items())
+
+    def _decide(self) -> None:
+        """Grant the request (RFC 6455 section 4.2.2), or raise HTTPError with what is wrong with it."""
+        request = self.request = parse_request(self.request_head)
+        key = _check_request(request)
+        policy, headers = self._policy, request.headers
+        policy.check_origin(headers)
+        subprotocol = policy.choose_subprotocol(headers)
+        answers, extensions = policy.agree(headers)
+        pairs = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept_key(key))]
+        if subprotocol is not None:
+            pairs.append(("Sec-WebSocket-Protocol", subprotocol))
+        if answers:
+            pairs.append(("Sec-WebSocket-Extensions", format_extensions(answers)))
+        pairs += policy.headers
+        # Each part was checked when it was made or when the policy was, which `build_response` would do again.
+        lines = "".join([f"{name}: {value}\r\n" for name, value in pairs])
+        self._output = f"HTTP/1.1 101 Switching Protocols\r\n{lines}\r\n".encode("latin-1")
+        self._answer = 101, pairs, b""
+        self.accepted, self.subprotocol, self.extensions = True, subprotocol, extensions
+
+
+def _check_request(request: Request) -> str:
+    """Check that a request asks for a WebSocket in this version (RFC 6455 section 4.2.1). Returns the key."""
+    index = request.headers.by_name()
+    if "websocket" not in lower_tokens(index.get("upgrade", ())):
+        hint = ""
+        if "sec-websocket-key" in index:
+            hint = ". The request has a Sec-WebSocket-Key: a proxy on the way has probably removed its Upgrade header"
+        raise HTTPError(
+            426, f"this is a WebSocket endpoint: expected a request with 'Upgrade: websocket'{hint}", _WANTED
+        )
+    if request.method != "GET":
+        raise HTTPError(405, f"a WebSocket is opened with the method GET, not {request.method}", [("Allow", "GET")])
+    if "upgrade" not in lower_tokens(index.get("connection", ())):
+        raise HTTPError(
+            400,
+            f"expected 'Connection: Upgrade', got {shown(request.headers.get('Connection'))}. "
+            "If there is a proxy on the way, it must pass on the headers Connection and Upgrade",
+        )
+    versions = index.get("sec-websocket-version", [])
+    if len(versions) > 1:  # RFC 6455 section 11.3.5
+        raise HTTPError(400, f"expected one Sec-WebSocket-Version header, got {len(versions)}")
+    if versions != [VERSION]:
+        got = shown(versions[0] if versions else None)
+        raise HTTPError(426, f"expected Sec-WebSocket-Version {VERSION}, got {got}", _WANTED)
+    return _check_key(index.get("sec-websocket-key", []))
+
+
+def _check_key(keys: list[str]) -> str:
+    """Check that there is one key, 16 bytes in base64 (RFC 6455 section 4.2.1 item 5 and section 11.3.1)."""
+    if len(keys) != 1:
+        raise HTTPError(400, f"expected one Sec-WebSocket-Key header, got {len(keys)}")
+    try:
+        length = len(a2b_base64(keys[0], strict_mode=True))
+    except ValueError:  # binascii.Error is one, and so is what is not ASCII
+        length = -1
+    if length != NONCE_LENGTH:
+        raise HTTPError(400, f"expected a Sec-WebSocket-Key of {NONCE_LENGTH} bytes in base64, got {shown(keys[0])}")
+    return keys[0]
