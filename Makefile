@@ -55,17 +55,24 @@ dev: $(VENV)/.native $(VENV)/.test $(VENV)/.check $(VENV)/.docs peers ## everyth
 
 # AddressSanitizer must be loaded before Python, and sees each of Python's objects only when Python takes them from
 # malloc. Python itself leaves memory behind at exit: leaks are found by `make soak`. What is freed is kept back for a
-# short while only, since tests bound the memory in use. A report goes to descriptor 2, past pytest's capture.
+# short while only, since tests bound the memory in use. What was found is printed last, where it is seen.
+REPORT = build/sanitize/report
 SANITIZED = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" PYTHONMALLOC=malloc \
-	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:quarantine_size_mb=1:thread_local_quarantine_size_kb=64 \
-	UBSAN_OPTIONS=print_stacktrace=1 \
+	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:quarantine_size_mb=1:thread_local_quarantine_size_kb=64:log_path=$(CURDIR)/$(REPORT) \
+	UBSAN_OPTIONS=print_stacktrace=1:log_path=$(CURDIR)/$(REPORT) \
 	PYTHONPATH=build/sanitize/src $(BIN)/python
 
+# What the sanitizers found is a failure, whatever the program said of itself.
+SHOW_REPORT = || status=$$?; for report in $(REPORT).*; do \
+	test -e "$$report" && head -n 60 "$$report" >&2 && status=1; done; exit $${status:-0}
+
 sanitize: build/sanitize/.built-$(TAG) $(VENV)/.test ## the protocol and face tests with address and undefined-behaviour sanitizers
-	$(SANITIZED) -m pytest --capture=sys --hypothesis-profile=bounded $(or $(ARGS),tests/protocol tests/faces)
+	@rm -f $(REPORT).*
+	$(SANITIZED) -m pytest --hypothesis-profile=bounded $(or $(ARGS),tests/protocol tests/faces) $(SHOW_REPORT)
 
 fuzz: build/sanitize/.built-$(TAG) $(VENV)/.test ## throw mutated conversations at both roles, with the sanitizers (DURATION=60)
-	$(SANITIZED) tests/fuzz/run.py --seconds $(DURATION) $(ARGS)
+	@rm -f $(REPORT).*
+	$(SANITIZED) tests/fuzz/run.py --seconds $(DURATION) $(ARGS) $(SHOW_REPORT)
 
 soak: $(VENV)/.native $(VENV)/.test ## 100,000 connections made and broken, 10,000 at once: memory and descriptors stay flat
 	$(BIN)/python tests/soak/run.py $(ARGS)

@@ -164,16 +164,17 @@ cdef class Reactor:
 
     cdef int detach(self, Source source) except -1:
         """Forget `source`; its descriptor must still be open. The last one to go takes the reactor with it."""
-        if source.reactor is not self:
+        cdef Reactor held = self  # the last source may have been the last to hold it
+        if source.reactor is not held:
             return 0
-        self.set_due(source, 0)
-        self.unwatch(source)
+        held.set_due(source, 0)
+        held.unwatch(source)
         source.watched = -1
         source.interest = 0
         source.reactor = None
-        self.sources -= 1
-        if self.sources == 0 and not self.is_dispatching:
-            self.release()
+        held.sources -= 1
+        if held.sources == 0 and not held.is_dispatching:
+            held.release()
         return 0
 
     cdef int watch(self, Source source, int interest) except -1:
@@ -186,7 +187,10 @@ cdef class Reactor:
         raise NotImplementedError
 
     cdef int release(self) except -1:
-        """Give back what the reactor holds of the loop; `reactor_of` makes a new one when it is needed."""
+        """Give back what the reactor holds of the loop; `reactor_of` makes a new one when it is needed.
+
+        Whoever calls it holds the reactor: the table below may have been the only one else.
+        """
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
