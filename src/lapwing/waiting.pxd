@@ -1,6 +1,11 @@
 # What tasks wait for.
 
+from cpython.object cimport PyObject
+
 from .io.reactor cimport Source
+
+# What is called for `waiter(...)`; CPython's vectorcallfunc.
+ctypedef PyObject *(*call_of_waiter)(object, PyObject **, size_t, PyObject *) except NULL
 
 
 cdef class Waiter:
@@ -14,7 +19,9 @@ cdef class Waiter:
     cdef bint is_done
     cdef bint was_cancelled
     cdef public bint _asyncio_future_blocking
+    cdef call_of_waiter vectorcall
 
+    cdef int take_callback(self, object callback, object context) except -1
     cdef int wake(self, object error=*) except -1
     cdef int forget(self) except -1
 

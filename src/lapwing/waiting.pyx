@@ -6,6 +6,7 @@ else lets go of it.
 """
 
 import asyncio
+import sys
 
 cimport cython
 from cpython.object cimport PyObject, PyTypeObject
@@ -24,8 +25,22 @@ cdef extern from "awaitable.h":
     void done_install(PyTypeObject *type, lapwing_step step)
 
 
+cdef extern from "waiter.h":
+    void install_waiter "lapwing_install_waiter"(
+        PyTypeObject *type, PyObject *(*get)(object, object) except NULL,
+        int (*set)(object, object, PyObject *) except -1, Py_ssize_t vectorcall)
+
+
 cdef extern from *:
     PyObject *new_reference "Py_NewRef"(object value)
+    PyObject *generic_get "PyObject_GenericGetAttr"(object target, object name) except NULL
+    int generic_set "PyObject_GenericSetAttr"(object target, object name, PyObject *value) except -1
+    Py_ssize_t vectorcall_count "PyVectorcall_NARGS"(size_t count)
+
+# Names that a task looks up, as the interned objects that it looks them up by.
+cdef str BLOCKING = sys.intern("_asyncio_future_blocking")
+cdef str GET_LOOP = sys.intern("get_loop")
+cdef str ADD_DONE_CALLBACK = sys.intern("add_done_callback")
 
 
 @cython.final
@@ -33,8 +48,11 @@ cdef extern from *:
 cdef class Waiter:
     """What a task waits for: a future for one waiting task, woken by the reactor.
 
-    It has what `asyncio.Task` asks of a future, and no more.
+    It has what `asyncio.Task` asks of a future, and no more; `waiter.h` tells how the task's questions are answered.
     """
+
+    def __cinit__(self):
+        self.vectorcall = call_waiter
 
     def get_loop(self):
         """Return the loop of the waiting task."""
@@ -42,12 +60,7 @@ cdef class Waiter:
 
     def add_done_callback(self, callback, *, context=None):
         """Take the waiting task's wake-up."""
-        if self.callback is not None:
-            raise RuntimeError("a wait of lapwing belongs to one task: make a task of the awaited call to share it")
-        self.callback = callback
-        self.context = context
-        if self.is_done:
-            self.loop.call_soon(callback, self, context=context)
+        self.take_callback(callback, context)
 
     def remove_done_callback(self, callback):
         """Give the wake-up back."""
@@ -102,6 +115,15 @@ cdef class Waiter:
         self.result()
         raise StopIteration
 
+    cdef int take_callback(self, object callback, object context) except -1:
+        if self.callback is not None:
+            raise RuntimeError("a wait of lapwing belongs to one task: make a task of the awaited call to share it")
+        self.callback = callback
+        self.context = context
+        if self.is_done:
+            self.loop.call_soon(callback, self, context=context)
+        return 0
+
     cdef int wake(self, object error=None) except -1:
         """Let the task go on; with an error, that is what it gets."""
         cdef Reactor reactor = self.subject.reactor if self.subject is not None else None
@@ -113,7 +135,8 @@ cdef class Waiter:
         if self.callback is None:
             return 0
         if reactor is not None:
-            reactor.resume(self.callback, self, self.context)
+            # A task looks only at what the future holds: an exact one is asked much faster than a wait.
+            reactor.resume(self.callback, self if error is not None else reactor.success, self.context)
         else:
             self.loop.call_soon(self.callback, self, context=self.context)
         return 0
@@ -133,6 +156,53 @@ cdef Waiter wait_for(Source subject, object loop):
     waiter.subject = subject
     Py_INCREF(subject)
     return waiter
+
+
+cdef PyObject *get_of_waiter(object waiter, object name) except NULL:
+    cdef PyObject *asked = <PyObject *>name
+    cdef Source subject
+    if asked == <PyObject *>BLOCKING:
+        return new_reference((<Waiter>waiter)._asyncio_future_blocking)
+    if asked == <PyObject *>ADD_DONE_CALLBACK:
+        return new_reference(waiter)
+    if asked == <PyObject *>GET_LOOP and (<Waiter>waiter).subject is not None:
+        subject = (<Waiter>waiter).subject
+        if subject.reactor is not None:
+            return new_reference(subject.reactor.get_loop)
+    return generic_get(waiter, name)
+
+
+cdef int set_of_waiter(object waiter, object name, PyObject *value) except -1:
+    if <PyObject *>name == <PyObject *>BLOCKING and value is not NULL:
+        (<Waiter>waiter)._asyncio_future_blocking = <object>value
+        return 0
+    return generic_set(waiter, name, value)
+
+
+cdef object context_names = None    # the keywords of a call that were found right: asyncio passes the same tuple always
+
+
+cdef PyObject *call_waiter(object waiter, PyObject **arguments, size_t count, PyObject *names) except NULL:
+    """Take a task's wake-up: `waiter(callback, context=context)`."""
+    global context_names
+    if vectorcall_count(count) != 1 or names is NULL:
+        raise TypeError("expected add_done_callback(callback, context=context)")
+    if names != <PyObject *>context_names:
+        if <tuple>names != ("context",):
+            raise TypeError(f"expected add_done_callback(callback, context=context), got {<tuple>names}")
+        context_names = <object>names
+    (<Waiter>waiter).take_callback(<object>arguments[0], <object>arguments[1])
+    return new_reference(None)
+
+
+cdef int install() except -1:
+    cdef Waiter pattern = Waiter.__new__(Waiter)
+    install_waiter(
+        <PyTypeObject *>Waiter, get_of_waiter, set_of_waiter, <char *>&pattern.vectorcall - <char *><PyObject *>pattern)
+    return 0
+
+
+install()
 
 
 @cython.final

@@ -40,6 +40,38 @@ async def test_a_task_of_a_receive(listen: Listen) -> None:
         assert await asyncio.wait_for(ws.receive(), GUARD) == "three"
 
 
+async def test_what_a_receive_waits_for_behaves_as_a_future(listen: Listen) -> None:
+    """What `asyncio.Task` asks of a future, asked by name and by the class, is answered alike."""
+    async with facing_server(listen) as (ws, peer):
+        awaitable = ws.receive()
+        waiter: Any = awaitable.send(None)
+        is_future = asyncio.isfuture(waiter)
+        assert is_future
+        assert waiter.get_loop() is type(waiter).get_loop(waiter) is asyncio.get_running_loop()
+        assert waiter._asyncio_future_blocking is True
+        waiter._asyncio_future_blocking = False
+        assert waiter._asyncio_future_blocking is False
+        with pytest.raises((AttributeError, NotImplementedError)):
+            del waiter._asyncio_future_blocking
+        for arguments, named in ((), {}), ((print,), {"contexts": None}), ((print, None), {}):
+            with pytest.raises(TypeError, match="add_done_callback"):
+                waiter.add_done_callback(*arguments, **named)
+        woken: list[object] = []
+        waiter.add_done_callback(woken.append, context=contextvars.copy_context())
+        with pytest.raises(RuntimeError, match="belongs to one task"):
+            waiter.add_done_callback(woken.append, context=contextvars.copy_context())
+        assert not waiter.done()
+        peer.send_frame(wire.TEXT, b"here")
+        while not woken:
+            await asyncio.sleep(0)
+        (future,) = woken
+        assert isinstance(future, asyncio.Future)
+        assert future.done()
+        assert waiter.done()
+        with pytest.raises(StopIteration, match="here"):
+            awaitable.send(None)
+
+
 async def test_gather_and_wait_over_several_connections(listen: Listen) -> None:
     async with facing_server(listen) as (one, first), facing_server(listen) as (two, second):
         gathering: asyncio.Future[Any] = asyncio.gather(one.receive(), two.receive())

@@ -24,6 +24,8 @@ cdef class Source:
 
 cdef class Reactor:
     cdef readonly object loop
+    cdef object get_loop        # a function that returns the loop
+    cdef object success         # a future of the loop that is done
     cdef unsigned char *buffer  # for one read at a time, by whichever source is ready
     cdef size_t buffer_size
     cdef bint is_dispatching    # no task is running: a waiting one may be resumed directly

@@ -44,6 +44,24 @@ cdef extern from "Python.h":
 
 cdef extern from *:
     """
+    /* A function that returns `loop`: cheaper to call than any written in Python or Cython. */
+    static PyObject *lapwing_return_self(PyObject *self, PyObject *nothing)
+    {
+        (void)nothing;
+        return Py_NewRef(self);
+    }
+
+    static PyObject *lapwing_getter_of(PyObject *loop)
+    {
+        static PyMethodDef definition = {"get_loop", lapwing_return_self, METH_NOARGS, NULL};
+        return PyCFunction_New(&definition, loop);
+    }
+    """
+    object getter_of "lapwing_getter_of"(object loop)
+
+
+cdef extern from *:
+    """
     #ifdef __linux__
     #include <sys/epoll.h>
     #define LAPWING_HAS_EPOLL 1
@@ -134,7 +152,12 @@ cdef class Reactor:
     """What the kinds of reactor share: bursts, direct wake-up and deadlines."""
 
     def __cinit__(self, loop):
+        from asyncio import Future  # not at the head of the file: the blocking face does without asyncio
+
         self.loop = loop
+        self.get_loop = getter_of(loop)
+        self.success = Future(loop=loop)
+        self.success.set_result(None)
         self.dirty = []
         self.buffer_size = READ_SIZE
         self.buffer = <unsigned char *>PyMem_Malloc(READ_SIZE)
