@@ -46,7 +46,7 @@ cdef enum:
 
 
 @cython.final
-@cython.freelist(256)
+@cython.freelist(8)
 cdef class Receive:
     """What `receive` and `async for` await: a coroutine in all but name, without the cost of one."""
 

@@ -44,7 +44,7 @@ cdef str ADD_DONE_CALLBACK = sys.intern("add_done_callback")
 
 
 @cython.final
-@cython.freelist(256)
+@cython.freelist(8)
 cdef class Waiter:
     """What a task waits for: a future for one waiting task, woken by the reactor.
 
