@@ -31,7 +31,12 @@ LAYERS = (
     ("the asyncio face's links", ("lapwing.link",)),
     ("faces", ("lapwing.sync", "lapwing.aio")),
     ("accepting", ("lapwing.accepting",)),
+    (
+        "what the server is made of",
+        ("lapwing.admission", "lapwing.auth", "lapwing.draining", "lapwing.listening", "lapwing.places", "lapwing.workers"),
+    ),
     ("client and server", ("lapwing.client", "lapwing.server")),
+    ("programs", ("lapwing.running",)),
     ("lapwing", ("lapwing",)),
 )
 
@@ -53,8 +58,10 @@ BELOW["what the faces share"] = {
 BELOW["the asyncio face's links"] = BELOW["what the faces share"] | {"what the faces share"}
 BELOW["faces"] = BELOW["the asyncio face's links"] | {"the asyncio face's links"}
 BELOW["accepting"] = BELOW["faces"] | {"faces"}
-BELOW["client and server"] = BELOW["accepting"] | {"accepting"}
-BELOW["lapwing"] = BELOW["client and server"] | {"client and server"}
+BELOW["what the server is made of"] = BELOW["accepting"] | {"accepting"}
+BELOW["client and server"] = BELOW["what the server is made of"] | {"what the server is made of"}
+BELOW["programs"] = BELOW["client and server"] | {"client and server"}
+BELOW["lapwing"] = BELOW["programs"] | {"programs"}
 
 #: What the protocol must not know: sockets, clocks, chance and event loops, as Python modules or as C headers.
 NOT_IN_PROTOCOL = re.compile(

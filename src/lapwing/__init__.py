@@ -14,13 +14,16 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import client, protocol, server
+    from . import auth, client, protocol, server
+    from .admission import IncomingRequest
     from .aio import AsyncClient, Connection
     from .client import connect
     from .protocol.close import Closed
     from .protocol.errors import ConnectionClosed, HandshakeError, InvalidURL, ProtocolError, WebSocketError
     from .protocol.frame import BINARY, TEXT
-    from .server import Server, listen, run
+    from .protocol.http import Response
+    from .running import run
+    from .server import Server, listen
     from .sync import Client
 
 __version__ = "0.1.0"
@@ -34,10 +37,13 @@ __all__ = [
     "Connection",
     "ConnectionClosed",
     "HandshakeError",
+    "IncomingRequest",
     "InvalidURL",
     "ProtocolError",
+    "Response",
     "Server",
     "WebSocketError",
+    "auth",
     "client",
     "connect",
     "listen",
@@ -55,16 +61,18 @@ _HOMES = {
     "Connection": ".aio",
     "ConnectionClosed": ".protocol.errors",
     "HandshakeError": ".protocol.errors",
+    "IncomingRequest": ".admission",
     "InvalidURL": ".protocol.errors",
     "ProtocolError": ".protocol.errors",
+    "Response": ".protocol.http",
     "Server": ".server",
     "TEXT": ".protocol.frame",
     "WebSocketError": ".protocol.errors",
     "connect": ".client",
     "listen": ".server",
-    "run": ".server",
+    "run": ".running",
 }
-_MODULES = {"client", "protocol", "server"}
+_MODULES = {"auth", "client", "protocol", "server"}
 
 
 def __getattr__(name: str) -> object:

@@ -7,6 +7,7 @@ from typing import Any
 from .aio import Connection
 from .io.stream import Stream
 from .options import ServerSettings
+from .protocol.proxy_header import ProxyHeaderReader
 from .protocol.server_handshake import ServerHandshake
 
 __all__ = ["Listener", "ServerConnection"]
@@ -20,17 +21,27 @@ class ServerConnection(Connection):
         stream: Stream,
         context: SSLContext | None,
         handshake: ServerHandshake,
+        announcement: ProxyHeaderReader | None = None,
     ) -> ServerConnection: ...
     @property
     def _is_open(self) -> bool: ...
     @property
     def _is_over(self) -> bool: ...
     def _handled(self, task: Task[None]) -> None: ...
+    def _decided(self) -> None: ...
 
 class Listener:
+    sock: socket
     def __init__(
-        self, loop: AbstractEventLoop, sock: socket, accepted: Callable[[Stream], None], *, portable: bool
+        self,
+        loop: AbstractEventLoop,
+        sock: socket,
+        accepted: Callable[[Stream], None],
+        *,
+        portable: bool,
+        is_shared: bool = False,
     ) -> None: ...
+    def accept_waiting(self) -> None: ...
     @property
-    def address(self) -> tuple[Any, ...]: ...
+    def address(self) -> Any: ...
     def close(self) -> None: ...

@@ -5,9 +5,9 @@ import logging
 cimport cython
 
 from .aio cimport Connection
-from .io.reactor cimport READABLE, Source, clock, reactor_of
-from .io.stream cimport TLS, Stream, accept_connection
-from .link cimport LIVE, OVER
+from .io.reactor cimport READABLE, Reactor, Source, clock, reactor_of
+from .io.stream cimport END_OF_STREAM, TLS, Stream, accept_connection
+from .link cimport ANNOUNCING, DECIDING, LIVE, OPENING, OVER
 from .protocol.state cimport OPEN
 
 from .connection import make_endpoint
@@ -22,6 +22,8 @@ logger = logging.getLogger("lapwing.server")
 cdef enum:
     # Connections accepted in a row, so that a rush of them does not starve the others.
     ACCEPT_AT_ONCE = 64
+    # Bytes that a client may send while the server decides on its request, before it is not read from any more.
+    MAX_EARLY = 64 * 1024
 
 
 # How long a server that is out of descriptors leaves new connections in the backlog, in seconds.
@@ -32,16 +34,23 @@ cdef class ServerConnection(Connection):
     """A connection that a server accepted: what `Server` needs of it beside a user."""
 
     @staticmethod
-    def _start(owner, loop, settings, Stream stream not None, context, handshake):
-        """Begin the opening handshake on an accepted stream; returns the connection."""
+    def _start(owner, loop, settings, Stream stream not None, context, handshake, announcement=None):
+        """Begin the opening handshake on an accepted stream; returns the connection.
+
+        An `announcement` is a `ProxyHeaderReader` for what has to come first.
+        """
         cdef ServerConnection connection = ServerConnection.__new__(ServerConnection)
-        if context is not None:
-            stream.tls = TLS(context, server_side=True)
+        cdef TLS tls = None if context is None else TLS(context, server_side=True)
         connection.owner = owner
         connection._loop = loop
         connection._settings = settings
         connection.own_timeout = -1 if settings.timeout is None else settings.timeout
         connection.endpoint = make_endpoint(Role.SERVER, settings)
+        if announcement is None:
+            stream.tls = tls
+        else:
+            connection.phase = ANNOUNCING
+            handshake = (announcement, tls, handshake)
         connection.begin(stream, handshake, clock() + settings.opening)
         return connection
 
@@ -68,6 +77,63 @@ cdef class ServerConnection(Connection):
         """Whether the descriptor is closed."""
         return self.phase == OVER
 
+    cdef int read_early(self, Py_ssize_t count) except -1:
+        cdef bytes data = (<char *>self.reactor.buffer)[:count]
+        if self.phase == ANNOUNCING:
+            return self.take_announcement(data)
+        if count == END_OF_STREAM:
+            return self.fail_opening(ConnectionResetError("the client left before its request was decided on"))
+        self.handshake.rest += data
+        if len(self.handshake.rest) > MAX_EARLY:
+            self.reactor.set_interest(self, 0)
+        return 0
+
+    cdef int take_announcement(self, bytes data) except -1:
+        """Go on with the header of the PROXY protocol, which comes before everything else."""
+        cdef TLS tls
+        reader, tls, handshake = self.handshake
+        if not data:
+            return self.fail_opening(ConnectionResetError("the connection ended before its PROXY header"))
+        try:
+            header = reader.receive_data(data)
+        except ValueError as error:
+            return self.fail_opening(error)
+        if header is None:
+            return 0
+        if header.source is not None:
+            self.stream.set_addresses(header.destination, header.source)
+        self.handshake = handshake
+        self.stream.tls = tls
+        self.owner._announced(self)
+        if self.phase == OVER:
+            return 0
+        if tls is not None and reader.rest:
+            tls.incoming.write(reader.rest)
+        self.start()
+        if self.phase == OVER or not reader.rest:
+            return 0
+        # What came along with the header is in `reader.rest`, or in the session's hands.
+        return self.advance_handshake(reader.rest) if tls is None else self.read_held()
+
+    cdef int read_held(self) except -1:
+        """Read what TLS holds beside its own handshake."""
+        return self.read_opening() if self.phase == OPENING and self.stream.holds_input() else 0
+
+    cdef int decide(self) except -1:
+        self.phase = DECIDING
+        return self.answer() if self.owner._decide(self, self.handshake) and self.phase == DECIDING else 0
+
+    def _decided(self):
+        """Go on with what the server has made of the handshake, if the client is still there."""
+        if self.phase == DECIDING:
+            self.answer()
+
+    cdef int opening_expired(self) except -1:
+        if self.phase != DECIDING:
+            return Connection.opening_expired(self)
+        self.owner._decides_too_long(self, self.handshake)
+        return self.answer()
+
     cdef int opened_by_peer(self) except -1:
         self.owner._handle(self)
         return 0
@@ -86,19 +152,26 @@ cdef class Listener(Source):
         sock: the socket, listening; the listener owns it.
         accepted: called with the `Stream` of each new connection.
         portable: see `lapwing.options.ServerOptions`.
+        is_shared: whether other processes accept from it, too.
+
+    Attributes:
+        sock: the socket.
     """
 
-    cdef object sock
+    cdef readonly object sock
     cdef object accepted
     cdef bint portable
+    cdef int at_once
     cdef object loop
 
-    def __init__(self, loop, sock, accepted, *, bint portable):
+    def __init__(self, loop, sock, accepted, *, bint portable, bint is_shared=False):
         sock.setblocking(False)
         self.loop = loop
         self.sock = sock
         self.accepted = accepted
         self.portable = portable
+        # Where several processes accept from one socket, none is to take a whole rush of connections for itself.
+        self.at_once = 1 if is_shared else ACCEPT_AT_ONCE
         reactor_of(loop, portable).attach(self, sock.fileno(), READABLE)
 
     @property
@@ -112,9 +185,21 @@ cdef class Listener(Source):
             self.reactor.detach(self)
             self.sock.close()
 
+    def accept_waiting(self):
+        """Accept every connection that waits: what is in the queue of a socket when it is closed is reset."""
+        cdef Reactor reactor = self.reactor
+        cdef int at_once = self.at_once
+        if reactor is None:
+            return
+        self.at_once = 2 ** 30
+        try:
+            self.ready(READABLE)
+        finally:
+            self.at_once = at_once
+
     cdef int ready(self, int events) except -1:
         cdef int _count, fd
-        for _count in range(ACCEPT_AT_ONCE):
+        for _count in range(self.at_once):
             try:
                 fd = accept_connection(self.watched)
             except OSError as error:

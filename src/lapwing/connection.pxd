@@ -11,6 +11,7 @@ cdef class BaseConnection(Source):
     cdef readonly object _settings
     cdef object opened              # what tells of the opening handshake: a client's handshake, a server's request head
     cdef readonly str subprotocol
+    cdef public object user         # what a server's `on_request` made known of the client
 
     # Send `output` as far as the kernel takes it; `stream.is_full` tells whether it did not take all.
     cdef int write(self, Output *output) except -1

@@ -11,6 +11,7 @@ from .protocol.state import Role
 __all__ = ["BaseConnection", "close_after", "make_endpoint"]
 
 class BaseConnection(Source):
+    user: Any
     @property
     def subprotocol(self) -> str | None: ...
     @property

@@ -17,6 +17,7 @@ cdef class BaseConnection(Source):
 
     Attributes:
         subprotocol: the subprotocol that was agreed (RFC 6455 section 1.9), or None.
+        user: what a server's `on_request` has set as its request's `user`: who the client is; otherwise None.
     """
 
     @property

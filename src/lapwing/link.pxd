@@ -7,8 +7,10 @@ from .waiting cimport Waiter
 
 cdef enum Phase:
     UNUSED          # a client before `connect`
+    ANNOUNCING      # a proxy is to say who the client is
     SECURING        # the TLS handshake is under way
     OPENING         # the opening handshake is under way
+    DECIDING        # the request is there, the server's program decides what becomes of it
     LIVE            # messages go, or the closing handshake does
     OVER            # the descriptor is closed
 
@@ -38,10 +40,16 @@ cdef class Link(BaseConnection):
     cdef int wake_sender(self) except -1
     cdef int drop(self) except -1
 
-    # Called when a server's opening handshake is done.
+    # A server's own steps: it was given the request; its opening handshake is done; something came while it is
+    # ANNOUNCING or DECIDING, or nothing did for too long.
+    cdef int decide(self) except -1
     cdef int opened_by_peer(self) except -1
+    cdef int read_early(self, Py_ssize_t count) except -1
+    cdef int opening_expired(self) except -1
 
-    # Steps of the above, for this module alone.
+    # Steps of the above, for this module and `accepting`.
+    cdef int start(self) except -1
+    cdef int answer(self) except -1
     cdef int look_in_by(self, double deadline) except -1
     cdef int read(self) except -1
     cdef int read_opening(self) except -1

@@ -92,8 +92,7 @@ cdef class Link(BaseConnection):
             self.look_in_by(next_due)
         if self.opening_deadline:
             if now >= self.opening_deadline:
-                return self.fail_opening(
-                    TimeoutError(f"the opening handshake took longer than {self._settings.opening:g} s"))
+                return self.opening_expired()
             self.look_in_by(self.opening_deadline)
         if self.endpoint.closing_deadline >= 0:
             self.endpoint.tick(now)
@@ -110,7 +109,11 @@ cdef class Link(BaseConnection):
         self.is_shut = False
         reactor_of(self._loop, self._settings.portable).attach(self, stream.fd, READABLE)
         self.look_in_by(deadline)
-        if stream.tls is not None:
+        return 0 if self.phase == ANNOUNCING else self.start()
+
+    cdef int start(self) except -1:
+        """Begin with TLS, if there is any, else with the opening handshake."""
+        if self.stream.tls is not None:
             self.phase = SECURING
             return self.secure()
         return self.begin_handshake()
@@ -152,6 +155,8 @@ cdef class Link(BaseConnection):
             return self.read_opening()
         if count == NOTHING_YET:
             return 0
+        if self.phase != OPENING:
+            return self.read_early(count)
         return self.advance_handshake((<char *>self.reactor.buffer)[:count])
 
     cdef int advance_handshake(self, bytes data) except -1:
@@ -167,9 +172,12 @@ cdef class Link(BaseConnection):
                         HandshakeError("the client closed the connection before it asked for anything"))
         except HandshakeError as error:
             return self.fail_opening(error)
-        if not self.endpoint.client:
-            self.endpoint.push_bytes(handshake.data_to_send())
-        return self.finish_handshake(handshake.rest)
+        return self.finish_handshake(handshake.rest) if self.endpoint.client else self.decide()
+
+    cdef int answer(self) except -1:
+        """Send what a server's handshake has decided."""
+        self.endpoint.push_bytes(self.handshake.data_to_send())
+        return self.finish_handshake(self.handshake.rest)
 
     cdef int finish_handshake(self, bytes rest) except -1:
         cdef object handshake = self.handshake
@@ -182,8 +190,7 @@ cdef class Link(BaseConnection):
         self.opened = handshake if self.owner is None else handshake.request_head
         if self.owner is not None:
             if not handshake.accepted:
-                response = handshake.response
-                logger.debug("refused %s: %s %s", self.peer_address, response.status, response.reason)
+                self.owner._refused(self, handshake)
                 self.endpoint.refuse("the opening handshake was refused", clock())
                 return self.settle()
             self.opened_by_peer()
@@ -199,8 +206,8 @@ cdef class Link(BaseConnection):
         cdef Waiter opener = self.opener
         self.handshake = None
         self.opening_deadline = 0
-        if not self.endpoint.client:
-            logger.debug("no opening handshake from %s: %s", self.peer_address, error)
+        if self.owner is not None:
+            self.owner._failed(self, error)
         self.endpoint.receive_eof(str(error))
         if opener is not None:
             opener.wake(error)
@@ -290,8 +297,18 @@ cdef class Link(BaseConnection):
     cdef int flush(self) except -1:
         return self.settle()
 
+    cdef int decide(self) except -1:
+        raise NotImplementedError
+
     cdef int opened_by_peer(self) except -1:
         raise NotImplementedError
+
+    cdef int read_early(self, Py_ssize_t count) except -1:
+        raise NotImplementedError
+
+    cdef int opening_expired(self) except -1:
+        return self.fail_opening(
+            TimeoutError(f"the opening handshake took longer than {self._settings.opening:g} s"))
 
     cdef int settle(self) except -1:
         """Act on what the endpoint has become: answered pings, output, the end, and what to watch for next."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
 if TYPE_CHECKING:
+    from os import PathLike
+    from socket import socket
     from ssl import SSLContext
 
 __all__ = [
@@ -82,6 +84,22 @@ class ServerOptions(ConnectionOptions, total=False):
             `["https://example.com"]`, or `"*"` for all. Default none (RFC 6455 section 10.2).
         backlog: connections that may wait to be accepted. Default 1024.
         portable: as for a client.
+        on_request: called with each `lapwing.IncomingRequest` before anything is accepted, a function or an `async def`
+            one; returns None to go on, or a `lapwing.Response` to send instead. Default none.
+        health: a path, such as "/healthz", at which load balancers learn by plain HTTP whether to send clients here: 200
+            "ok", or 503 "draining". Default none.
+        max_connections: how many connections there may be at a time; more are refused with 503 and Retry-After. Default
+            None, as many as the system allows.
+        max_connections_per_address: how many of them may come from one IPv4 address or one IPv6 network of 64 bits;
+            more are refused with 429 and Retry-After. Default None.
+        proxy_protocol: whether every connection begins with a header of the PROXY protocol, version 1 or 2, which names
+            the client; one without it is closed. Only for a port that nobody but the proxy can reach. Default False.
+        unix: the path of a unix socket to listen on, instead of port and interface. Default none.
+        unix_mode: permissions of its file, such as 0o660. Default None, what the umask leaves.
+        sockets: listening sockets to take over instead, one or a sequence, or "systemd" for those of socket activation
+            (sd_listen_fds(3)). They are closed with the server. Default none.
+        reuse_port: whether other processes of this user may listen on the same port with SO_REUSEPORT; the kernel
+            spreads the connections. Default False.
     """
 
     ssl: SSLContext | None
@@ -90,6 +108,15 @@ class ServerOptions(ConnectionOptions, total=False):
     origins: Sequence[str] | str | None
     backlog: int
     portable: bool
+    on_request: Callable[[Any], Any] | None
+    health: str | None
+    max_connections: int | None
+    max_connections_per_address: int | None
+    proxy_protocol: bool
+    unix: str | PathLike[str] | None
+    unix_mode: int | None
+    sockets: socket | Sequence[socket] | Literal["systemd"] | None
+    reuse_port: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +176,29 @@ class ServerSettings(ConnectionSettings):
     origins: Sequence[str] | str | None = None
     backlog: int = 1024
     portable: bool = False
+    on_request: Callable[[Any], Any] | None = None
+    health: str | None = None
+    max_connections: int | None = None
+    max_connections_per_address: int | None = None
+    proxy_protocol: bool = False
+    unix: str | PathLike[str] | None = None
+    unix_mode: int | None = None
+    sockets: socket | Sequence[socket] | Literal["systemd"] | None = None
+    reuse_port: bool = False
 
     def __post_init__(self) -> None:
         ConnectionSettings.__post_init__(self)
         _check_context(self.ssl)
         _check_count("backlog", self.backlog)
+        for name in ("max_connections", "max_connections_per_address"):
+            if getattr(self, name) is not None:
+                _check_count(name, getattr(self, name))
+        for name in ("proxy_protocol", "reuse_port"):
+            _check_flag(name, getattr(self, name))
+        if self.on_request is not None and not callable(self.on_request):
+            raise TypeError(f"expected on_request to be a function that takes the request, got {self.on_request!r}")
+        _check_health(self.health)
+        _check_place(self)
         if self.ssl is not None and (self.certfile is not None or self.keyfile is not None):
             raise ValueError(
                 "expected either ssl or certfile and keyfile, got both: load the certificate into the context"
@@ -197,6 +242,18 @@ def _check_seconds(name: str, value: object) -> None:
         raise ValueError(f"expected {name} to be more than 0 seconds, or None, got {value!r}")
 
 
+def check_duration(name: str, value: object) -> None:
+    """Check a number of seconds that may be 0.
+
+    Raises:
+        TypeError, ValueError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"expected {name} in seconds, got {value!r}")
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"expected {name} to be 0 seconds or more, got {value!r}")
+
+
 def _check_count(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"expected {name} to be a whole number, got {value!r}")
@@ -213,3 +270,53 @@ def _check_context(context: object) -> None:
         raise TypeError(
             f"expected ssl to be an ssl.SSLContext or None, got {context!r}: see ssl.create_default_context()"
         )
+
+
+def _check_flag(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"expected {name} to be True or False, got {value!r}")
+
+
+def _check_health(path: object) -> None:
+    if path is None:
+        return
+    if not isinstance(path, str):
+        raise TypeError(f"expected health to be a path or None, got {path!r}")
+    if not path.startswith("/") or not path.isascii() or not path.isprintable() or set(path) & set(" ?#"):
+        raise ValueError(f"expected health to be a path such as '/healthz', without a query, got {path!r}")
+
+
+def _check_place(settings: ServerSettings) -> None:
+    """Check what says where to listen."""
+    from os import PathLike
+
+    if settings.unix is not None and settings.sockets is not None:
+        raise ValueError("expected either unix or sockets, got both: a server listens in one way")
+    if settings.reuse_port and (settings.unix is not None or settings.sockets is not None):
+        raise ValueError("reuse_port is for ports that this server opens itself: leave it out with unix or sockets")
+    if settings.unix_mode is not None:
+        if settings.unix is None:
+            raise ValueError("unix_mode is the mode of the file that unix names: expected unix, too")
+        _check_count("unix_mode", settings.unix_mode)
+        if settings.unix_mode > 0o777:
+            raise ValueError(f"expected unix_mode from 0o1 to 0o777, got {settings.unix_mode:#o}")
+    path: object = settings.unix
+    if path is not None and not isinstance(path, (str, PathLike)):
+        raise TypeError(f"expected unix to be the path of a socket, got {path!r}")
+    if path is not None and not str(path):
+        raise ValueError("expected unix to be the path of a socket, got an empty one")
+    if settings.sockets is not None and settings.sockets != "systemd":
+        _check_sockets(settings.sockets)
+
+
+def _check_sockets(sockets: object) -> None:
+    from socket import socket
+
+    given = [sockets] if isinstance(sockets, socket) else sockets
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise TypeError(f"expected sockets to be listening sockets or 'systemd', got {sockets!r}")
+    if not given:
+        raise ValueError("expected at least one socket to listen on, got an empty sequence")
+    for sock in given:
+        if not isinstance(sock, socket):
+            raise TypeError(f"expected sockets to hold socket.socket objects, got {sock!r}")

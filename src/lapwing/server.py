@@ -6,15 +6,18 @@ import asyncio
 import contextvars
 import inspect
 import logging
-import signal
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from .accepting import Listener, ServerConnection
+from .admission import Admission
+from .draining import close_evenly
 from .io import trust
-from .io.listen import bind
-from .options import ServerOptions, ServerSettings, settings_from
+from .io.listen import HOLD_OFF, hold_off
+from .listening import Listening
+from .options import ServerOptions, ServerSettings, check_duration, settings_from
+from .places import Places
 from .protocol.errors import ConnectionClosed
 from .protocol.frame import Opcode, build_frame
 from .protocol.server_handshake import ServerHandshake, ServerPolicy
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from .io.stream import Stream
     from .protocol.http import Response
 
-__all__ = ["Handler", "Server", "listen", "run"]
+__all__ = ["Handler", "Server", "listen"]
 
 logger = logging.getLogger("lapwing.server")
 
@@ -59,37 +62,65 @@ class Server:
         if settings.certfile is not None:
             self._tls = trust.server_context(settings.certfile, settings.keyfile)
         self._policy = ServerPolicy(
-            subprotocols=list(handlers.by_protocol), default=handlers.default is not None, origins=settings.origins
+            subprotocols=list(handlers.by_protocol),
+            default=handlers.default is not None,
+            origins=settings.origins,
+            plain_http=settings.on_request is not None or settings.health is not None,
         )
+        self._admission = Admission(settings, self._loop, self._context)
         self._connections: set[ServerConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._listeners: list[Listener] = []
-        self._addresses: list[tuple[Any, ...]] = []
+        self._addresses: list[Any] = []
+        self._places: Places | None = None
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._closing: asyncio.Task[None] | None = None
+        self._draining: asyncio.Task[None] | None = None
+        self._hurry: asyncio.Future[None] = self._loop.create_future()
 
     def _listen(self, interface: str | Sequence[str], port: int) -> None:
-        for sock in bind(interface, port, self._settings.backlog):
-            listener = Listener(self._loop, sock, self._accept, portable=self._settings.portable)
+        settings = self._settings
+        self._places = Places(settings, interface, port)
+        for sock in self._places.sockets:
+            listener = Listener(
+                self._loop, sock, self._accept, portable=settings.portable, is_shared=settings.sockets is not None
+            )
             self._listeners.append(listener)
             self._addresses.append(listener.address)
+
+    def _stop_listening(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
+        if self._places is not None:
+            self._places.remove_file()
 
     # --- what it is ------------------------------------------------------------------------------------------------
 
     @property
     def port(self) -> int:
-        """The port that it listens on: the real one, where port 0 was asked for."""
-        return int(self._addresses[0][1])
+        """The port that it listens on: the real one, where port 0 was asked for.
+
+        Raises:
+            LookupError: it listens on unix sockets, which have none: see `addresses`.
+        """
+        for address in self._addresses:
+            if isinstance(address, tuple):
+                return int(address[1])
+        raise LookupError(f"this server has no port: it listens on {self._addresses}")
 
     @property
-    def addresses(self) -> list[tuple[Any, ...]]:
-        """Every address that it listens on, as `socket.getsockname` gives them."""
+    def addresses(self) -> list[Any]:
+        """Every address that it listens on, as `socket.getsockname` gives them: the path of a unix socket is a str."""
         return list(self._addresses)
 
     @property
     def connections(self) -> frozenset[Connection]:
         """The open connections."""
-        return frozenset(connection for connection in self._connections if connection._is_open)
+        return frozenset(self._open_connections())
+
+    def _open_connections(self) -> list[ServerConnection]:
+        return [connection for connection in self._connections if connection._is_open]
 
     def __repr__(self) -> str:
         state = "listening" if self._listeners else "closed"
@@ -99,18 +130,55 @@ class Server:
 
     def _accept(self, stream: Stream) -> None:
         """Take over a new stream; a connection is held from here on by being in `_connections`."""
+        if self._admission.is_overrun(len(self._connections)):
+            return  # nothing holds the stream any more, which closes it
+        reader = None
+        if self._settings.proxy_protocol:
+            from .protocol.proxy_header import ProxyHeaderReader
+
+            reader = ProxyHeaderReader()
         connection = ServerConnection._start(
-            self, self._loop, self._settings, stream, self._tls, ServerHandshake(self._policy)
+            self, self._loop, self._settings, stream, self._tls, ServerHandshake(self._policy), reader
         )
         if not connection._is_over:
             self._connections.add(connection)
+            self._admission.arrived(connection, len(self._connections))
+            if reader is None:
+                self._announced(connection)
+
+    def _announced(self, connection: ServerConnection) -> None:
+        """Learn that it is known where a connection comes from."""
+        self._admission.located(connection)
+
+    def _decide(self, connection: ServerConnection, handshake: ServerHandshake) -> bool:
+        return self._admission.decide(connection, handshake)
+
+    def _decides_too_long(self, connection: ServerConnection, handshake: ServerHandshake) -> None:
+        self._admission.take_too_long(connection, handshake)
+
+    def _refused(self, connection: ServerConnection, handshake: ServerHandshake) -> None:
+        """Note a request that became no WebSocket: it was refused, or answered with something else."""
+        response = handshake.response
+        if response is None:
+            return
+        if response.status < 400:
+            self._admission.openings.answered += 1
+        else:
+            self._admission.openings.refused += 1
+        logger.debug("no WebSocket for %s: %s %s", connection.peer_address, response.status, response.reason)
+
+    def _failed(self, connection: ServerConnection, error: BaseException) -> None:
+        """Note a connection that came to no request: a port scan is not worth more than a debug line."""
+        self._admission.openings.failed += 1
+        logger.debug("no opening handshake from %s: %s", connection.peer_address, error)
 
     def _handle(self, connection: ServerConnection) -> None:
         """Start the handler of a connection whose opening handshake is done."""
         handler = self._handlers.of(connection.subprotocol)
-        logger.debug(
-            "connection from %s for %s", connection.peer_address, connection.subprotocol or "the default handler"
-        )
+        self._admission.openings.accepted += 1
+        if logger.isEnabledFor(logging.DEBUG):
+            name = connection.subprotocol or "the default handler"
+            logger.debug("connection from %s for %s", connection.peer_address, name)
         # Handlers see the context variables of whoever called `listen`, each in a copy of its own.
         task = self._loop.create_task(handler(connection), context=self._context.copy())
         task.add_done_callback(connection._handled)
@@ -142,6 +210,7 @@ class Server:
 
     def _forget(self, connection: ServerConnection) -> None:
         self._connections.discard(connection)
+        self._admission.left(connection)
         if not self._connections:
             self._connections.clear()  # lets go of the table, which does not shrink by itself
 
@@ -191,19 +260,73 @@ class Server:
 
         Cancelled, the closing goes on. May be called from a handler, which is then not waited for.
         """
-        for listener in self._listeners:
-            listener.close()
-        self._listeners.clear()
+        if not self._hurry.done():
+            self._hurry.set_result(None)
+        self._stop_listening()
         if keep_clients:
             return
+        await self._finish_closing(asyncio.current_task())
+
+    async def drain(self, window: float = 60.0, *, grace: float = 0.0) -> None:
+        """Close in such a way that clients can go elsewhere without being noticed missing, or all coming at once.
+
+        `health` answers 503 from now on. After `grace` seconds, in which new clients are still served, the server stops
+        listening, having accepted whoever was waiting. Then the connections are closed with 1012, evenly over `window`
+        seconds; and then as `close` does. It returns as soon as nobody is left.
+
+        Where another process shares the port by `reuse_port`, or the socket itself, no attempt to connect fails; with
+        `reuse_port` some that come in the last moments take a second longer (Linux).
+
+        Args:
+            window: seconds over which the connections are closed.
+            grace: seconds that load balancers have to see that `health` says 503.
+
+        Raises:
+            TypeError, ValueError: `window` or `grace` is not a number of seconds from 0.
+
+        `close` cuts it short. Cancelled, the draining goes on. May be called from a handler, which is then not waited
+        for; called again it waits for what the first call began.
+        """
+        for name, seconds in (("window", window), ("grace", grace)):
+            check_duration(name, seconds)
+        if self._draining is None:
+            self._draining = self._loop.create_task(self._drain(window, grace, asyncio.current_task()))
+        await asyncio.shield(self._draining)
+
+    @property
+    def draining(self) -> bool:
+        """Whether `drain` has begun."""
+        return self._draining is not None
+
+    async def _drain(self, window: float, grace: float, caller: asyncio.Task[Any] | None) -> None:
+        logger.info("draining %d connections over %g s", len(self._connections), window)
+        self._admission.is_draining = True
+        await self._pause(grace)
+        if not self._hurry.done():
+            held = [hold_off(listener.sock) for listener in self._listeners if self._settings.reuse_port]
+            await self._pause(HOLD_OFF if any(held) else 0)
+        for listener in self._listeners:
+            listener.accept_waiting()
+        self._stop_listening()
+        if not self._hurry.done():
+            await close_evenly(self._loop, self._open_connections, _send_away, window, self._pause)
+        await self._finish_closing(caller)
+
+    async def _pause(self, seconds: float) -> bool:
+        """Wait, unless `close` is called; returns whether it was."""
+        if not self._hurry.done() and seconds > 0:
+            await asyncio.wait([self._hurry], timeout=seconds)
+        return self._hurry.done()
+
+    async def _finish_closing(self, caller: asyncio.Task[Any] | None) -> None:
         if self._closing is None:
-            self._closing = self._loop.create_task(self._close_connections(asyncio.current_task()))
+            self._closing = self._loop.create_task(self._close_connections(caller))
         await asyncio.shield(self._closing)
 
     async def _close_connections(self, caller: asyncio.Task[Any] | None) -> None:
         connections = list(self._connections)
         await asyncio.gather(*(connection.close(1001, "the server is closing") for connection in connections))
-        tasks = self._tasks - {caller}
+        tasks = (self._tasks | self._admission.tasks) - {caller}
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=self._settings.closing)
             for task in late:
@@ -229,6 +352,10 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.close()
+
+
+def _send_away(connection: ServerConnection) -> None:
+    connection._begin_close(1012, "the server is restarting: connect again")
 
 
 class _Handlers:
@@ -290,48 +417,13 @@ def _prepare(message: object, opcode: int | None) -> bytes:
     return build_frame(opcode, payload)
 
 
-class _Listening:
-    """What `listen` returns: awaited it is the server, with `async with` it is the server that closes at the end."""
-
-    def __init__(self, make: Callable[[], Awaitable[Server]]) -> None:
-        self._make = make
-        self._server: Server | None = None
-
-    def __await__(self) -> Generator[Any, None, Server]:
-        return self._make().__await__()
-
-    async def __aenter__(self) -> Server:
-        self._server = await self
-        return self._server
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._server is not None:
-            await self._server.close()
-
-    def __enter__(self) -> None:
-        raise TypeError(
-            "a server is an asyncio program: write 'async with lapwing.listen(...)', or use lapwing.run(...)"
-        )
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(
-            f"listen() returns no server yet and so has no {name!r}: write 'server = await lapwing.listen(...)' or "
-            "'async with lapwing.listen(...) as server'"
-        )
-
-
 def listen(
     port: int = 80,
     interface: str | Sequence[str] = "*",
     protocols: Mapping[str, Handler] | None = None,
     default: Handler | None = None,
     **options: Unpack[ServerOptions],
-) -> _Listening:
+) -> Listening[Server]:
     """Start a WebSocket server (RFC 6455 section 4.2).
 
     ::
@@ -365,51 +457,4 @@ def listen(
         server._listen(interface, port)
         return server
 
-    return _Listening(make)
-
-
-def run(
-    port: int = 80,
-    interface: str | Sequence[str] = "*",
-    protocols: Mapping[str, Handler] | None = None,
-    default: Handler | None = None,
-    *,
-    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
-    **options: Unpack[ServerOptions],
-) -> None:
-    """Run a WebSocket server as a whole program.
-
-    It ends on SIGINT (Ctrl-C) or SIGTERM, after it has closed as `Server.close` does.
-
-    Args:
-        port: as for `listen`, like the next ones.
-        interface: where to listen.
-        protocols: a handler for each subprotocol.
-        default: the handler of other clients.
-        loop_factory: makes the event loop, for example `uvloop.new_event_loop`; asyncio's own by default.
-        **options: see `lapwing.options.ServerOptions`.
-
-    Raises:
-        ValueError, TypeError, OSError: as for `listen`.
-        RuntimeError: an event loop is running in this thread: use `listen` there.
-    """
-    if asyncio._get_running_loop() is not None:
-        raise RuntimeError("an event loop is running here: write 'async with lapwing.listen(...)' instead of run()")
-    listening = listen(port, interface, protocols, default, **options)
-
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        server = await listening
-        stop = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
-        try:
-            async with server:
-                logger.info("listening on %s", server.addresses)
-                await stop.wait()
-        finally:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.remove_signal_handler(number)
-
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(main())
+    return Listening(make)

@@ -43,11 +43,11 @@ async def test_listen_binds_port_80_on_every_interface_by_default(
     asked: list[tuple[Any, ...]] = []
     bind = lapwing.io.listen.bind
 
-    def bind_elsewhere(interface: str, port: int, backlog: int) -> list[socket.socket]:
+    def bind_elsewhere(interface: str, port: int, backlog: int, **options: Any) -> list[socket.socket]:
         asked.append((interface, port))
-        return bind(interface, 0, backlog)
+        return bind(interface, 0, backlog, **options)
 
-    monkeypatch.setattr(lapwing.server, "bind", bind_elsewhere)
+    monkeypatch.setattr(lapwing.io.listen, "bind", bind_elsewhere)
     async with lapwing.listen(default=echo, **runtime.options) as server:
         assert asked == [("*", 80)]
         assert {address[0] for address in server.addresses} >= {"0.0.0.0"}

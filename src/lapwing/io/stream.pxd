@@ -62,6 +62,9 @@ cdef class Stream:
     cdef int shut_down(self) except -1
     cdef int close(self) except -1
 
+    # Take addresses, in the form of the `socket` module, for the ones of the socket, which are a proxy's.
+    cdef int set_addresses(self, tuple local, tuple peer) except -1
+
     # Steps of the above, for this module alone.
     cdef Py_ssize_t receive_plain(
         self, unsigned char *room, size_t room_size, unsigned char *buffer, size_t size) except -2

@@ -7,6 +7,7 @@ ciphertext or plaintext left: finding out by an exception would cost as much as 
 
 import socket
 import ssl
+import struct
 import sys
 import threading
 
@@ -107,6 +108,19 @@ cdef object read_address(const Address *address):
         host = socket.inet_ntop(socket.AF_INET6, raw[8:24])
         return (host, port, int.from_bytes(raw[4:8], "big"), int.from_bytes(raw[24:28], sys.byteorder))
     return None
+
+
+cdef int write_address(Address *address, tuple given) except -1:
+    """The reverse of `read_address`, for IPv4 and IPv6."""
+    cdef bytes raw
+    if len(given) == 2:
+        raw = struct.pack("=H", socket.AF_INET) + given[1].to_bytes(2, "big") + socket.inet_aton(given[0])
+    else:
+        raw = struct.pack("=H", socket.AF_INET6) + given[1].to_bytes(2, "big") + bytes(4)
+        raw += socket.inet_pton(socket.AF_INET6, given[0]) + bytes(4)
+    address.size = <unsigned char>len(raw)
+    memcpy(address.bytes, PyBytes_AS_STRING(raw), len(raw))
+    return 0
 
 
 cdef int gather(
@@ -223,6 +237,10 @@ cdef class Stream:
     def peer_address(self):
         """The peer's address, as `socket.getpeername` gives it; known after closing, too."""
         return read_address(&self.peer)
+
+    cdef int set_addresses(self, tuple local, tuple peer) except -1:
+        write_address(&self.local, local)
+        return write_address(&self.peer, peer)
 
     def __dealloc__(self):
         if self.fd >= 0:

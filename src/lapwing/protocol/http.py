@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from .errors import HandshakeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 __all__ = [
     "MAX_QUOTED",
@@ -42,6 +42,8 @@ _NAME_CHARACTERS = frozenset("-._~%!$&'()*+,;=0123456789ABCDEFGHIJKLMNOPQRSTUVWX
 _ADDRESS_CHARACTERS = frozenset("0123456789ABCDEFabcdef:.")
 #: How many bytes of what is not HTTP an error message shows.
 MAX_QUOTED = 64
+#: Headers of a response that depend on how it is sent.
+_FRAMING = frozenset({"connection", "content-length", "transfer-encoding"})
 
 
 class HTTPError(HandshakeError):
@@ -158,9 +160,14 @@ class Request(NamedTuple):
             path = "/" + path.partition("://")[2].partition("/")[2]
         return path
 
+    @property
+    def query(self) -> str:
+        """What follows the "?" of the target, still percent-encoded; empty without one."""
+        return self.target.partition("?")[2]
+
 
 class Response(NamedTuple):
-    """A response (RFC 9112 section 4).
+    """A response (RFC 9112 section 4); `Response.of` makes one.
 
     Attributes:
         status: 100 to 999.
@@ -173,6 +180,46 @@ class Response(NamedTuple):
     reason: str
     headers: Headers
     body: bytes = b""
+
+    @classmethod
+    def of(
+        cls, status: int, body: str | bytes = b"", headers: Mapping[str, str] | Iterable[tuple[str, str]] = ()
+    ) -> Response:
+        """Make a response for `on_request` to return.
+
+        Args:
+            status: a registered HTTP status from 200.
+            body: `str` goes out as UTF-8, with a Content-Type that says so unless the headers have one.
+            headers: pairs or a mapping. Connection, Content-Length and Transfer-Encoding are set when it is sent.
+
+        Raises:
+            TypeError: an argument has the wrong type.
+            ValueError: the status is none, or has no body but one is given; or something in the headers would not make
+                a valid response, or is set when it is sent.
+        """
+        pairs = list(headers.items() if hasattr(headers, "items") else headers)
+        if isinstance(body, str):
+            if body and not any(name.lower() == "content-type" for name, _ in pairs):
+                pairs.append(("Content-Type", "text/plain; charset=utf-8"))
+            body = body.encode("utf-8", "replace")
+        elif not isinstance(body, bytes):
+            raise TypeError(f"expected a body of str or bytes, got {type(body).__name__}: encode it first")
+        response = cls(status, reason_phrase(status), Headers(pairs), body)
+        response.check()
+        return response
+
+    def check(self) -> None:
+        """Check that this can be sent as an ordinary response.
+
+        Raises:
+            TypeError, ValueError: as for `of`.
+        """
+        if self.status < 200:
+            raise ValueError(f"expected a status from 200, got {self.status}")
+        for name, _ in self.headers.items():
+            if name.lower() in _FRAMING:
+                raise ValueError(f"the header {name} is set when the response is sent: leave it out")
+        build_response(self.status, self.headers.items(), self.body)
 
 
 def is_token(text: str) -> bool:

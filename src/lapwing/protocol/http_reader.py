@@ -206,7 +206,7 @@ def _parse_headers(
     return [(name, value.strip(" \t")) for name, _, value in [line.partition(":") for line in lines]]
 
 
-def parse_request(head: bytes) -> Request:
+def parse_request(head: bytes, *, plain: bool = False) -> Request:
     """Parse the head of a request that asks for a resource and has no body (RFC 9112 sections 2 to 6).
 
     Refused beyond what llhttp refuses: an empty line before the request line (nothing comes before it on a connection
@@ -216,20 +216,24 @@ def parse_request(head: bytes) -> Request:
 
     Args:
         head: as `HeadReader` gives it, with the empty line.
+        plain: whether it may be one that opens no WebSocket, such as a load balancer's question for health: of any
+            method, and of HTTP/1.0, which needs no Host.
 
     Returns:
-        The request: its method is GET or HEAD.
+        The request: its method is GET or HEAD, unless `plain`.
 
     Raises:
         HTTPError: it is malformed (400), its method is another one (405) or its HTTP version is (505).
     """
-    method, target = _parse_request_line(head[: head.find(b"\r\n")])
+    method, target, is_old = _parse_request_line(head[: head.find(b"\r\n")], plain)
     pairs = _parse_headers(HttpRequestParser, head)
     if isinstance(pairs, str):
         raise HTTPError(400, f"malformed HTTP request: {pairs}")
     request = Request(method, target, Headers(pairs))
     index = request.headers.by_name()
-    _check_host(target, index.get("host", []))
+    hosts = index.get("host", [])
+    if (hosts or not is_old) and target != "*":
+        _check_host(target, hosts)
     if "transfer-encoding" in index or any(length.strip("0") for length in index.get("content-length", ())):
         raise HTTPError(
             400, "a GET request that opens a WebSocket has no body: send no Content-Length and no Transfer-Encoding"
@@ -237,21 +241,26 @@ def parse_request(head: bytes) -> Request:
     return request
 
 
-def _parse_request_line(line: bytes) -> tuple[str, str]:
-    """Take a request line apart (RFC 9112 section 3), more strictly than llhttp does."""
+def _parse_request_line(line: bytes, plain: bool) -> tuple[str, str, bool]:
+    """Take a request line apart (RFC 9112 section 3), more strictly than llhttp does: whether it is of HTTP/1.0, too."""
     parts = line.split(b" ")
     if len(parts) != 3 or not is_token(str(parts[0], "latin-1")) or not parts[1]:
         raise HTTPError(400, f"expected a request line such as 'GET / HTTP/1.1', got {line[:MAX_QUOTED]!r}")
     method, target, version = parts
-    if version != b"HTTP/1.1":
+    is_old = plain and version == b"HTTP/1.0"
+    if version != b"HTTP/1.1" and not is_old:
         # RFC 6455 section 4.1 item 2: at least 1.1. 505 is about the major version (RFC 9110 section 15.6.6).
         status = 400 if version.startswith(b"HTTP/1.") or not version.startswith(b"HTTP/") else 505
         raise HTTPError(status, f"expected HTTP/1.1, got {version[:MAX_QUOTED]!r}: a WebSocket is opened with HTTP/1.1")
-    if method not in (b"GET", b"HEAD"):
+    if method not in (b"GET", b"HEAD") and not plain:
         raise HTTPError(405, f"expected the method GET, got {method[:MAX_QUOTED]!r}", [("Allow", "GET")])
     if b"#" in target:
         raise HTTPError(400, "a fragment ('#') in the request target")
-    return str(method, "latin-1"), str(target, "latin-1")
+    if target == b"*" and method != b"OPTIONS":  # RFC 9112 section 3.2.4
+        raise HTTPError(400, "the request target '*' goes with the method OPTIONS only")
+    if is_old and not target.startswith((b"/", b"*")):
+        raise HTTPError(400, "the request target must be a path, which begins with '/'")
+    return str(method, "latin-1"), str(target, "latin-1"), is_old
 
 
 def _check_host(target: str, hosts: list[str]) -> None:

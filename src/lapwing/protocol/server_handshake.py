@@ -58,6 +58,8 @@ class ServerPolicy:
             which are no browsers, are always allowed.
         extensions: the extensions on offer; the client's order of preference decides.
         headers: more headers for the response with which a handshake is accepted, pairs or a mapping.
+        plain_http: whether `ServerHandshake.request` is there for other requests, too, so that `respond` may answer
+            them: those of HTTP/1.0, and of any method.
 
     Raises:
         TypeError: an argument has the wrong type.
@@ -65,7 +67,7 @@ class ServerPolicy:
             to write instead.
     """
 
-    __slots__ = ("_default", "_extensions", "_headers", "_origins", "_subprotocols")
+    __slots__ = ("_default", "_extensions", "_headers", "_origins", "_subprotocols", "plain_http")
 
     def __init__(
         self,
@@ -75,6 +77,7 @@ class ServerPolicy:
         origins: str | Collection[str] | None = None,
         extensions: Sequence[ServerExtension] = (),
         headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+        plain_http: bool = False,
     ) -> None:
         if isinstance(subprotocols, str):
             raise TypeError(f"subprotocols must be a collection of str: write [{subprotocols!r}]")
@@ -87,6 +90,7 @@ class ServerPolicy:
         check_extension_names(extensions)
         self._extensions = {extension.name: extension for extension in extensions}
         self._headers = tuple(check_headers(headers))
+        self.plain_http = plain_http
 
     def check_origin(self, headers: Headers) -> None:
         """Check where the page comes from that connects (RFC 6455 section 4.2.2 item 4 and section 10.2).
@@ -213,8 +217,8 @@ def _parse_origins(origins: str | Collection[str] | None) -> frozenset[_Origin] 
 class ServerHandshake:
     """The server's half of the opening handshake (RFC 6455 section 4.2), for one connection.
 
-    It decides by itself, and what it decided may still be overruled by `refuse` until it is sent: that is the place for
-    a check of credentials.
+    It decides by itself, and what it decided may still be overruled by `refuse` or `respond` until it is sent: that is
+    the place for a check of credentials, and for pages that are no WebSocket.
 
     Args:
         policy: what the server accepts.
@@ -301,6 +305,8 @@ class ServerHandshake:
         try:
             self._decide()
         except HTTPError as error:
+            if self.request is None and self._policy.plain_http:
+                self.request = _plain_request(self.request_head)
             self._refuse(error)
         return True
 
@@ -332,20 +338,37 @@ class ServerHandshake:
             RuntimeError: the response was already taken to be sent.
             ValueError: the status does not refuse, or something in the headers would not make a valid response.
         """
-        if self._output == b"":
-            raise RuntimeError("the response was already sent")
         if status < 300:
             raise ValueError(f"expected a status that refuses the handshake, from 300, got {status}")
         body = (text + "\n").encode("utf-8", "replace")
+        self._overrule(status, [("Content-Type", "text/plain; charset=utf-8")], headers, body)
+
+    def respond(self, response: Response) -> None:
+        """Answer with an ordinary HTTP response rather than open a WebSocket, whatever was decided so far.
+
+        Args:
+            response: as `Response.of` makes it. Connection and Content-Length are added; a request with the method
+                HEAD gets no body.
+
+        Raises:
+            RuntimeError: the response was already taken to be sent.
+            TypeError, ValueError: it is no valid one.
+        """
+        response.check()
+        self._overrule(response.status, [], response.headers.items(), response.body)
+
+    def _overrule(
+        self, status: int, first: list[tuple[str, str]], headers: Iterable[tuple[str, str]], body: bytes
+    ) -> None:
+        if self._output == b"":
+            raise RuntimeError("the response was already sent")
         more = list(headers)
         # The sender of Upgrade must name it in Connection (RFC 9110 section 7.8).
         upgrade = any(name.lower() == "upgrade" for name, _ in more)
-        pairs = [
-            ("Connection", "close, Upgrade" if upgrade else "close"),
-            ("Content-Type", "text/plain; charset=utf-8"),
-            ("Content-Length", str(len(body))),
-            *more,
-        ]
+        pairs = [("Connection", "close, Upgrade" if upgrade else "close"), *first]
+        if status not in (204, 304):  # RFC 9110 section 8.6
+            pairs.append(("Content-Length", str(len(body))))
+        pairs += more
         # The response to HEAD has the headers of the one to GET, but no body (RFC 9110 section 9.3.2).
         if self.request_head.startswith(b"HEAD "):
             body = b""
@@ -354,9 +377,9 @@ class ServerHandshake:
         self.accepted = False
         self.subprotocol = None
         self.extensions = []
+        self.rest = b""
 
     def _refuse(self, error: HTTPError) -> None:
-        self.rest = b""
         self.refuse(error.status, str(error), error.headers.items())
 
     def _decide(self) -> None:
@@ -378,6 +401,14 @@ class ServerHandshake:
         self._output = f"HTTP/1.1 101 Switching Protocols\r\n{lines}\r\n".encode("latin-1")
         self._answer = 101, pairs, b""
         self.accepted, self.subprotocol, self.extensions = True, subprotocol, extensions
+
+
+def _plain_request(head: bytes) -> Request | None:
+    """Parse what is no opening handshake; None for what is no request at all."""
+    try:
+        return parse_request(head, plain=True)
+    except HTTPError:
+        return None
 
 
 def _check_request(request: Request) -> str:

@@ -1,0 +1,177 @@
+"""The PROXY protocol, versions 1 and 2: what a proxy says about a connection before its first byte.
+
+The specification is HAProxy's "The PROXY protocol", of 2020. The header comes before everything else, TLS included.
+Whoever can send one can claim any address: it is read only where it is asked for, and then it must be there.
+"""
+
+from __future__ import annotations
+
+import struct
+from ipaddress import IPv4Address, IPv6Address
+from typing import NamedTuple
+
+__all__ = ["MAX_PROXY_HEADER", "ProxyHeader", "ProxyHeaderError", "ProxyHeaderReader"]
+
+#: The longest header that is read, in bytes. Version 1 has at most 107; in version 2 everything beyond the addresses
+#: are additions (TLVs), of which a certificate's name is about the longest in use.
+MAX_PROXY_HEADER = 4096
+
+#: The longest header of version 1, with its line break (section 2.1).
+_MAX_LINE = 107
+#: What every header of version 2 begins with (section 2.2).
+_SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
+_FIXED = 16
+_LOCAL, _PROXY = 0, 1
+#: The lengths of the addresses in version 2, by family: AF_UNSPEC, AF_INET, AF_INET6, AF_UNIX.
+_ADDRESSES = {0: 0, 1: 12, 2: 36, 3: 216}
+#: STREAM, the one transport that a WebSocket comes by, and UNSPEC.
+_UNSPECIFIED, _STREAM = 0, 1
+
+
+class ProxyHeaderError(ValueError):
+    """What came is no header of the PROXY protocol: the connection is to be closed without a word."""
+
+
+class ProxyHeader(NamedTuple):
+    """What a proxy says about a connection.
+
+    Attributes:
+        source: the client's address and port, in the form of the `socket` module; None where the proxy speaks for
+            itself (LOCAL, as for its checks of health) or names none (UNKNOWN, a unix socket): then the addresses of
+            the connection itself count.
+        destination: the address and port that the client connected to; None as for `source`.
+    """
+
+    source: tuple[str, int] | tuple[str, int, int, int] | None
+    destination: tuple[str, int] | tuple[str, int, int, int] | None
+
+
+_UNKNOWN = ProxyHeader(None, None)
+
+
+class ProxyHeaderReader:
+    """Collects the header of either version, within limits. What is plainly none is refused at its first byte.
+
+    Attributes:
+        rest: the bytes that followed the header.
+    """
+
+    __slots__ = ("_buffer", "rest")
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self.rest = b""
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing has come yet."""
+        return not self._buffer
+
+    def receive_data(self, data: bytes) -> ProxyHeader | None:
+        """Take what came from the network.
+
+        Returns:
+            The header; None while it is incomplete.
+
+        Raises:
+            ProxyHeaderError: it is malformed, too long or not there.
+        """
+        self._buffer += data
+        start = self._buffer
+        if _SIGNATURE.startswith(start[: len(_SIGNATURE)]):
+            end = self._end_of_version_2()
+        elif b"PROXY ".startswith(start[:6]):
+            end = self._end_of_version_1()
+        else:
+            raise ProxyHeaderError(f"expected a header of the PROXY protocol, got {start[:16]!r}")
+        if end is None:
+            return None
+        head, self.rest = start[:end], start[end:]
+        self._buffer = b""
+        return _parse_line(head) if head.startswith(b"P") else _parse_binary(head)
+
+    def _end_of_version_1(self) -> int | None:
+        end = self._buffer.find(b"\n", 0, _MAX_LINE)
+        if end < 0 and len(self._buffer) >= _MAX_LINE:
+            raise ProxyHeaderError(f"the PROXY line is longer than {_MAX_LINE} bytes")
+        return None if end < 0 else end + 1
+
+    def _end_of_version_2(self) -> int | None:
+        if len(self._buffer) < _FIXED:
+            return None
+        end = _FIXED + int.from_bytes(self._buffer[14:16], "big")
+        if end > MAX_PROXY_HEADER:
+            raise ProxyHeaderError(f"the PROXY header has {end} bytes, more than {MAX_PROXY_HEADER}")
+        return None if len(self._buffer) < end else end
+
+
+def _parse_line(line: bytes) -> ProxyHeader:
+    """Parse version 1 (section 2.1): exactly one space between the parts, CRLF at the end."""
+    if not line.endswith(b"\r\n") or not line.isascii():
+        raise ProxyHeaderError(f"expected a PROXY line that ends in CRLF, got {line!r}")
+    parts = line[:-2].decode("ascii").split(" ")
+    if parts[1] == "UNKNOWN":  # what follows is to be ignored
+        return _UNKNOWN
+    if len(parts) != 6 or parts[1] not in ("TCP4", "TCP6"):
+        raise ProxyHeaderError(f"expected 'PROXY TCP4 source destination port port' or TCP6 or UNKNOWN, got {line!r}")
+    is_old = parts[1] == "TCP4"
+    ports = [_parse_port(text) for text in parts[4:]]
+    try:
+        # `str` of it has one form only, whatever form was sent.
+        hosts = [str(IPv4Address(text) if is_old else _without_zone(text)) for text in parts[2:4]]
+    except ValueError as error:
+        raise ProxyHeaderError(f"an address in the PROXY line: {error}") from None
+    return ProxyHeader(_address(hosts[0], ports[0], is_old), _address(hosts[1], ports[1], is_old))
+
+
+def _without_zone(text: str) -> IPv6Address:
+    if "%" in text:
+        raise ValueError(f"{text!r} has a zone")
+    return IPv6Address(text)
+
+
+def _parse_port(text: str) -> int:
+    if not (text.isdigit() and len(text) <= 5 and str(int(text)) == text and int(text) <= 65535):
+        raise ProxyHeaderError(f"expected a port from 0 to 65535 in the PROXY line, got {text!r}")
+    return int(text)
+
+
+def _address(host: str, port: int, is_old: bool) -> tuple[str, int] | tuple[str, int, int, int]:
+    return (host, port) if is_old else (host, port, 0, 0)
+
+
+def _parse_binary(head: bytes) -> ProxyHeader:
+    """Parse version 2 (section 2.2)."""
+    version, command = head[12] >> 4, head[12] & 15
+    family, transport = head[13] >> 4, head[13] & 15
+    if version != 2 or command not in (_LOCAL, _PROXY):
+        raise ProxyHeaderError(f"expected version 2 with LOCAL or PROXY, got {head[12]:#04x}")
+    if command == _LOCAL:  # whatever follows is to be ignored
+        return _UNKNOWN
+    length = _ADDRESSES.get(family)
+    if length is None or transport not in (_UNSPECIFIED, _STREAM):
+        raise ProxyHeaderError(f"expected addresses of TCP or unix sockets, got the family {head[13]:#04x}")
+    if len(head) < _FIXED + length:
+        raise ProxyHeaderError(f"expected {length} bytes of addresses in the PROXY header, got {len(head) - _FIXED}")
+    if family == 0 or transport == _UNSPECIFIED:  # the receiver should ignore the addresses
+        return _UNKNOWN
+    _check_additions(head, _FIXED + length)
+    if family == 1:
+        source, destination, *ports = struct.unpack_from("!4s4sHH", head, _FIXED)
+        return ProxyHeader((str(IPv4Address(source)), ports[0]), (str(IPv4Address(destination)), ports[1]))
+    if family == 2:
+        source, destination, *ports = struct.unpack_from("!16s16sHH", head, _FIXED)
+        return ProxyHeader(
+            (str(IPv6Address(source)), ports[0], 0, 0), (str(IPv6Address(destination)), ports[1], 0, 0)
+        )
+    return _UNKNOWN
+
+
+def _check_additions(head: bytes, place: int) -> None:
+    """Check that the additions (section 2.2.1: type, length, value) end where the header does."""
+    while place < len(head):
+        if place + 3 > len(head):
+            break
+        place += 3 + int.from_bytes(head[place + 1 : place + 3], "big")
+    if place != len(head):
+        raise ProxyHeaderError("the additions of the PROXY header do not end where it does")
