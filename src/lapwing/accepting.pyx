@@ -73,6 +73,11 @@ cdef class ServerConnection(Connection):
         return self.phase == LIVE and self.endpoint.phase == OPEN
 
     @property
+    def _is_opening(self):
+        """Whether the opening handshake is not over yet."""
+        return self.phase < LIVE
+
+    @property
     def _is_over(self):
         """Whether the descriptor is closed."""
         return self.phase == OVER

@@ -20,6 +20,7 @@ Connection = TypeVar("Connection")
 async def close_evenly(
     loop: AbstractEventLoop,
     present: Callable[[], Sequence[Connection]],
+    is_more_to_come: Callable[[], bool],
     close: Callable[[Connection], None],
     window: float,
     pause: Callable[[float], Awaitable[bool]],
@@ -29,18 +30,21 @@ async def close_evenly(
     Args:
         loop: whose clock counts.
         present: what is still to be closed, asked again when the list is through: some come late.
+        is_more_to_come: whether to wait for such late ones, as long as the window lasts.
         close: begins the closing of one, which may be closed by now.
         window: seconds.
         pause: waits so many seconds, or returns True when the rest is not to be waited for.
     """
     end = loop.time() + window
     waiting = list(present())
-    while waiting:
+    while True:
         left = end - loop.time()
         count = len(waiting) if left <= 0 else math.ceil(len(waiting) * min(_STEP / left, 1))
         for _ in range(count):
             close(waiting.pop())
         if not waiting:
             waiting = list(present())
-        if not waiting or await pause(max(_STEP, left / (len(waiting) + 1)) if left > 0 else 0):
+        if not waiting and (left <= 0 or not is_more_to_come()):
+            return
+        if await pause(max(_STEP, left / (len(waiting) + 1)) if waiting and left > 0 else min(_STEP, max(left, 0))):
             return

@@ -122,6 +122,9 @@ class Server:
     def _open_connections(self) -> list[ServerConnection]:
         return [connection for connection in self._connections if connection._is_open]
 
+    def _is_opening(self) -> bool:
+        return any(connection._is_opening for connection in self._connections)
+
     def __repr__(self) -> str:
         state = "listening" if self._listeners else "closed"
         return f"<lapwing.Server {state} on {self._addresses} with {len(self._connections)} connections>"
@@ -194,6 +197,8 @@ class Server:
             return
         error = task.exception()
         if error is None:
+            if logger.isEnabledFor(logging.DEBUG):
+                logger.debug("connection from %s: %s", connection.peer_address, connection.closed or "handled")
             connection._begin_close(1000, "")
         elif isinstance(error, ConnectionClosed) and connection.closed is not None:
             logger.debug("connection from %s: %s", connection.peer_address, error)
@@ -309,7 +314,9 @@ class Server:
             listener.accept_waiting()
         self._stop_listening()
         if not self._hurry.done():
-            await close_evenly(self._loop, self._open_connections, _send_away, window, self._pause)
+            await close_evenly(
+                self._loop, self._open_connections, self._is_opening, _send_away, window, self._pause
+            )
         await self._finish_closing(caller)
 
     async def _pause(self, seconds: float) -> bool:

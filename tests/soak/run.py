@@ -9,6 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.soak import runs
+from tests.soak.draining import draining
 
 
 def main() -> None:
@@ -21,6 +22,7 @@ def main() -> None:
     )
     parser.add_argument("--clients", type=int, default=10_000, help="clients connected at the same time (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="times that they connect and are killed (%(default)s)")
+    parser.add_argument("--drained", type=int, default=1_000, help="clients of a server that is drained (%(default)s)")
     arguments = parser.parse_args()
 
     print(runs.aborting_clients(arguments.cycles), flush=True)
@@ -28,6 +30,7 @@ def main() -> None:
     for asyncio in (False, True):
         print(runs.aborting_server(arguments.client_cycles, asyncio=asyncio), flush=True)
     print(*runs.crowds(arguments.clients, rounds=arguments.rounds), sep="\n", flush=True)
+    print(draining(arguments.drained), flush=True)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from tests.soak import runs
+from tests.soak.draining import draining
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what a process holds is read from Linux's /proc")
 
@@ -23,3 +24,8 @@ def test_servers_that_break_off_leave_nothing_in_a_client(asyncio: bool) -> None
 
 def test_a_crowd_that_is_killed_leaves_nothing_in_a_server() -> None:
     runs.crowds(500)
+
+
+@pytest.mark.parametrize("portable", [False, True], ids=["epoll", "portable"])
+def test_a_drained_server_loses_nothing_that_was_acknowledged(portable: bool) -> None:
+    draining(100, portable=portable)

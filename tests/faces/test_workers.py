@@ -1,0 +1,272 @@
+"""`run` as a program in production: several processes, draining on a signal, and what happens to those that die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lapwing
+from tests.faces.callers import GUARD, call
+from tests.faces.programs import program
+from tests.peers import wire
+from tests.peers.raw import RawPeer
+from tests.peers.servers import echo
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="workers need os.fork")
+
+SERVING = """
+    import logging, os, sys, lapwing
+    class Tell(logging.Handler):
+        def emit(self, record):
+            text = record.getMessage()
+            if record.levelno >= logging.INFO:
+                os.write(1, (f"{record.levelname} {text}" + chr(10)).encode())
+    logging.basicConfig(level=logging.DEBUG, handlers=[Tell()])
+    # What stays in a buffer at the fork must not be written twice.
+    sys.stdout.write("buffered" + chr(10))
+    async def who(ws):
+        await ws.send(str(os.getpid()))
+        async for message in ws:
+            if message == "die":
+                os._exit(3)
+            await ws.send(message)
+    options = eval(sys.argv[1])
+    if options.pop("uvloop", False):
+        import uvloop
+        options["loop_factory"] = uvloop.new_event_loop
+    if "unix" not in options:
+        options |= {"port": 0, "interface": "127.0.0.1"}
+    lapwing.run(default=who, **options)
+    os.write(1, b"ended" + chr(10).encode())
+"""
+
+
+class Serving:
+    """A program that serves, and the lines that it says."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.port = 0
+        self._said = ""
+        line = self.until("listening on")
+        if "127.0.0.1" in line:
+            self.port = int(line.partition("127.0.0.1', ")[2].partition(")")[0])
+
+    def until(self, words: str) -> str:
+        """The next line that has these words."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._said += line
+            if words in line:
+                return line
+        raise AssertionError(f"it never said {words!r}; on stderr: {self.process.communicate()[1]}")
+
+    def worker(self) -> int:
+        """The process that serves a new connection."""
+        with RawPeer.connect(self.port) as peer:
+            pid = int(peer.read_frame().payload)
+            peer.finish()
+            return pid
+
+    def all_workers(self, count: int) -> set[int]:
+        """The processes of all workers: clients connect until each of them has had one."""
+        deadline = time.monotonic() + GUARD
+        found: set[int] = set()
+        while len(found) < count:
+            assert time.monotonic() < deadline, found
+            found.add(self.worker())
+        return found
+
+    def end(self) -> None:
+        """Wait for its end, which must be a good one."""
+        output, errors = self.process.communicate(timeout=GUARD)
+        assert self.process.returncode == 0, errors
+        assert "ended\n" in output
+        assert (self._said + output).count("buffered") == 1, "by this process and not by its workers as well"
+        assert "Traceback" not in errors
+
+
+@contextmanager
+def serving(**options: Any) -> Iterator[Serving]:
+    with program(SERVING, repr(options)) as process:
+        yield Serving(process)
+
+
+def gone(pid: int) -> None:
+    """Wait until a process is gone: nobody is left to wait for it but whoever adopts it."""
+    deadline = time.monotonic() + GUARD
+    while True:
+        try:
+            os.kill(pid, 0)
+            state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+        except (ProcessLookupError, FileNotFoundError):
+            return
+        if state == "Z":
+            return
+        assert time.monotonic() < deadline, f"process {pid} is still there"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("way", [{}, {"portable": True}, {"uvloop": True}], ids=["asyncio", "portable", "uvloop"])
+def test_several_processes_serve_one_port_and_end_on_a_signal(number: signal.Signals, way: dict[str, Any]) -> None:
+    with serving(workers=2, **way) as server:
+        workers = server.all_workers(2)
+        assert server.process.pid not in workers
+        with RawPeer.connect(server.port) as peer:
+            assert int(peer.read_frame().payload) in workers
+            server.process.send_signal(number)
+            peer.expect_close(1001)
+            peer.send_close(1001)
+        server.end()
+        for pid in workers:
+            gone(pid)
+
+
+def test_a_signal_to_the_whole_group_is_one_signal() -> None:
+    """A Ctrl-C in a terminal reaches the workers as well: that is no second one, which would cut the draining short."""
+    with serving(workers=2, drain_window=0.3) as server:
+        workers = server.all_workers(2)
+        with RawPeer.connect(server.port) as peer, RawPeer.connect(server.port) as other:
+            for each in (peer, other):
+                each.read_frame()
+            for pid in workers:
+                os.kill(pid, signal.SIGINT)
+            server.process.send_signal(signal.SIGINT)
+            for each in (peer, other):
+                each.expect_close(1012)
+                each.send_close(1012)
+        server.end()
+
+
+def test_a_worker_that_dies_is_replaced() -> None:
+    with serving(workers=2) as server:
+        before = server.all_workers(2)
+        victim = min(before)
+        os.kill(victim, signal.SIGKILL)
+        assert f"worker {victim} ended with signal SIGKILL" in server.until("another one begins")
+        after = server.all_workers(2)
+        assert len(after - before) == 1
+        server.process.send_signal(signal.SIGTERM)
+        server.end()
+
+
+def test_a_crash_loop_does_not_spin_and_ends_on_a_signal() -> None:
+    with serving(workers=1) as server:
+        waits = []
+        for _ in range(4):
+            with RawPeer.connect(server.port) as peer:
+                peer.read_frame()
+                peer.send_frame(wire.TEXT, b"die")
+                peer.expect_reset_or_end()
+            line = server.until("ended with exit status 3")
+            waits.append(float(line.partition("another one begins in ")[2].split()[0]))
+        assert waits == [0.1, 0.2, 0.4, 0.8]
+        server.process.send_signal(signal.SIGTERM)
+        server.end()
+
+
+def test_workers_end_when_their_parent_is_killed() -> None:
+    with serving(workers=2) as server:
+        workers = server.all_workers(2)
+        server.process.kill()
+        for pid in workers:
+            gone(pid)
+        with pytest.raises(ConnectionRefusedError):
+            RawPeer.open(server.port)
+
+
+def test_a_unix_socket_of_several_processes(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with serving(workers=2, unix=str(path), unix_mode=0o600) as server:
+        found: set[bytes] = set()
+        deadline = time.monotonic() + GUARD
+        while len(found) < 2:
+            assert time.monotonic() < deadline
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.settimeout(GUARD)
+                sock.connect(str(path))
+                sock.sendall(wire.request("x"))
+                data = b""
+                while b"\r\n\r\n\x81" not in data or not data.rpartition(b"\x81")[2][1:]:
+                    data += sock.recv(1000)
+                found.add(data.rpartition(b"\x81")[2][1:])
+        server.process.send_signal(signal.SIGTERM)
+        server.end()
+    assert not path.exists()
+
+
+# --- draining on a signal ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+def test_a_signal_drains(workers: int | None) -> None:
+    with serving(workers=workers, drain_window=0.1) as server:
+        with RawPeer.connect(server.port) as peer:
+            peer.read_frame()
+            server.process.send_signal(signal.SIGTERM)
+            peer.expect_close(1012)
+            peer.send_close(1012)
+            peer.expect_end()
+        server.end()
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+@pytest.mark.parametrize("numbers", [(signal.SIGTERM, signal.SIGTERM), (signal.SIGTERM, signal.SIGINT)])
+def test_a_second_signal_ends_it_at_once(workers: int | None, numbers: tuple[signal.Signals, signal.Signals]) -> None:
+    with serving(workers=workers, drain_window=3600, drain_grace=3600, health="/healthz") as server:
+        with RawPeer.connect(server.port) as peer:
+            peer.read_frame()
+            server.process.send_signal(numbers[0])
+            for _ in range(workers or 1):
+                server.until("draining")
+            with RawPeer.open(server.port) as asking:
+                asking.send(b"GET /healthz HTTP/1.0\r\n\r\n")
+                assert asking.read_head().start_line == "HTTP/1.1 503 Service Unavailable"
+            server.process.send_signal(numbers[1])
+            peer.expect_close(1001)
+            peer.send_close(1001)
+        server.end()
+
+
+# --- what makes no sense -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"workers": 0}, ValueError),
+        ({"workers": True}, TypeError),
+        ({"workers": "2"}, TypeError),
+        ({"drain_window": -1}, ValueError),
+        ({"drain_window": "60"}, TypeError),
+        ({"drain_grace": 5}, ValueError),
+        ({"drain_window": 1, "drain_grace": float("nan")}, ValueError),
+        ({"workers": 2, "unknown": 1}, TypeError),
+        ({"workers": 2, "certfile": "/nonexistent"}, OSError),
+        ({"workers": 2, "unix": "/nonexistent/s", "port": 80}, OSError),
+    ],
+)
+def test_options_that_make_no_sense(options: dict[str, Any], error: type[Exception]) -> None:
+    """Each in the process that calls, rather than in every worker again."""
+    with pytest.raises(error):
+        lapwing.run(default=echo, **options)
+
+
+async def test_workers_want_the_main_thread() -> None:
+    def serve() -> None:
+        lapwing.run(0, "127.0.0.1", default=echo, workers=2)
+
+    with pytest.raises(RuntimeError, match="main thread"):
+        await call(serve)
+    assert sys.platform != "win32"

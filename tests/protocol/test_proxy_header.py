@@ -1,0 +1,179 @@
+"""The PROXY protocol, versions 1 and 2: the examples of its specification, every split, and whatever else may come."""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from lapwing.protocol.proxy_header import MAX_PROXY_HEADER, ProxyHeader, ProxyHeaderError, ProxyHeaderReader
+
+SIGNATURE = b"\x0d\x0a\x0d\x0a\x00\x0d\x0a\x51\x55\x49\x54\x0a"
+NOBODY = ProxyHeader(None, None)
+
+
+def binary(first: int, second: int, rest: bytes) -> bytes:
+    """A header of version 2 (section 2.2)."""
+    return SIGNATURE + struct.pack("!BBH", first, second, len(rest)) + rest
+
+
+IPV4 = bytes([192, 0, 2, 1, 198, 51, 100, 2]) + struct.pack("!HH", 56324, 443)
+IPV6 = ipaddress.IPv6Address("2001:db8::1").packed + ipaddress.IPv6Address("::2").packed + struct.pack("!HH", 1, 65535)
+ADDITION = b"\x02\x00\x03abc"
+
+GOOD = [
+    (
+        b"PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n",
+        ProxyHeader(("255.255.255.255", 65535), ("255.255.255.255", 65535)),
+    ),
+    (b"PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\r\n", ProxyHeader(("192.0.2.1", 56324), ("198.51.100.2", 443))),
+    (b"PROXY TCP6 2001:db8::1 ::2 0 65535\r\n", ProxyHeader(("2001:db8::1", 0, 0, 0), ("::2", 65535, 0, 0))),
+    (
+        b"PROXY TCP6 2001:0DB8:0:0:0:0:0:1 ::2 0 65535\r\n",
+        ProxyHeader(("2001:db8::1", 0, 0, 0), ("::2", 65535, 0, 0)),
+    ),
+    (b"PROXY UNKNOWN\r\n", NOBODY),
+    (
+        b"PROXY UNKNOWN ffff:f...f:ffff ffff:f...f:ffff 65535 65535\r\n",
+        NOBODY,
+    ),
+    (binary(0x21, 0x11, IPV4), ProxyHeader(("192.0.2.1", 56324), ("198.51.100.2", 443))),
+    (binary(0x21, 0x11, IPV4 + ADDITION), ProxyHeader(("192.0.2.1", 56324), ("198.51.100.2", 443))),
+    (binary(0x21, 0x11, IPV4 + ADDITION * 2), ProxyHeader(("192.0.2.1", 56324), ("198.51.100.2", 443))),
+    (binary(0x21, 0x21, IPV6), ProxyHeader(("2001:db8::1", 1, 0, 0), ("::2", 65535, 0, 0))),
+    (binary(0x21, 0x31, bytes(216)), NOBODY),
+    (binary(0x21, 0x00, b""), NOBODY),
+    (binary(0x21, 0x00, b"to be ignored"), NOBODY),
+    (binary(0x20, 0x00, b""), NOBODY),
+    (binary(0x20, 0x11, IPV4), NOBODY),
+    (binary(0x20, 0xFF, b"to be ignored"), NOBODY),
+    (binary(0x21, 0x11, IPV4 + b"\x04" + struct.pack("!H", 4000) + bytes(4000)), ProxyHeader(
+        ("192.0.2.1", 56324), ("198.51.100.2", 443)
+    )),
+]
+
+BAD = [
+    b"GET / HTTP/1.1\r\n",
+    b"PROXY\r\n",
+    b"PROXY \r\n",
+    b"proxy TCP4 192.0.2.1 198.51.100.2 1 2\r\n",
+    b"PROXY TCP4 192.0.2.1 198.51.100.2 1 2\n",
+    b"PROXY TCP4 192.0.2.1 198.51.100.2 1 2 \r\n",
+    b"PROXY TCP4  192.0.2.1 198.51.100.2 1 2\r\n",
+    b"PROXY TCP4\t192.0.2.1 198.51.100.2 1 2\r\n",
+    b"PROXY TCP4 192.0.2.1 198.51.100.2 1\r\n",
+    b"PROXY TCP4 192.0.2.1 198.51.100.2 1 65536\r\n",
+    b"PROXY TCP4 192.0.2.1 198.51.100.2 01 2\r\n",
+    b"PROXY TCP4 192.0.2.1 198.51.100.2 +1 2\r\n",
+    b"PROXY TCP4 192.0.2.1 198.51.100.2 -1 2\r\n",
+    b"PROXY TCP4 192.0.2.1 198.51.100.2 \xb2 2\r\n",
+    b"PROXY TCP4 192.0.2.01 198.51.100.2 1 2\r\n",
+    b"PROXY TCP4 192.0.2 198.51.100.2 1 2\r\n",
+    b"PROXY TCP4 ::1 ::1 1 2\r\n",
+    b"PROXY TCP6 192.0.2.1 198.51.100.2 1 2\r\n",
+    b"PROXY TCP6 fe80::1%1 ::1 1 2\r\n",
+    b"PROXY UDP4 192.0.2.1 198.51.100.2 1 2\r\n",
+    b"PROXY unknown\r\n",
+    b"PROXY UNKNOWN " + b"x" * 92 + b"\r\n",
+    binary(0x11, 0x11, IPV4),
+    binary(0x22, 0x11, IPV4),
+    binary(0x21, 0x12, IPV4),
+    binary(0x21, 0x41, IPV4),
+    binary(0x21, 0x11, IPV4[:-1]),
+    binary(0x21, 0x21, IPV4),
+    binary(0x21, 0x31, bytes(215)),
+    binary(0x21, 0x11, IPV4 + b"\x02"),
+    binary(0x21, 0x11, IPV4 + b"\x02\x00\x04abc"),
+    SIGNATURE + struct.pack("!BBH", 0x21, 0x11, MAX_PROXY_HEADER - 15),
+    b"\r\n\r\n\x00\r\nQUIT\r",
+    b"\x16\x03\x01\x02\x00",
+]
+
+
+def read(pieces: Iterator[bytes]) -> tuple[ProxyHeader | None, bytes]:
+    """The header and what followed it, of what comes in pieces."""
+    reader = ProxyHeaderReader()
+    for piece in pieces:
+        header = reader.receive_data(piece)
+        if header is not None:
+            return header, reader.rest
+    return None, b""
+
+
+@pytest.mark.parametrize(("data", "expected"), GOOD)
+def test_whole_split_and_with_trailing_bytes(data: bytes, expected: ProxyHeader) -> None:
+    assert read(iter([data])) == (expected, b"")
+    assert read(iter([data + b"GET /"])) == (expected, b"GET /")
+    assert read(bytes([byte]) for byte in data) == (expected, b"")
+    for place in range(1, len(data)):
+        reader = ProxyHeaderReader()
+        assert reader.receive_data(data[:place]) is None
+        assert not reader.empty
+        assert reader.receive_data(data[place:] + b"x") == expected
+        assert reader.rest == b"x"
+
+
+@pytest.mark.parametrize("data", BAD)
+def test_what_is_no_header_is_refused(data: bytes) -> None:
+    with pytest.raises(ProxyHeaderError):
+        read(iter([data]))
+    with pytest.raises(ProxyHeaderError):
+        read(bytes([byte]) for byte in data)
+
+
+def test_what_is_no_header_is_refused_at_its_first_byte() -> None:
+    for byte in range(256):
+        if byte not in b"P\r":
+            with pytest.raises(ProxyHeaderError):
+                ProxyHeaderReader().receive_data(bytes([byte]))
+
+
+def test_nothing_is_held_without_a_bound() -> None:
+    reader = ProxyHeaderReader()
+    assert reader.empty
+    assert reader.receive_data(b"") is None
+    with pytest.raises(ProxyHeaderError, match="longer"):
+        reader.receive_data(b"PROXY UNKNOWN " + b"x" * 93)
+
+
+@given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=4))
+@example(b"", [])
+def test_whatever_comes_it_is_a_header_or_an_error(data: bytes, cuts: list[int]) -> None:
+    _agree(data, cuts)
+
+
+@given(
+    st.sampled_from([data for data, _ in GOOD if len(data) < 300]),
+    st.integers(0, 300),
+    st.binary(max_size=3),
+    st.lists(st.integers(0, 300), max_size=4),
+)
+def test_a_header_that_was_tampered_with(data: bytes, place: int, other: bytes, cuts: list[int]) -> None:
+    place %= len(data)
+    _agree(data[:place] + other + data[place + len(other) :], cuts)
+
+
+def _agree(data: bytes, cuts: list[int]) -> None:
+    """In pieces the outcome is the same as in one, but for the bytes that had not come when it was known."""
+    places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    outcomes = []
+    for pieces in ([data], [data[start:end] for start, end in zip(places, places[1:], strict=False)]):
+        try:
+            outcomes.append(read(iter(pieces))[0])
+        except ProxyHeaderError:
+            outcomes.append("refused")
+    assert outcomes[0] == outcomes[1]
+    if isinstance(outcomes[0], ProxyHeader) and outcomes[0].source is not None:
+        ipaddress.ip_address(outcomes[0].source[0])
+
+
+@given(st.ip_addresses(), st.integers(0, 65535))
+def test_both_versions_say_the_same(address: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> None:
+    line = f"PROXY TCP{address.version} {address} {address} {port} {port}\r\n".encode()
+    family = 0x11 if address.version == 4 else 0x21
+    packed = binary(0x21, family, address.packed * 2 + struct.pack("!HH", port, port))
+    assert read(iter([line])) == read(iter([packed]))
