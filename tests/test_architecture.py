@@ -33,7 +33,14 @@ LAYERS = (
     ("accepting", ("lapwing.accepting",)),
     (
         "what the server is made of",
-        ("lapwing.admission", "lapwing.auth", "lapwing.draining", "lapwing.listening", "lapwing.places", "lapwing.workers"),
+        (
+            "lapwing.admission",
+            "lapwing.auth",
+            "lapwing.draining",
+            "lapwing.listening",
+            "lapwing.places",
+            "lapwing.workers",
+        ),
     ),
     ("client and server", ("lapwing.client", "lapwing.server")),
     ("programs", ("lapwing.running",)),

@@ -252,6 +252,59 @@ def test_graceful_stop(start: Start, number: signal.Signals) -> None:
     assert server.end() == ["stopped"]
 
 
+def test_front_door(start: Start) -> None:
+    port = start("front_door.py", 0).port()
+
+    def ask(path: str) -> tuple[str, bytes]:
+        with RawPeer.open(port) as peer:
+            peer.send(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+            return peer.read_head().start_line, peer.read_to_end()
+
+    assert ask("/healthz") == ("HTTP/1.1 200 OK", b"ok\n")
+    assert ask("/") == ("HTTP/1.1 200 OK", b"<h1>A chat</h1>")
+    with RawPeer.open(port) as stranger:
+        stranger.send(wire.request("x"))
+        assert stranger.read_head().start_line == "HTTP/1.1 401 Unauthorized"
+    with RawPeer.connect(port, "/?token=token-of-ada") as ada:
+        ada.expect_frame(wire.TEXT, b"hello ada")
+
+
+def test_workers(start: Start) -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    server = start("workers.py", port)
+    deadline = time.monotonic() + TIMEOUT
+    while True:
+        try:
+            peer = RawPeer.connect(port)
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline, server.complaints
+            time.sleep(0.02)
+        else:
+            break
+    with peer:
+        frame = peer.read_frame()
+        assert frame.payload.startswith(b"process ")
+        assert frame.payload != b"process %d" % server.process.pid
+        server.process.send_signal(signal.SIGTERM)
+        peer.expect_close(1012)
+        peer.send_close(1012)
+        peer.expect_end()
+    assert server.end() == []
+
+
+def test_drain(start: Start) -> None:
+    server = start("drain.py", 0)
+    port = server.port()
+    with RawPeer.connect(port) as client:
+        server.process.send_signal(signal.SIGTERM)
+        assert server.line() == "draining 1"
+        client.expect_close(1012)
+        client.send_close(1012)
+    assert server.end() == ["nobody is left"]
+
+
 def test_send_and_receive(start: Start) -> None:
     assert start("send_and_receive.py").end() == ["1000 answers, the last one is 1998"]
 

@@ -1,13 +1,12 @@
 """Who comes in: limits, health checks and `on_request`, all before an opening handshake is accepted.
 
-The order is: `max_connections` and `max_connections_per_address` when the connection comes, before a byte is read; then,
-once there is a request, `health`, the refusal of who is over a limit, and `on_request`. Nothing of it costs more than a
-look while it is not asked for.
+The order is: `max_connections` and `max_connections_per_address` when the connection comes, before a byte is read;
+then, once there is a request, `health`, the refusal of who is over a limit, and `on_request`. Nothing of it costs more
+than a look while it is not asked for.
 """
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
 import socket
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from .protocol.http import Response, lower_tokens, split_list
 
 if TYPE_CHECKING:
+    import asyncio
     import contextvars
     from ssl import SSLObject
 
@@ -115,7 +115,7 @@ class IncomingRequest:
 
 
 #: What decides on a request: None lets it go on, a response is sent instead.
-OnRequest = Callable[[IncomingRequest], "Response | None | Awaitable[Response | None]"]
+OnRequest = Callable[[IncomingRequest], "Response | Awaitable[Response | None] | None"]
 
 
 @dataclass(slots=True)
@@ -146,9 +146,7 @@ class Admission:
         tasks: the asynchronous `on_request` calls that are under way.
     """
 
-    def __init__(
-        self, settings: ServerSettings, loop: asyncio.AbstractEventLoop, context: contextvars.Context
-    ) -> None:
+    def __init__(self, settings: ServerSettings, loop: asyncio.AbstractEventLoop, context: contextvars.Context) -> None:
         self.openings = Openings()
         self.is_draining = False
         self.tasks: set[asyncio.Task[Any]] = set()
@@ -227,9 +225,7 @@ class Admission:
             return True
         return self._hook is None or self._ask(self._hook, request, connection, handshake)
 
-    def _ask(
-        self, hook: OnRequest, request: Request, connection: ServerConnection, handshake: ServerHandshake
-    ) -> bool:
+    def _ask(self, hook: OnRequest, request: Request, connection: ServerConnection, handshake: ServerHandshake) -> bool:
         incoming = IncomingRequest(request, connection)
         # It sees the context variables of whoever called `listen`, as handlers do.
         context = self._context.copy()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import inspect
+import itertools
 import secrets
 from binascii import a2b_base64
 from collections.abc import Awaitable, Callable, Mapping
@@ -20,13 +21,15 @@ from .protocol.http import Response, is_token
 if TYPE_CHECKING:
     from .admission import IncomingRequest
 
-__all__ = ["basic_auth", "bearer_auth"]
+__all__ = ["Answer", "basic_auth", "bearer_auth"]
 
 #: What a check returns: who the client is, or None for nobody. False says the same, True that the name suffices.
 Verdict = Any
-Hook = Callable[["IncomingRequest"], "Response | None | Awaitable[Response | None]"]
+#: What a hook returns: None to go on, or a response; or an awaitable of these.
+Answer = Response | None | Awaitable[Response | None]
+Hook = Callable[["IncomingRequest"], Answer]
 
-#: Secrets are compared by their hashes with a key that nobody knows: the time tells nothing of them, nor of their length.
+#: Secrets are compared by their hashes with a key that nobody knows: the time tells nothing of them or their length.
 _KEY = secrets.token_bytes(32)
 
 
@@ -53,7 +56,7 @@ def basic_auth(
     challenge = [("WWW-Authenticate", f'Basic realm="{_check_realm(realm)}", charset="UTF-8"')]
     check = credentials if callable(credentials) else _table(credentials)
 
-    def hook(request: IncomingRequest) -> Response | None | Awaitable[Response | None]:
+    def hook(request: IncomingRequest) -> Answer:
         given = _parse_basic(request.headers.get_all("Authorization"))
         if given is None:
             return _unauthorized("this server wants a name and a password (HTTP Basic)", challenge)
@@ -101,7 +104,7 @@ def bearer_auth(
         raise ValueError("expected query to be the name of a parameter, such as 'access_token', got an empty one")
     check = tokens if callable(tokens) else _token_table(tokens)
 
-    def hook(request: IncomingRequest) -> Response | None | Awaitable[Response | None]:
+    def hook(request: IncomingRequest) -> Answer:
         found = _tokens(request, subprotocol, query)
         if not found:
             return _unauthorized("this server wants a token (HTTP Bearer)", [("WWW-Authenticate", challenge)])
@@ -126,9 +129,7 @@ def _unauthorized(text: str, challenge: list[tuple[str, str]]) -> Response:
     return Response.of(401, text + "\n", challenge)
 
 
-def _settle(
-    request: IncomingRequest, verdict: Any, name: object, refusal: Response
-) -> Response | None | Awaitable[Response | None]:
+def _settle(request: IncomingRequest, verdict: Any, name: object, refusal: Response) -> Answer:
     """Turn what a check says into what the hook says, now or when it says it."""
     if inspect.isawaitable(verdict):
         return _settle_later(request, verdict, name, refusal)
@@ -155,7 +156,9 @@ def _check_table(table: object, what: str) -> None:
         raise TypeError(f"expected a mapping of {what}, or a function, got {table!r}")
     for key, value in table.items():
         if not isinstance(key, str) or (what.startswith("passwords") and not isinstance(value, str)):
-            raise TypeError(f"expected a mapping of {what}, as str: got {type(key).__name__} for {type(value).__name__}")
+            raise TypeError(
+                f"expected a mapping of {what}, as str: got {type(key).__name__} for {type(value).__name__}"
+            )
 
 
 def _table(passwords: Mapping[str, str]) -> Callable[[str, str], bool]:
@@ -209,7 +212,7 @@ def _tokens(request: IncomingRequest, subprotocol: str | None, query: str | None
             found.append(token.strip(" "))
     if subprotocol is not None:
         offered = request.subprotocols
-        found += [token for name, token in zip(offered, offered[1:], strict=False) if name == subprotocol]
+        found += [token for name, token in itertools.pairwise(offered) if name == subprotocol]
     if query is not None:
         found += parse_qs(request.query, max_num_fields=100).get(query, [])
     return found

@@ -86,8 +86,8 @@ class ServerOptions(ConnectionOptions, total=False):
         portable: as for a client.
         on_request: called with each `lapwing.IncomingRequest` before anything is accepted, a function or an `async def`
             one; returns None to go on, or a `lapwing.Response` to send instead. Default none.
-        health: a path, such as "/healthz", at which load balancers learn by plain HTTP whether to send clients here: 200
-            "ok", or 503 "draining". Default none.
+        health: a path, such as "/healthz", at which load balancers learn by plain HTTP whether to send clients here:
+            200 "ok", or 503 "draining". Default none.
         max_connections: how many connections there may be at a time; more are refused with 503 and Retry-After. Default
             None, as many as the system allows.
         max_connections_per_address: how many of them may come from one IPv4 address or one IPv6 network of 64 bits;

@@ -314,9 +314,7 @@ class Server:
             listener.accept_waiting()
         self._stop_listening()
         if not self._hurry.done():
-            await close_evenly(
-                self._loop, self._open_connections, self._is_opening, _send_away, window, self._pause
-            )
+            await close_evenly(self._loop, self._open_connections, self._is_opening, _send_away, window, self._pause)
         await self._finish_closing(caller)
 
     async def _pause(self, seconds: float) -> bool:

@@ -8,7 +8,7 @@ process is gone learns it from a pipe whose other end was there, and ends as on 
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import logging
 import os
 import select
@@ -16,8 +16,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
 
 __all__ = ["Supervisor", "Worker"]
 
@@ -208,7 +211,5 @@ def _flush() -> None:
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
-            try:
+            with contextlib.suppress(OSError):
                 stream.flush()
-            except OSError:
-                pass

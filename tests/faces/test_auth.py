@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hmac
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -79,7 +80,7 @@ async def test_a_function_says_who_it_is(listen: Listen, kind: str) -> None:
     hook = basic_auth(check if kind == "sync" else check_later)
     async with hosting(listen, on_request=hook) as (server, guests):
         for name, user in (("ada", {"id": 7}), ("true", "true")):
-            with await call(lambda name=name: RawPeer.connect(server.port, headers=[basic(name, "secret")])):
+            with await call(partial(RawPeer.connect, server.port, headers=[basic(name, "secret")])):
                 assert (await guests.next()).user == user
         for name in ("false", "nobody"):
             assert (await refusal(server, headers=[basic(name, "secret")]))[0] == 401
@@ -88,7 +89,7 @@ async def test_a_function_says_who_it_is(listen: Listen, kind: str) -> None:
 async def test_CVE_2021_33880_nothing_is_learnt_from_the_time(  # noqa: N802
     listen: Listen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """websockets compared passwords with `==`, and looked no further when the name was unknown."""
+    """Websockets compared passwords with `==`, and looked no further when the name was unknown."""
     compared: list[tuple[int, int]] = []
     compare = hmac.compare_digest
 
@@ -133,7 +134,7 @@ async def test_a_token_among_the_subprotocols(listen: Listen) -> None:
     hook = bearer_auth({TOKEN: "ada"}, subprotocol="bearer")
     async with listen(protocols={"chat": chat, "bearer": chat}, on_request=hook) as server:
         for offered in (["chat", "bearer", TOKEN], ["bearer", TOKEN]):
-            with await call(lambda offered=offered: RawPeer.connect(server.port, subprotocols=offered)) as peer:
+            with await call(partial(RawPeer.connect, server.port, subprotocols=offered)) as peer:
                 assert peer.head.one("sec-websocket-protocol") == offered[0]
                 await call(peer.expect_close)
         assert (await refusal(server, subprotocols=["chat", "bearer", "wrong"]))[0] == 401

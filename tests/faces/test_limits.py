@@ -88,9 +88,7 @@ async def test_more_than_max_connections_per_address_get_429(listen: Listen) -> 
             assert head.start_line == "HTTP/1.1 429 Too Many Requests"
             assert head.one("retry-after") == "5"
             await gone(server, 1)
-            silent = [
-                stack.enter_context(await call(RawPeer.open, server.port)) for _ in range(_SURPLUS_PER_ADDRESS)
-            ]
+            silent = [stack.enter_context(await call(RawPeer.open, server.port)) for _ in range(_SURPLUS_PER_ADDRESS)]
             while len(server._connections) < 1 + len(silent):
                 await steps()
             last = stack.enter_context(await call(RawPeer.open, server.port))
@@ -110,9 +108,7 @@ async def test_addresses_are_counted_apart(runtime: Any) -> None:
     """The client's end of the loopback network may be any address of it."""
     import socket
 
-    async with lapwing.listen(
-        0, "127.0.0.1", default=echo, max_connections_per_address=1, **runtime.options
-    ) as server:
+    async with lapwing.listen(0, "127.0.0.1", default=echo, max_connections_per_address=1, **runtime.options) as server:
         with ExitStack() as stack:
             for number in (2, 3, 4):
                 sock = stack.enter_context(socket.socket())

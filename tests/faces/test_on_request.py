@@ -1,4 +1,4 @@
-"""`on_request` and `health`: plain HTTP on the port of the WebSockets, and who decides before a handshake is accepted."""
+"""`on_request` and `health`: plain HTTP on the port of the WebSockets, and a word before a handshake is accepted."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import logging
 import select
 import urllib.request
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -107,9 +108,7 @@ async def test_every_kind_of_request_is_asked_for(listen: Listen, request_: byte
         (wire.request("x", headers=[("Origin", "https://elsewhere.example")]), 403),
     ],
 )
-async def test_what_is_no_opening_handshake_is_refused_as_ever(
-    listen: Listen, request_: bytes, expected: int
-) -> None:
+async def test_what_is_no_opening_handshake_is_refused_as_ever(listen: Listen, request_: bytes, expected: int) -> None:
     seen: list[str] = []
     async with listen(default=echo, on_request=lambda request: seen.append(request.method)) as server:
         assert status(await ask(server, request_)) == expected
@@ -163,7 +162,7 @@ async def test_the_user_comes_to_the_handler(listen: Listen) -> None:
 
     async with hosting(listen, on_request=name) as (server, guests):
         for who in ("ada", "bob"):
-            with await call(lambda who=who: RawPeer.connect(server.port, headers=[("X-Name", who)])) as peer:
+            with await call(partial(RawPeer.connect, server.port, headers=[("X-Name", who)])) as peer:
                 assert (await guests.next()).user == {"name": who}
                 guests.release()
                 await call(peer.expect_close)

@@ -213,7 +213,7 @@ def test_without_sockets_of_systemd(
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(error, match="systemd|LISTEN_FDS"):
+    with pytest.raises(error, match=r"systemd|LISTEN_FDS"):
         sockets.systemd_sockets()
     assert "LISTEN_FDS" not in os.environ
 

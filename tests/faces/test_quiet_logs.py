@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Callable
@@ -31,9 +32,7 @@ SCANS = {
 
 
 def loud(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [
-        record.getMessage() for record in caplog.records if record.levelno > logging.DEBUG or record.exc_info
-    ]
+    return [record.getMessage() for record in caplog.records if record.levelno > logging.DEBUG or record.exc_info]
 
 
 def own(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -64,10 +63,8 @@ async def test_a_scan_is_a_debug_line_and_a_count(
 
 
 def _drain(peer: RawPeer) -> None:
-    try:
+    with contextlib.suppress(ConnectionError):
         peer.read_to_end()
-    except ConnectionError:
-        pass
 
 
 @pytest.mark.parametrize("way", ["its client", "its handler", "a lost connection"])

@@ -92,6 +92,6 @@ class ServerThread:
         self._stop = asyncio.Event()
         async with lapwing.listen(**self._options) as server:
             self.server = server
-            self.port = server.port
+            self.port = 0 if self._options.get("unix") else server.port
             self._started.set()
             await self._stop.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import struct
 from collections.abc import Iterator
 
@@ -51,9 +52,10 @@ GOOD = [
     (binary(0x20, 0x00, b""), NOBODY),
     (binary(0x20, 0x11, IPV4), NOBODY),
     (binary(0x20, 0xFF, b"to be ignored"), NOBODY),
-    (binary(0x21, 0x11, IPV4 + b"\x04" + struct.pack("!H", 4000) + bytes(4000)), ProxyHeader(
-        ("192.0.2.1", 56324), ("198.51.100.2", 443)
-    )),
+    (
+        binary(0x21, 0x11, IPV4 + b"\x04" + struct.pack("!H", 4000) + bytes(4000)),
+        ProxyHeader(("192.0.2.1", 56324), ("198.51.100.2", 443)),
+    ),
 ]
 
 BAD = [
@@ -160,8 +162,8 @@ def test_a_header_that_was_tampered_with(data: bytes, place: int, other: bytes, 
 def _agree(data: bytes, cuts: list[int]) -> None:
     """In pieces the outcome is the same as in one, but for the bytes that had not come when it was known."""
     places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-    outcomes = []
-    for pieces in ([data], [data[start:end] for start, end in zip(places, places[1:], strict=False)]):
+    outcomes: list[ProxyHeader | str | None] = []
+    for pieces in ([data], [data[start:end] for start, end in itertools.pairwise(places)]):
         try:
             outcomes.append(read(iter(pieces))[0])
         except ProxyHeaderError:

@@ -1,4 +1,4 @@
-"""A rolling restart under load: two processes share a port, clients come back when they are sent away, one is drained."""
+"""A rolling restart under load: two processes share a port, one is drained, its clients come back."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ import socket
 import stat
 import struct
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -28,9 +29,7 @@ HOLD_OFF: Final = 0.75
 _PORT_TRIES = 16
 
 
-def bind(
-    interface: str | Sequence[str], port: int, backlog: int, *, reuse_port: bool = False
-) -> list[socket.socket]:
+def bind(interface: str | Sequence[str], port: int, backlog: int, *, reuse_port: bool = False) -> list[socket.socket]:
     """Open listening sockets.
 
     Args:
@@ -155,7 +154,7 @@ def bind_unix(path: str, mode: int | None, backlog: int) -> socket.socket:
             # Python itself refuses what is too long, without a number.
             raise type(error)(error.errno or errno.ENAMETOOLONG, f"cannot listen on {path!r}: {error}") from error
         if mode is not None and not path.startswith("\0"):
-            os.chmod(path, mode)  # before anybody can connect
+            Path(path).chmod(mode)  # before anybody can connect
         sock.listen(backlog)
     except BaseException:
         sock.close()
@@ -166,7 +165,7 @@ def bind_unix(path: str, mode: int | None, backlog: int) -> socket.socket:
 def _clear(path: str) -> None:
     """Remove the file of a socket that nobody listens on any more."""
     try:
-        found = os.stat(path)
+        found = Path(path).stat()
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(found.st_mode):
@@ -176,7 +175,7 @@ def _clear(path: str) -> None:
         try:
             probe.connect(path)
         except ConnectionRefusedError:
-            os.unlink(path)
+            Path(path).unlink()
             return
         except BlockingIOError:
             pass
@@ -186,7 +185,7 @@ def _clear(path: str) -> None:
 def identity(path: str) -> tuple[int, int] | None:
     """What tells one file from another that has its name later; None without a file."""
     try:
-        found = os.stat(path)
+        found = Path(path).stat()
     except (FileNotFoundError, ValueError):  # a name with a NUL
         return None
     return found.st_dev, found.st_ino
@@ -195,7 +194,7 @@ def identity(path: str) -> tuple[int, int] | None:
 def unlink(path: str, made: tuple[int, int] | None) -> None:
     """Remove the file of a unix socket, unless it is another one by now."""
     if made is not None and identity(path) == made:
-        os.unlink(path)
+        Path(path).unlink()
 
 
 # --- sockets that are given --------------------------------------------------------------------------------------

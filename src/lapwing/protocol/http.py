@@ -216,7 +216,7 @@ class Response(NamedTuple):
         """
         if self.status < 200:
             raise ValueError(f"expected a status from 200, got {self.status}")
-        for name, _ in self.headers.items():
+        for name in self.headers:
             if name.lower() in _FRAMING:
                 raise ValueError(f"the header {name} is set when the response is sent: leave it out")
         build_response(self.status, self.headers.items(), self.body)

@@ -242,7 +242,7 @@ def parse_request(head: bytes, *, plain: bool = False) -> Request:
 
 
 def _parse_request_line(line: bytes, plain: bool) -> tuple[str, str, bool]:
-    """Take a request line apart (RFC 9112 section 3), more strictly than llhttp does: whether it is of HTTP/1.0, too."""
+    """Take a request line apart (RFC 9112 section 3), more strictly than llhttp: method, target, whether HTTP/1.0."""
     parts = line.split(b" ")
     if len(parts) != 3 or not is_token(str(parts[0], "latin-1")) or not parts[1]:
         raise HTTPError(400, f"expected a request line such as 'GET / HTTP/1.1', got {line[:MAX_QUOTED]!r}")

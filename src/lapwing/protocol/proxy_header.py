@@ -161,9 +161,7 @@ def _parse_binary(head: bytes) -> ProxyHeader:
         return ProxyHeader((str(IPv4Address(source)), ports[0]), (str(IPv4Address(destination)), ports[1]))
     if family == 2:
         source, destination, *ports = struct.unpack_from("!16s16sHH", head, _FIXED)
-        return ProxyHeader(
-            (str(IPv6Address(source)), ports[0], 0, 0), (str(IPv6Address(destination)), ports[1], 0, 0)
-        )
+        return ProxyHeader((str(IPv6Address(source)), ports[0], 0, 0), (str(IPv6Address(destination)), ports[1], 0, 0))
     return _UNKNOWN
 
 

@@ -1,0 +1,26 @@
+"""A server of two processes. On SIGTERM or Ctrl-C its clients are sent away over ten seconds.
+
+Usage: python workers.py [PORT]
+"""
+
+import os
+import sys
+
+import lapwing
+
+
+async def who(ws: lapwing.Connection) -> None:
+    """Tell which process serves, and send every message back."""
+    await ws.send(f"process {os.getpid()}")
+    async for message in ws:
+        await ws.send(message)
+
+
+if __name__ == "__main__":
+    lapwing.run(
+        port=int(sys.argv[1]) if len(sys.argv) > 1 else 8080,
+        default=who,
+        workers=2,
+        drain_window=10,
+        health="/healthz",
+    )

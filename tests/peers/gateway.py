@@ -1,0 +1,162 @@
+"""nginx and haproxy in front of a lapwing server: each a process of its own, with a configuration in a directory."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+#: Seconds after which a gateway that does not begin to listen fails the test.
+TIMEOUT = 20.0
+
+_NGINX = """
+daemon off;
+master_process off;
+pid {directory}/nginx.pid;
+error_log {directory}/error.log;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+    server {{
+        listen 127.0.0.1:{port}{tls};
+        location / {{
+            proxy_pass http://{upstream};
+            proxy_http_version 1.1;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection $connection_upgrade;
+            proxy_set_header Host $http_host;
+            proxy_set_header X-Forwarded-For $remote_addr;
+            proxy_read_timeout 60s;
+        }}
+    }}
+    map $http_upgrade $connection_upgrade {{
+        default upgrade;
+        '' close;
+    }}
+}}
+"""
+
+_HAPROXY = """
+global
+    stats socket {directory}/stats level admin
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+    timeout tunnel 60s
+frontend in
+    bind 127.0.0.1:{port}
+    default_backend servers
+backend servers
+    option httpchk GET /healthz HTTP/1.0
+    server lapwing 127.0.0.1:{upstream} check inter 100ms fall 1 rise 1 {options}
+"""
+
+
+def missing(name: str) -> str | None:
+    """Why a gateway cannot be had; None if it can."""
+    if _program(name) is None:
+        return f"there is no {name}: run tests/install-peers {name}"
+    return None
+
+
+def _program(name: str) -> str | None:
+    return shutil.which(name, path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/bin")
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port: int = sock.getsockname()[1]
+        return port
+
+
+class Gateway:
+    """A gateway, started by `with`.
+
+    Attributes:
+        port: where it listens.
+        directory: its files.
+    """
+
+    def __init__(self, name: str, directory: Path, configuration: str, **values: object) -> None:
+        self.port = _free_port()
+        self.directory = directory
+        program = _program(name)
+        assert program is not None, missing(name)
+        file = directory / f"{name}.conf"
+        file.write_text(configuration.format(port=self.port, directory=directory, **values), encoding="utf-8")
+        flags = ["-c", str(file), "-e", str(directory / "error.log")] if name == "nginx" else ["-db", "-f", str(file)]
+        self._command = [program, *flags]
+        self._process: subprocess.Popen[bytes]
+
+    def __enter__(self) -> Self:
+        with (self.directory / "output").open("wb") as output:
+            self._process = subprocess.Popen(self._command, stdout=output, stderr=output)
+        deadline = time.monotonic() + TIMEOUT
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port)).close()
+            except ConnectionRefusedError:
+                assert self._process.poll() is None, (self.directory / "output").read_text(encoding="utf-8")
+                assert time.monotonic() < deadline, "it does not listen"
+                time.sleep(0.02)
+            else:
+                return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._process.terminate()
+        self._process.wait(TIMEOUT)
+
+    def server_state(self) -> str:
+        """What haproxy thinks of its server: "UP" or "DOWN", perhaps with what it is waiting for."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(TIMEOUT)
+            sock.connect(str(self.directory / "stats"))
+            sock.sendall(b"show stat\n")
+            data = b""
+            while part := sock.recv(65536):
+                data += part
+        lines = data.decode().splitlines()
+        names = lines[0].removeprefix("# ").split(",")
+        for line in lines[1:]:
+            row = dict(zip(names, line.split(","), strict=False))
+            if row.get("svname") == "lapwing":
+                return row["status"]
+        raise AssertionError(f"haproxy knows no such server: {data!r}")
+
+
+@contextmanager
+def nginx(directory: Path, upstream: str, certificate: tuple[str, str] | None = None) -> Iterator[Gateway]:
+    """Nginx, which ends TLS where it has a certificate (and its key)."""
+    tls = ""
+    if certificate is not None:
+        tls = f" ssl;\n        ssl_certificate {certificate[0]};\n        ssl_certificate_key {certificate[1]}"
+    with Gateway("nginx", directory, _NGINX, upstream=upstream, tls=tls) as gateway:
+        yield gateway
+
+
+@contextmanager
+def haproxy(directory: Path, upstream: int, options: str = "") -> Iterator[Gateway]:
+    """Haproxy, which asks its server for its health ten times a second.
+
+    Args:
+        directory: for its files.
+        upstream: the server's port.
+        options: of the server's line, such as "send-proxy".
+    """
+    with Gateway("haproxy", directory, _HAPROXY, upstream=upstream, options=options) as gateway:
+        yield gateway
