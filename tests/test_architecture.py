@@ -27,7 +27,9 @@ LAYERS = (
     ("the protocol's leaves", ("lapwing.protocol.*",)),
     ("io", ("lapwing.io", "lapwing.io.*")),
     ("options", ("lapwing.options",)),
-    ("what the faces share", ("lapwing.opening", "lapwing.connection", "lapwing.waiting")),
+    ("what the faces share", ("lapwing.opening", "lapwing.connection", "lapwing.waiting", "lapwing.errands")),
+    ("what connections show", ("lapwing.stats", "lapwing.frames")),
+    ("what a server counts", ("lapwing.tally",)),
     ("the asyncio face's links", ("lapwing.link",)),
     ("faces", ("lapwing.sync", "lapwing.aio")),
     ("accepting", ("lapwing.accepting",)),
@@ -43,7 +45,7 @@ LAYERS = (
         ),
     ),
     ("client and server", ("lapwing.client", "lapwing.server")),
-    ("programs", ("lapwing.running",)),
+    ("programs", ("lapwing.running", "lapwing.metrics")),
     ("lapwing", ("lapwing",)),
 )
 
@@ -54,6 +56,7 @@ BELOW = {
     "the protocol's public names": {"the protocol", "the protocol's leaves"},
     "io": {"io"},
     "options": set[str](),
+    "what connections show": {"the protocol's leaves"},
 }
 BELOW["what the faces share"] = {
     "the protocol",
@@ -61,12 +64,14 @@ BELOW["what the faces share"] = {
     "the protocol's public names",
     "io",
     "options",
+    "what connections show",
 }
+BELOW["what a server counts"] = BELOW["what the faces share"] | {"what the faces share"}
 BELOW["the asyncio face's links"] = BELOW["what the faces share"] | {"what the faces share"}
 BELOW["faces"] = BELOW["the asyncio face's links"] | {"the asyncio face's links"}
 BELOW["accepting"] = BELOW["faces"] | {"faces"}
 BELOW["what the server is made of"] = BELOW["accepting"] | {"accepting"}
-BELOW["client and server"] = BELOW["what the server is made of"] | {"what the server is made of"}
+BELOW["client and server"] = BELOW["what the server is made of"] | {"what the server is made of", "what a server counts"}
 BELOW["programs"] = BELOW["client and server"] | {"client and server"}
 BELOW["lapwing"] = BELOW["programs"] | {"programs"}
 

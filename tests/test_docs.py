@@ -64,6 +64,8 @@ def test_the_limits_are_those_of_the_code(kind: type[ClientSettings | ServerSett
         "close_timeout": settings.closing,
         "max_message_size": settings.max_message_size,
         "max_buffered": settings.max_buffered,
+        "ping_interval": settings.ping_interval,
+        "ping_timeout": settings.ping_timeout,
     }
 
 

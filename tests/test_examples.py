@@ -18,7 +18,7 @@ import pytest
 
 from tests.peers import wire
 from tests.peers.certificates import Certificates
-from tests.peers.raw import RawPeer
+from tests.peers.raw import RawListener, RawPeer
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -356,3 +356,32 @@ def test_demo_notices_a_difference(start: Start, tmp_path: Path) -> None:
     assert program.wait() == 1
     assert "+  server: hello" in program.complaints
     assert "-  server: HELLO" in program.complaints
+
+
+def test_keepalive(start: Start) -> None:
+    with RawListener() as listener:
+        client = start("keepalive.py", listener.url)
+        with listener.accept() as peer:
+            assert client.line() == "connected"
+            peer.send_frame(wire.TEXT, b"hello")
+            assert client.line() == "received hello"
+            while (frame := peer.read_frame()).opcode != wire.CLOSE:  # no ping of it is answered
+                assert frame.opcode == wire.PING
+            assert client.line() == "the last round trip in seconds: None"
+            assert re.fullmatch(r"closed with 1006: nothing came from the peer for \d.*", client.line())
+            assert client.end() == []
+
+
+def test_threads(start: Start) -> None:
+    assert start("threads.py").end() == ["products: 100 %", "products: 50 %", "sums: 100 %", "sums: 50 %"]
+
+
+def test_observing(start: Start) -> None:
+    lines = start("observing.py").end()
+    assert lines[0] == "10 messages of 45 bytes took 105 on the wire"
+    assert "client-2 > TEXT 5 bytes 'hello'" in lines
+    assert lines[-3:] == [
+        "2 connections were closed with 1000",
+        'lapwing_messages_total{direction="received",server="echo"} 11.0',
+        'lapwing_messages_total{direction="sent",server="echo"} 11.0',
+    ]

@@ -14,7 +14,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import auth, client, protocol, server
+    from . import auth, client, metrics, protocol, server, stats
     from .admission import IncomingRequest
     from .aio import AsyncClient, Connection
     from .client import connect
@@ -47,9 +47,11 @@ __all__ = [
     "client",
     "connect",
     "listen",
+    "metrics",
     "protocol",
     "run",
     "server",
+    "stats",
 ]
 
 #: Where each public name is defined; a module itself where the name is a module.
@@ -72,7 +74,7 @@ _HOMES = {
     "listen": ".server",
     "run": ".running",
 }
-_MODULES = {"auth", "client", "protocol", "server"}
+_MODULES = {"auth", "client", "metrics", "protocol", "server", "stats"}
 
 
 def __getattr__(name: str) -> object:

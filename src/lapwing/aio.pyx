@@ -5,6 +5,7 @@ message is taken from the endpoint when the task runs again.
 """
 
 import asyncio
+import threading
 import warnings
 
 cimport cython
@@ -18,7 +19,7 @@ from .protocol.state cimport CLOSED, OPEN
 from .waiting cimport DONE, Waiter
 
 from .connection import close_after, make_endpoint
-from .io import dial
+from .io import dial, tcp
 from .opening import ClientOpening
 from .options import UNSET, ClientSettings, settings_from
 from .protocol.state import Role
@@ -37,6 +38,9 @@ cdef extern from "awaitable.h":
 cdef extern from *:
     PyObject *new_reference "Py_NewRef"(object value)
 
+
+# Held while a connection gets its `Errands`.
+cdef object MAKING_ERRANDS = threading.Lock()
 
 cdef str ABORTED = "closed during the opening handshake"
 
@@ -150,7 +154,8 @@ receive_install(<PyTypeObject *>Receive, receive_step)
 cdef class Connection(Link):
     """An open WebSocket connection in an asyncio program; a server gives one to each call of a handler.
 
-    Use it from its own event loop only. One task at a time may wait in `receive`; any number may `send`.
+    Use it from its own event loop only; other threads have `send_threadsafe` and `close_threadsafe`. One task at a time
+    may wait in `receive`; any number may `send`.
 
     Iterating over it gives the messages: the iteration ends after a clean close and raises `ConnectionClosed` after
     another. Attributes of your own can be set on it.
@@ -207,9 +212,11 @@ cdef class Connection(Link):
             ValueError: the opcode is neither TEXT nor BINARY, or bytes for TEXT are not UTF-8.
 
         Once the message is accepted it goes out whole and in order; cancelled before that, it is not sent at all. Not
-        thread-safe.
+        thread-safe: in asyncio's debug mode a call from another thread is refused; see `send_threadsafe`.
         """
         cdef Endpoint endpoint = self.endpoint
+        if self.own_thread:
+            self.refuse_thread()
         if self.phase < LIVE:
             self.require_open()
         if endpoint.phase == OPEN and (self.senders is not None or output_size(&endpoint.output) >= MUCH_OUTPUT):
@@ -236,6 +243,53 @@ cdef class Connection(Link):
                 self.send_soon()
                 self.wake_sender()
 
+    def send_threadsafe(self, message, opcode=None):
+        """Send a message from any thread.
+
+        Args:
+            message: as for `send`; a mutable one must stay as it is until the future is done.
+            opcode: as for `send`.
+
+        Returns:
+            A `concurrent.futures.Future`: it is done when `send` would have returned, so that waiting for it holds a
+            thread back while the peer reads too slowly, and raises what `send` raises. `ConnectionClosed` also where
+            the event loop was closed. Cancelling it takes the message back, unless it is being sent.
+
+        Raises:
+            RuntimeError: there was no `connect`.
+
+        The messages of each thread go out in the order of its calls. Do not wait for the future in the event loop's own
+        thread, where the message is sent; while the loop does not run, nothing happens.
+        """
+        return self.find_errands().leave(self.send, message, opcode)
+
+    def close_threadsafe(self, code=1000, str reason not None=""):
+        """Close the connection from any thread, after what that thread sent before.
+
+        Args:
+            code: as for `close`.
+            reason: as for `close`.
+
+        Returns:
+            A `concurrent.futures.Future` of what `close` returns; it raises `ConnectionClosed` where the event loop was
+            closed first.
+
+        Raises:
+            RuntimeError: there was no `connect`.
+        """
+        return self.find_errands().leave(self.close, code, reason)
+
+    cdef object find_errands(self):
+        if self.phase < LIVE:
+            self.require_open()
+        if self.errands is None:
+            from .errands import Errands
+
+            with MAKING_ERRANDS:
+                if self.errands is None:
+                    self.errands = Errands(self._loop)
+        return self.errands
+
     async def ping(self, payload=None, *, timeout=UNSET):
         """Send a ping and wait for its pong (RFC 6455 section 5.5.2).
 
@@ -253,6 +307,8 @@ cdef class Connection(Link):
 
         Cancelling is safe. Any number of tasks may wait for pongs. Not thread-safe.
         """
+        if self.own_thread:
+            self.refuse_thread()
         self.require_open()
         cdef Ping ping = self.endpoint.ping(payload, clock())
         cdef Waiter waiter = self.wait(self.seconds_of(timeout), "no pong came")
@@ -286,8 +342,11 @@ cdef class Connection(Link):
         Raises:
             ValueError: the code must not be sent, or the reason is too long.
 
-        Messages that still come are discarded. Cancelled, the closing goes on without you. Not thread-safe.
+        Messages that still come are discarded. Cancelled, the closing goes on without you. Not thread-safe: see
+        `close_threadsafe`.
         """
+        if self.own_thread:
+            self.refuse_thread()
         self._begin_close(code, reason, timeout)
         cdef Waiter waiter
         if self.phase >= LIVE and self.phase != OVER:
@@ -340,7 +399,7 @@ cdef class Connection(Link):
             self.endpoint.fail(1013, "too slow for what is sent to all", clock())
             self.settle()
             return False
-        self.endpoint.push_bytes(frame)
+        self.endpoint.push_prepared(frame)
         self.send_soon()
         return True
 
@@ -433,13 +492,18 @@ cdef class AsyncClient(Connection):
         self._loop = asyncio.get_running_loop()
         self.endpoint = make_endpoint(Role.CLIENT, self._settings)
         self.own_timeout = -1 if self._settings.timeout is None else self._settings.timeout
-        self.opened = self.subprotocol = self.stream = None
+        self.opened = self.subprotocol = self.stream = self.errands = None
         self.phase = OPENING
         self.is_aborted = False
         self.limit = asyncio.timeout(seconds)
         try:
             async with self.limit:
                 sock = await dial.open_connection(self._loop, opening.url.host, opening.url.port)
+                try:
+                    tcp.watch_peer(sock, self._settings.tcp_keepalive, self._settings.tcp_user_timeout)
+                except OSError:
+                    sock.close()
+                    raise
                 stream = Stream(sock.detach())
                 stream.tls = opening.tls()
                 self.opener = self.wait(-1, "")

@@ -1,14 +1,21 @@
 """What the connections of both faces are made of: a stream, an endpoint, and what can be asked of them."""
 
+import sys
+
 cimport cython
+from libc.stdint cimport int64_t
 
-from .io.reactor cimport Source
-from .protocol.endpoint cimport Output, output_consume, output_size
+from .io.reactor cimport Source, clock
+from .protocol.endpoint cimport Endpoint, Output, output_consume, output_size
 from .protocol.inbound cimport buffer_size
-
-from .protocol.endpoint import Endpoint
+from .protocol.state cimport CLOSED, OPEN
 
 __all__ = ["BaseConnection", "close_after", "make_endpoint"]
+
+
+cdef enum:
+    # Output that is no more than a ping and what little goes with it: a ping behind it need not wait.
+    PING_SIZE = 256
 
 
 @cython.no_gc_clear
@@ -27,8 +34,12 @@ cdef class BaseConnection(Source):
 
     @property
     def latency(self):
-        """The last round trip of a `ping` in seconds, or None before the first."""
+        """The last round trip of a ping in seconds, whether `ping` or the keepalive sent it; None before the first."""
         return None if self.endpoint is None else self.endpoint.latency
+
+    @property
+    def _role(self):
+        return None if self.endpoint is None else self.endpoint.role
 
     @property
     def request(self):
@@ -60,6 +71,82 @@ cdef class BaseConnection(Source):
     def ssl_object(self):
         """The `ssl.SSLObject` of a connection over TLS, else None."""
         return None if self.stream is None or self.stream.tls is None else self.stream.tls.ssl_object
+
+    def stats(self):
+        """Return what was counted on this connection since its opening handshake, a `lapwing.stats.ConnectionStats`.
+
+        It may be called at any time, from any thread, also after the end; before `connect` all is 0.
+        """
+        from .stats import ConnectionStats
+
+        cdef Endpoint endpoint = self.endpoint
+        cdef double until
+        if endpoint is None:
+            return ConnectionStats()
+        until = endpoint.now if endpoint.phase == CLOSED else clock()
+        return ConnectionStats(
+            messages_received=endpoint.received_messages,
+            messages_sent=endpoint.sent_messages,
+            payload_received=endpoint.received_payload,
+            payload_sent=endpoint.sent_payload,
+            wire_received=endpoint.received_wire,
+            wire_sent=endpoint.sent_wire,
+            controls_received=endpoint.received_controls,
+            controls_sent=endpoint.sent_controls,
+            queued_messages=endpoint.messages.count,
+            queued_bytes=endpoint.message_bytes,
+            unsent_bytes=self.unsent_size(),
+            held_bytes=endpoint.held - output_size(&endpoint.output) + self.unsent_size(),
+            latency=endpoint.latency,
+            age=max(until - self.opened_at, 0.0) if self.opened_at else 0.0,
+        )
+
+    cdef int begin_life(self, double now) except -1:
+        self.opened_at = now
+        self.delivered = -1
+        self.frame_log = None
+        self.endpoint.keep_alive(self._settings.ping_interval, self._settings.ping_timeout, now)
+        logging = sys.modules.get("logging")  # nobody has enabled a logger before it is there
+        if logging is not None and logging.getLogger("lapwing.frames").isEnabledFor(logging.DEBUG):
+            from .frames import FrameLog
+
+            self.frame_log = FrameLog(self)
+            self.endpoint.record_frames()
+        return 0
+
+    cdef bint keep_alive(self, double now, double stalled) except -1:
+        cdef Endpoint endpoint = self.endpoint
+        cdef double due
+        cdef int64_t before = self.delivered
+        if before >= 0 and endpoint.is_dead(now, stalled):
+            # A ping behind much output takes its time: as long as that arrives, the peer is there.
+            self.note_ping()
+            if self.delivered > before or self.delivered < 0:
+                endpoint.progress(now)
+                return True
+        due = endpoint.reply_due
+        endpoint.advance(now, stalled)
+        return endpoint.phase == OPEN and endpoint.reply_due > due and endpoint.counted_from == now
+
+    cdef int note_ping(self) noexcept:
+        cdef size_t unsent = self.unsent_size()
+        cdef unsigned int unacknowledged = self.stream.unacknowledged()
+        if unsent + unacknowledged <= PING_SIZE:
+            self.delivered = -1
+        else:
+            self.delivered = max(<int64_t>(self.endpoint.sent_wire - unsent) - unacknowledged, 0)
+        return 0
+
+    cdef size_t unsent_size(self) noexcept:
+        """Bytes of frames that the kernel has not taken yet."""
+        return output_size(&self.endpoint.output)
+
+    cdef int write_frame_log(self) except -1:
+        """Log the frames that came and went since the last call."""
+        cdef Endpoint endpoint = self.endpoint
+        if endpoint is not None and endpoint.frame_log:
+            self.frame_log.write(endpoint.take_frames())
+        return 0
 
     def __repr__(self):
         state = "not connected" if self.opened is None else self.endpoint.state.name

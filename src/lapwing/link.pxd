@@ -26,17 +26,21 @@ cdef class Link(BaseConnection):
     cdef Phase phase
     cdef bint is_lingering          # holds itself until the descriptor is closed
     cdef bint is_shut               # the sending direction is shut down
+    cdef double stalls_seen         # what `Reactor.stalled` was at the last look at the time
     # who waits
     cdef Waiter opener              # for the opening handshake
     cdef Waiter receiver            # for a message; the last one who did, it may be done
     cdef list senders               # for room, the first to send first; None while there are none
     cdef list closers               # for the descriptor to be closed; None while there are none
+    cdef object errands             # what other threads left to do; None before the first
+    cdef unsigned long own_thread   # the loop's thread, in debug mode; 0 otherwise: it is not looked at
     cdef dict pingers               # for a pong: Ping to Waiter; None while there are none
 
     cdef int begin(self, Stream stream, object handshake, double deadline) except -1
     cdef Waiter wait(self, double seconds, str missed)
     cdef int settle(self) except -1
     cdef int send_soon(self) except -1
+    cdef int refuse_thread(self) except -1
     cdef int wake_sender(self) except -1
     cdef int drop(self) except -1
 
@@ -50,6 +54,7 @@ cdef class Link(BaseConnection):
     # Steps of the above, for this module and `accepting`.
     cdef int start(self) except -1
     cdef int answer(self) except -1
+    cdef int attend(self, double now) except -1
     cdef int look_in_by(self, double deadline) except -1
     cdef int read(self) except -1
     cdef int read_opening(self) except -1

@@ -13,6 +13,7 @@ import logging
 import warnings
 
 cimport cython
+from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
 from .connection cimport BaseConnection
@@ -42,6 +43,9 @@ cdef extern from *:
     """
     void drop_dict "lapwing_drop_dict"(object self)
 
+
+# A deadline that never comes.
+cdef double NEVER = float("inf")
 
 cdef enum:
     # At this much unsent output a burst is not waited for any longer.
@@ -94,9 +98,32 @@ cdef class Link(BaseConnection):
             if now >= self.opening_deadline:
                 return self.opening_expired()
             self.look_in_by(self.opening_deadline)
-        if self.endpoint.closing_deadline >= 0:
-            self.endpoint.tick(now)
-            self.settle()
+        if self.phase == LIVE:
+            self.attend(now)
+        return 0
+
+    cdef int attend(self, double now) except -1:
+        """Let the endpoint act on the time, see `Endpoint.keep_alive`."""
+        cdef Endpoint endpoint = self.endpoint
+        cdef double due
+        cdef double stalled = self.reactor.stalled - self.stalls_seen
+        cdef bint has_pinged
+        self.stalls_seen += stalled
+        if endpoint.is_dead(now, 0):
+            self.read()  # what came while the loop did something else comes first
+            if self.reactor is None:
+                return 0
+        has_pinged = self.keep_alive(now, stalled)
+        self.settle()
+        if self.reactor is None:
+            return 0
+        if has_pinged:
+            self.note_ping()
+        due = endpoint.next_due()
+        if endpoint.ping_interval and endpoint.phase == OPEN:
+            due = min(due, now + endpoint.ping_interval)  # the answer, which nobody files, makes the next ping due
+        if due < NEVER:
+            self.look_in_by(due)
         return 0
 
     # --- the opening handshake -------------------------------------------------------------------------------------
@@ -107,6 +134,7 @@ cdef class Link(BaseConnection):
         self.handshake = handshake
         self.opening_deadline = deadline
         self.is_shut = False
+        self.own_thread = <unsigned long>PyThread_get_thread_ident() if self._loop.get_debug() else 0
         reactor_of(self._loop, self._settings.portable).attach(self, stream.fd, READABLE)
         self.look_in_by(deadline)
         return 0 if self.phase == ANNOUNCING else self.start()
@@ -193,6 +221,11 @@ cdef class Link(BaseConnection):
                 self.owner._refused(self, handshake)
                 self.endpoint.refuse("the opening handshake was refused", clock())
                 return self.settle()
+        self.begin_life(clock())
+        self.stalls_seen = self.reactor.stalled
+        if self.endpoint.ping_interval:
+            self.look_in_by(self.endpoint.next_due())
+        if self.owner is not None:
             self.opened_by_peer()
         if rest:
             self.endpoint.receive_data(rest, clock())
@@ -297,6 +330,14 @@ cdef class Link(BaseConnection):
     cdef int flush(self) except -1:
         return self.settle()
 
+    cdef int refuse_thread(self) except -1:
+        """Refuse a call from another thread than the loop's, where that is looked at."""
+        if self.own_thread != <unsigned long>PyThread_get_thread_ident():
+            raise RuntimeError(
+                "this connection belongs to the thread of its event loop: from another one call send_threadsafe() or "
+                "close_threadsafe()")
+        return 0
+
     cdef int decide(self) except -1:
         raise NotImplementedError
 
@@ -316,6 +357,8 @@ cdef class Link(BaseConnection):
         cdef int interest
         if endpoint.answered is not None:
             self.settle_pings()
+        if self.frame_log is not None:
+            self.write_frame_log()
         if self.reactor is None:
             return 0
         if output_size(&endpoint.output) or self.stream.tls is not None:

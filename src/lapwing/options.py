@@ -46,6 +46,15 @@ class ConnectionOptions(TypedDict, total=False):
         max_message_size: bytes that one received message may have, None for no limit. Default 1 MiB.
         max_buffered: bytes of messages that may wait to be received; at this mark lapwing stops reading from the peer.
             Default 256 KiB.
+        ping_interval: seconds without a sign of life from the peer after which a ping goes out; None for no pings.
+            Default 20.
+        ping_timeout: seconds without a sign of life after such a ping, in which the connection has failed; None waits
+            for ever. Default 20.
+        tcp_keepalive: seconds without traffic after which the operating system asks the peer's whether it is there, and
+            between the three times that it asks; None leaves that to the system. For connections without pings. At
+            least 1. Default None.
+        tcp_user_timeout: seconds for which what was sent may remain unacknowledged, or a peer's window closed, before
+            the operating system gives the connection up; None leaves that to the system. Default None. Linux only.
     """
 
     timeout: float | None
@@ -53,6 +62,10 @@ class ConnectionOptions(TypedDict, total=False):
     close_timeout: float
     max_message_size: int | None
     max_buffered: int
+    ping_interval: float | None
+    ping_timeout: float | None
+    tcp_keepalive: float | None
+    tcp_user_timeout: float | None
 
 
 class ClientOptions(ConnectionOptions, total=False):
@@ -119,6 +132,20 @@ class ServerOptions(ConnectionOptions, total=False):
     reuse_port: bool
 
 
+_PING_TIMEOUT = 20.0
+
+#: The options that are seconds.
+_SECONDS = (
+    "timeout",
+    "open_timeout",
+    "close_timeout",
+    "ping_interval",
+    "ping_timeout",
+    "tcp_keepalive",
+    "tcp_user_timeout",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class ConnectionSettings:
     """Options of any connection, checked and complete."""
@@ -128,13 +155,23 @@ class ConnectionSettings:
     close_timeout: float | None = None
     max_message_size: int | None = 1024 * 1024
     max_buffered: int = 256 * 1024
+    ping_interval: float | None = 20.0
+    ping_timeout: float | None = _PING_TIMEOUT
+    tcp_keepalive: float | None = None
+    tcp_user_timeout: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("timeout", "open_timeout", "close_timeout"):
+        for name in _SECONDS:
             _check_seconds(name, getattr(self, name))
         if self.max_message_size is not None:
             _check_count("max_message_size", self.max_message_size)
         _check_count("max_buffered", self.max_buffered)
+        if self.ping_interval is None and self.ping_timeout not in (None, _PING_TIMEOUT):
+            raise ValueError(
+                f"expected a ping_interval to go with ping_timeout={self.ping_timeout!r}, got None: without pings "
+                "nothing has to be answered"
+            )
+        _check_tcp(self.tcp_keepalive, self.tcp_user_timeout)
 
     @property
     def opening(self) -> float:
@@ -252,6 +289,19 @@ def check_duration(name: str, value: object) -> None:
         raise TypeError(f"expected {name} in seconds, got {value!r}")
     if not 0 <= value < float("inf"):
         raise ValueError(f"expected {name} to be 0 seconds or more, got {value!r}")
+
+
+def _check_tcp(keepalive: float | None, user_timeout: float | None) -> None:
+    if keepalive is None and user_timeout is None:
+        return
+    import socket
+
+    if keepalive is not None and not 1 <= keepalive <= 32767:
+        raise ValueError(f"expected tcp_keepalive from 1 to 32767 seconds, or None, got {keepalive!r}")
+    if user_timeout is not None and not 0.001 <= user_timeout <= 2_000_000:
+        raise ValueError(f"expected tcp_user_timeout from 0.001 to 2,000,000 seconds, or None, got {user_timeout!r}")
+    if user_timeout is not None and not hasattr(socket, "TCP_USER_TIMEOUT"):
+        raise ValueError("tcp_user_timeout is not to be had on this system: leave it out; pings do without it")
 
 
 def _check_count(name: str, value: object) -> None:

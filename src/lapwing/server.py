@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import inspect
 import logging
+import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Unpack
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Unpack
 from .accepting import Listener, ServerConnection
 from .admission import Admission
 from .draining import close_evenly
-from .io import trust
+from .io import tcp, trust
 from .io.listen import HOLD_OFF, hold_off
 from .listening import Listening
 from .options import ServerOptions, ServerSettings, check_duration, settings_from
@@ -21,13 +22,17 @@ from .places import Places
 from .protocol.errors import ConnectionClosed
 from .protocol.frame import Opcode, build_frame
 from .protocol.server_handshake import ServerHandshake, ServerPolicy
+from .tally import Tally
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
     from types import TracebackType
 
     from .aio import Connection
+    from .errands import Errands
     from .io.stream import Stream
     from .protocol.http import Response
+    from .stats import ServerStats
 
 __all__ = ["Handler", "Server", "listen"]
 
@@ -46,11 +51,15 @@ class _All:
 
 ALL: Final = _All()
 
+#: Held while a server gets its `Errands`.
+_making_errands = threading.Lock()
+
 
 class Server:
     """A WebSocket server; `listen` makes it.
 
-    Use it from its own event loop only. As a context manager it closes at the end of the block.
+    Use it from its own event loop only; other threads have `broadcast_threadsafe` and `stats`. As a context manager it
+    closes at the end of the block.
     """
 
     def __init__(self, handlers: _Handlers, settings: ServerSettings) -> None:
@@ -70,6 +79,8 @@ class Server:
         self._admission = Admission(settings, self._loop, self._context)
         self._connections: set[ServerConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._tally = Tally()
+        self._errands: Errands | None = None
         self._listeners: list[Listener] = []
         self._addresses: list[Any] = []
         self._places: Places | None = None
@@ -82,6 +93,8 @@ class Server:
         settings = self._settings
         self._places = Places(settings, interface, port)
         for sock in self._places.sockets:
+            # What is accepted inherits it.
+            tcp.watch_peer(sock, settings.tcp_keepalive, settings.tcp_user_timeout)
             listener = Listener(
                 self._loop, sock, self._accept, portable=settings.portable, is_shared=settings.sockets is not None
             )
@@ -124,6 +137,14 @@ class Server:
 
     def _is_opening(self) -> bool:
         return any(connection._is_opening for connection in self._connections)
+
+    def stats(self) -> ServerStats:
+        """Return what was counted on this server since it began, over all its connections.
+
+        The open ones are asked one by one: it takes some microseconds for each ten of them. May be called from any
+        thread, also after the end.
+        """
+        return self._tally.sum(list(self._connections), self._admission.openings)
 
     def __repr__(self) -> str:
         state = "listening" if self._listeners else "closed"
@@ -214,6 +235,7 @@ class Server:
         return handshake.response
 
     def _forget(self, connection: ServerConnection) -> None:
+        self._tally.count_end(connection)
         self._connections.discard(connection)
         self._admission.left(connection)
         if not self._connections:
@@ -250,6 +272,34 @@ class Server:
             for connection in list(self._connections)
             if isinstance(protocol, _All) or connection.subprotocol == protocol
         )
+
+    def broadcast_threadsafe(
+        self, message: object, protocol: str | _All | None = ALL, opcode: int | None = None
+    ) -> Future[int]:
+        """Send a message to every open connection, or to those of one subprotocol, from any thread.
+
+        Args:
+            message: as for `broadcast`, like the others; a mutable one must stay as it is until the future is done.
+            protocol: to whom.
+            opcode: TEXT or BINARY.
+
+        Returns:
+            A `concurrent.futures.Future` of what `broadcast` returns; it raises what that raises, and
+            `ConnectionClosed` where the event loop was closed.
+
+        The messages of each thread go out in the order of its calls. Do not wait for the future in the event loop's own
+        thread.
+        """
+        return self._find_errands().leave(self.broadcast, message, protocol, opcode)
+
+    def _find_errands(self) -> Errands:
+        if self._errands is None:
+            from .errands import Errands
+
+            with _making_errands:
+                if self._errands is None:
+                    self._errands = Errands(self._loop)
+        return self._errands
 
     # --- the end ---------------------------------------------------------------------------------------------------
 

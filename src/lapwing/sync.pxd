@@ -24,6 +24,7 @@ cdef class Client(BaseConnection):
     cdef bint is_reading            # a thread reads
     cdef bint is_receiving          # a thread is in `receive`
     cdef bint is_shut               # the sending direction is shut down
+    cdef double attended_at         # when somebody last came back from reading
     cdef double receive_limit       # seconds that the descriptor waits in a read; 0 for ever
 
     cdef int require_open(self) except -1
@@ -36,6 +37,7 @@ cdef class Client(BaseConnection):
     cdef int read(self, double deadline) except -1
     cdef Py_ssize_t read_some(self, double deadline, unsigned char *room, size_t room_size) except -2
     cdef int take_input(self, Py_ssize_t count, unsigned char *room, size_t room_size) except -1
+    cdef int attend(self, double due) except -1
     cdef int lose(self, str reason) except -1
     cdef int end(self, double deadline) except -1
 

@@ -11,6 +11,9 @@ room, because the peer may be waiting for that. A thread that finds its role tak
 looks again.
 
 Time-outs of reads are the descriptor's own (SO_RCVTIMEO), set anew only when they change: a read is one system call.
+
+Whoever reads also keeps the connection alive: the read ends when a ping is due, or its answer. Time in which nobody
+reads is left out of the peer's silence.
 """
 
 import sys
@@ -27,10 +30,10 @@ from .connection cimport BaseConnection
 from .io.reactor cimport clock
 from .io.stream cimport END_OF_STREAM, NOTHING_YET, Stream
 from .protocol.endpoint cimport Ping, output_clear, output_size
-from .protocol.state cimport CLOSED, DROP, OPEN, SHUT_DOWN
+from .protocol.state cimport CLOSE, CLOSED, DROP, OPEN, SHUT_DOWN
 
 from .connection import close_after, make_endpoint
-from .io import dial
+from .io import dial, tcp
 from .opening import ClientOpening
 from .options import UNSET, ClientSettings, settings_from
 from .protocol.state import Role
@@ -87,7 +90,8 @@ cdef class Client(BaseConnection):
 
     Threads: one may receive while any number of others send, ping or close. Pings of the peer are answered inside
     `receive`, `send` and the other waiting methods; a program that calls none of them for long answers none for as
-    long.
+    long. Likewise the pings of `ping_interval` are sent, and the peer's silence is measured, while one of them waits:
+    time between the calls does not count.
 
     Processes: use it in one process only. A child that `os.fork` makes must not touch a client of its parent's, since
     both would read the same stream; one that `multiprocessing` spawns makes its own.
@@ -159,6 +163,11 @@ cdef class Client(BaseConnection):
     cdef int open_stream(self, object opening, double deadline) except -1:
         """Connect TCP and set up everything for a new connection."""
         sock = dial.connect_blocking(opening.url.host, opening.url.port, None if deadline == NEVER else deadline)
+        try:
+            tcp.watch_peer(sock, self._settings.tcp_keepalive, self._settings.tcp_user_timeout)
+        except OSError:
+            sock.close()
+            raise
         self.stream = Stream(sock.detach(), is_blocking=True)
         self.stream.tls = opening.tls()
         self.endpoint = make_endpoint(Role.CLIENT, self._settings)
@@ -193,6 +202,8 @@ cdef class Client(BaseConnection):
                 break
         self.opened = handshake
         self.subprotocol = handshake.subprotocol
+        self.attended_at = clock()
+        self.begin_life(self.attended_at)
         self.is_connected = True
         if handshake.rest:
             self.endpoint.receive_data(handshake.rest, clock())
@@ -420,16 +431,38 @@ cdef class Client(BaseConnection):
         cdef size_t room_size = 0
         cdef unsigned char *room = self.endpoint.payload_room(&room_size)
         cdef Py_ssize_t count
+        cdef double due
+        self.endpoint.excuse(clock() - self.attended_at)
+        due = self.endpoint.silence_due()
         try:
-            count = self.read_some(deadline, room, room_size if room is not NULL else 0)
+            count = self.read_some(min(deadline, due), room, room_size if room is not NULL else 0)
         except TimeoutError:
-            raise
+            self.attended_at = clock()
+            if deadline <= due:
+                raise
+            return self.attend(due)
         except OSError as error:
             return self.lose(f"the connection was lost: {error.strerror or error}")
         self.take_input(count, room, room_size)
         if output_size(&self.endpoint.output) and not self.is_sending:
             self.send_output(0 if self.endpoint.phase == OPEN else deadline)
+        if self.frame_log is not None:
+            self.write_frame_log()
         return 0
+
+    cdef int attend(self, double due) except -1:
+        """Act on the peer's silence: a ping is due, or its answer."""
+        cdef double now = max(clock(), due)
+        self.endpoint.excuse(now - due)     # stopped or starved, this process may wake late
+        cdef bint has_pinged = self.keep_alive(now, 0)
+        if output_size(&self.endpoint.output) and not self.is_sending:
+            self.send_output(0)
+        if has_pinged:
+            self.note_ping()
+        return 0
+
+    cdef size_t unsent_size(self) noexcept:
+        return output_size(&self.unsent) + output_size(&self.endpoint.output)
 
     cdef Py_ssize_t read_some(self, double deadline, unsigned char *room, size_t room_size) except -2:
         """Wait for bytes: returns how many came, or END_OF_STREAM; NOTHING_YET when only TLS went on."""
@@ -450,7 +483,8 @@ cdef class Client(BaseConnection):
         return count
 
     cdef int take_input(self, Py_ssize_t count, unsigned char *room, size_t room_size) except -1:
-        cdef double now = clock() if self.endpoint.pings is not None else 0.0
+        cdef double now = clock()
+        self.attended_at = now
         if count == NOTHING_YET:
             return 0
         if count == END_OF_STREAM:
@@ -474,6 +508,9 @@ cdef class Client(BaseConnection):
         descriptor."""
         cdef unsigned long seen
         deadline = min(deadline, clock() + min(self.endpoint.close_timeout, LONGEST_LINGER))
+        if self.endpoint.end == CLOSE:  # the peer is silent: it is told, and not waited for
+            self.send_output(0)
+            self.endpoint.end = DROP
         if self.endpoint.end != DROP and not self.is_reading:
             self.is_reading = True
             try:
@@ -527,11 +564,13 @@ cdef class Client(BaseConnection):
         finally:
             self.is_sending = False
             self.tell()
+            if self.frame_log is not None:
+                self.write_frame_log()
 
     cdef bint push_output(self, double deadline) except -1:
         """Send all output; returns whether it was done by the deadline. Raises OSError when the stream is broken."""
         while True:
-            if self.endpoint.end == DROP:
+            if self.endpoint.end == DROP or (self.endpoint.end == CLOSE and self.stream.is_full):
                 raise BrokenPipeError(EPIPE, "the connection ended")
             if output_size(&self.unsent) == 0:
                 self.unsent = self.endpoint.take_output()
@@ -550,19 +589,26 @@ cdef class Client(BaseConnection):
         cdef pollfd descriptor
         cdef int milliseconds = -1
         cdef bint reads = self.is_connected and not self.is_reading and self.endpoint.wants_input
+        cdef double due = NEVER
         descriptor.fd = self.stream.fd
         descriptor.events = POLLOUT | (POLLIN if reads else 0)
         descriptor.revents = 0
-        if deadline != NEVER:
-            milliseconds = <int>min(max((deadline - clock()) * 1e3 + 1, 0), 1e9)
         if reads:
             self.is_reading = True
+            self.endpoint.excuse(clock() - self.attended_at)
+            due = self.endpoint.silence_due()
+        if min(deadline, due) < NEVER:
+            milliseconds = <int>min(max((min(deadline, due) - clock()) * 1e3 + 1, 0), 1e9)
         try:
             with nogil:
                 c_poll(&descriptor, 1, milliseconds)
             PyErr_CheckSignals()
             if reads and descriptor.revents & POLLIN:
                 self.take_input(self.read_some(NEVER, NULL, 0), NULL, 0)
+            elif reads:
+                self.attended_at = clock()
+                if self.attended_at >= due:
+                    self.attend(due)
         finally:
             if reads:
                 self.is_reading = False

@@ -47,8 +47,8 @@ def test_the_faces_have_the_same_interface() -> None:
     def public(kind: type) -> set[str]:
         return {name for name in dir(kind) if not name.startswith("_")}
 
-    # `broadcast` is the server's; a client refuses it in words.
-    assert public(lapwing.AsyncClient) - {"broadcast"} <= public(lapwing.Client)
+    # `broadcast` is the server's; a client refuses it in words. Every method of a blocking client is thread-safe.
+    assert public(lapwing.AsyncClient) - {"broadcast", "send_threadsafe", "close_threadsafe"} <= public(lapwing.Client)
     assert {"receive", "send", "close", "ping", "closed", "subprotocol"} <= public(lapwing.Connection)
     assert not hasattr(lapwing.Connection, "connect")
 

@@ -307,7 +307,7 @@ async def test_a_timeout_of_the_wrong_type(face: Face, wrong: Any) -> None:
 # --- options -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["time_out", "max_size", "backlog", "ping_interval"])
+@pytest.mark.parametrize("name", ["time_out", "max_size", "backlog", "heartbeat"])
 def test_an_unknown_option_of_a_client(name: str) -> None:
     for make in (lapwing.Client, lapwing.AsyncClient, lapwing.client.sync, lapwing.client.aio):
         with pytest.raises(TypeError, match=rf"unknown option '{name}': expected one of .*timeout"):

@@ -23,8 +23,16 @@ EVENTS: dict[str, Callable[[Endpoint], None]] = {
     "failed": lambda endpoint: endpoint.fail(1011),
     "refused": lambda endpoint: endpoint.refuse("refused"),
     "end of stream": lambda endpoint: endpoint.receive_eof(),
+    "silence": lambda endpoint: keep_silent(endpoint),
     "time expired": lambda endpoint: endpoint.tick(1e9),
 }
+
+
+def keep_silent(endpoint: Endpoint) -> None:
+    endpoint.keep_alive(1.0, 1.0, now=0.0)
+    endpoint.tick(1.0)
+    endpoint.tick(2.0)
+
 
 #: How each state is reached: its name, the events before, and the ending that this leaves (a client's, a server's).
 STATES: dict[str, tuple[State, list[str], tuple[Ending, Ending]]] = {
@@ -46,6 +54,7 @@ MOVES: dict[tuple[State, str], tuple[State, tuple[Ending, Ending]]] = {
     (OPEN, "failed"): (CLOSED, (SHUT_DOWN, SHUT_DOWN)),
     (OPEN, "refused"): (CLOSED, (SHUT_DOWN, SHUT_DOWN)),
     (OPEN, "end of stream"): (CLOSED, (DROP, DROP)),
+    (OPEN, "silence"): (CLOSED, (Ending.CLOSE, Ending.CLOSE)),
     (OPEN, "time expired"): (OPEN, (STAY, STAY)),
     (CLOSING, "close frame sent"): (CLOSING, (STAY, STAY)),
     (CLOSING, "close frame received"): (CLOSED, (AWAIT_EOF, Ending.CLOSE)),
@@ -53,6 +62,7 @@ MOVES: dict[tuple[State, str], tuple[State, tuple[Ending, Ending]]] = {
     (CLOSING, "failed"): (CLOSED, (SHUT_DOWN, SHUT_DOWN)),
     (CLOSING, "refused"): (CLOSED, (SHUT_DOWN, SHUT_DOWN)),
     (CLOSING, "end of stream"): (CLOSED, (DROP, DROP)),
+    (CLOSING, "silence"): (CLOSING, (STAY, STAY)),
     (CLOSING, "time expired"): (CLOSED, (DROP, DROP)),
 }
 

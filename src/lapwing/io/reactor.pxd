@@ -38,6 +38,8 @@ cdef class Reactor:
     cdef Py_ssize_t heap_capacity
     cdef object timer           # the loop's handle for the heap's first deadline
     cdef double timer_at
+    cdef double timer_expected  # when the loop should call for it: not before it was asked to
+    cdef double stalled         # seconds, in all, by which the loop called late
 
     cdef int attach(self, Source source, int fd, int interest) except -1
     cdef int set_interest(self, Source source, int interest) except -1

@@ -12,7 +12,8 @@ Three things go together with it:
 - *Bursts.* Whatever is sent while input is being handled, by whichever handler and on whichever connection, is
   collected and leaves in one system call per connection.
 - *One timer.* Deadlines stand in a heap; the loop holds a handle for the first one. A deadline that moves later, as it
-  does with every message, is only noted: the heap learns of it when the old time comes.
+  does with every message, is only noted: the heap learns of it when the old time comes. How late the loop calls is
+  added up: for so long it was blocked, and a source whose peer kept silent takes that into account.
 
 The reactor does not keep its sources alive. Whoever holds a connection, or waits for it, does.
 """
@@ -24,6 +25,7 @@ from libc.stdint cimport uint32_t
 from libc.time cimport time_t
 
 __all__ = ["Reactor", "Source"]
+
 
 cdef extern from "<time.h>" nogil:
     cdef struct timespec:
@@ -113,6 +115,10 @@ cdef enum:
     FEW_EVENTS = 3
     # One read: large enough for several messages of 64 KiB, small enough to stay in a core's cache.
     READ_SIZE = 256 * 1024
+
+
+# Seconds by which the loop may be late before that is worth a warning.
+cdef double LONG_STALL = 1.0
 
 
 cdef double clock() noexcept:
@@ -354,8 +360,10 @@ cdef class Reactor:
             if self.timer_at <= first:
                 return 0
             self.timer.cancel()
+        cdef double now = clock()
         self.timer_at = first
-        self.timer = self.loop.call_later(max(0.0, first - clock()), self.on_timer)
+        self.timer_expected = max(first, now)
+        self.timer = self.loop.call_later(self.timer_expected - now, self.on_timer)
         return 0
 
     def on_timer(self):
@@ -364,6 +372,10 @@ cdef class Reactor:
         cdef double now = clock()
         self.timer = None
         self.now = now
+        if now > self.timer_expected:
+            self.stalled += now - self.timer_expected
+            if now - self.timer_expected >= LONG_STALL:
+                warn_of_stall(now - self.timer_expected)
         self.is_dispatching = self.in_burst = True
         try:
             while self.heap_size and (<Source>self.heap[0]).filed <= now:
@@ -548,6 +560,15 @@ cdef class SourceHandle:
     def on_writable(self):
         """The loop's call when there is room for output."""
         self.reactor.on_event(<Source>self.source, WRITABLE)
+
+
+cdef int warn_of_stall(double seconds) except -1:
+    import logging
+
+    logging.getLogger("lapwing.reactor").warning(
+        "the event loop was blocked for %.1f s: something in this program does not await; peers are given that much "
+        "more time", seconds)
+    return 0
 
 
 cdef dict _reactors = {}

@@ -59,6 +59,10 @@ cdef class Stream:
     cdef bint push(self) except -1
     cdef bint needs_push(self) except -1
     cdef bint holds_input(self) except -1
+
+    # Bytes sent that the peer's TCP has not acknowledged yet; 0 where the system does not tell.
+    cdef unsigned int unacknowledged(self) noexcept
+
     cdef int shut_down(self) except -1
     cdef int close(self) except -1
 

@@ -61,6 +61,21 @@ cdef extern from *:
 
     #include <fcntl.h>
 
+    #ifdef __linux__
+    #include <sys/ioctl.h>
+    #include <linux/sockios.h>
+    #endif
+
+    static unsigned int lapwing_unacknowledged(int fd)
+    {
+        int count = 0;
+    #ifdef __linux__
+        if (ioctl(fd, SIOCOUTQ, &count) < 0)
+            return 0;
+    #endif
+        return count;
+    }
+
     static int lapwing_accept(int listener)
     {
     #ifdef __linux__
@@ -76,6 +91,7 @@ cdef extern from *:
     }
     """
     int lapwing_accept(int listener)
+    unsigned int lapwing_unacknowledged(int fd)
     enum:
         MSG_NOSIGNAL
         PyBUF_READ
@@ -382,6 +398,9 @@ cdef class Stream:
     cdef bint holds_input(self) except -1:
         """Whether `receive` has something that the descriptor's readiness does not show."""
         return self.tls is not None and self.tls.holds_input()
+
+    cdef unsigned int unacknowledged(self) noexcept:
+        return lapwing_unacknowledged(self.fd)
 
     cdef int shut_down(self) except -1:
         """End the sending direction: TLS with its close notice, and TCP."""

@@ -36,6 +36,11 @@ cdef class Endpoint(Inbound):
     cdef readonly object closed
     cdef readonly object violation
     cdef double closing_deadline    # minus infinity while there is none
+    # keepalive, in seconds
+    cdef double ping_interval       # 0 for none
+    cdef double ping_timeout        # 0 for none
+    cdef double counted_from        # silence counts from here, or from the last input (`now`) if that came later
+    cdef double reply_due           # when the ping of `counted_from` has to be answered; minus infinity for none
     # what waits to be sent
     cdef Output output
     cdef bytes late_pong
@@ -44,24 +49,44 @@ cdef class Endpoint(Inbound):
     # pings that wait for their pong, and those answered since the face last looked
     cdef list pings
     cdef list answered
-    cdef readonly object latency
+    cdef double round_trip          # the last one in seconds, negative before the first
     cdef uint64_t ping_count
+    # what was counted
+    cdef uint64_t sent_wire         # bytes, headers and control frames included
+    cdef uint64_t sent_payload      # bytes of the messages
+    cdef uint64_t sent_messages
+    cdef unsigned int sent_controls
+    cdef unsigned int received_controls
 
     cdef int push_message(self, object message, object asked) except -1
     cdef int push_bytes(self, bytes data) except -1
+    cdef int push_prepared(self, bytes frame) except -1
     cdef int output_sent(self, size_t size) except -1
     cdef Output take_output(self) noexcept
     cdef object closed_error(self)
+
+    # When `advance` has something to do: plus infinity for never. `silence_due` is the part of it that concerns the
+    # peer's silence.
+    cdef double next_due(self) noexcept
+    cdef double silence_due(self) noexcept
+    cdef bint is_dead(self, double now, double stalled) noexcept
+    cdef int advance(self, double now, double stalled) except -1
+    cdef int excuse(self, double seconds) noexcept
+    cdef int progress(self, double now) except -1
 
     # Steps of the above, for this module alone.
     cdef bint move(self, Event event) noexcept
     cdef int finish(self, bint was_clean, int code, str reason) except -1
     cdef int wait_for_end(self) except -1
     cdef int answer_ping(self, bytes payload) except -1
+    cdef int send_keepalive(self, double now) except -1
+    cdef int fail_silent(self, double now) except -1
     cdef int take_pong(self, bytes payload) except -1
     cdef int take_close(self, bytes payload) except -1
     cdef int fail_with(self, int code, str reason) except -1
     cdef int push_buffer(self, object payload, int opcode, bint fin) except -1
+    cdef int push_data(
+        self, unsigned char first_byte, const unsigned char *payload, size_t size, object owner) except -1
     cdef int push_control(self, unsigned char opcode, bytes payload) except -1
     cdef int push_frame(
         self, unsigned char first_byte, const unsigned char *payload, size_t size, object owner) except -1

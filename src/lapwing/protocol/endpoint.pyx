@@ -15,11 +15,11 @@ from libc.string cimport memcpy
 
 from .frame cimport (
     BINARY_FRAME, CLOSE_FRAME, CONTINUATION_FRAME, MAX_CONTROL_PAYLOAD, MAX_HEADER_SIZE, PING_FRAME, PONG_FRAME,
-    TEXT_FRAME, MaskingKeys, mask_payload, write_header,
+    TEXT_FRAME, FrameHeader, MaskingKeys, mask_payload, read_header, write_header,
 )
 from .inbound cimport Buffer, Inbound, buffer_size
 from .state cimport (
-    CLOSE_RECEIVED, CLOSE_SENT, CLOSED, EOF_RECEIVED, FAILED, OPEN, STAY, TIME_EXPIRED, EndpointEnding, Event,
+    CLOSE_RECEIVED, CLOSE_SENT, CLOSED, EOF_RECEIVED, FAILED, OPEN, SILENCE, STAY, TIME_EXPIRED, EndpointEnding, Event,
     Move, move_on,
 )
 
@@ -56,8 +56,13 @@ cdef enum:
     MAX_WAITING_PINGS = 64
 
 
+# Seconds from which on a stall of this end is worth a word when the peer is given up.
+cdef double NOTICED_STALL = 0.05
+
 # Before every time that a clock can show.
 cdef double NO_DEADLINE = float("-inf")
+# After every one.
+cdef double NEVER = float("inf")
 
 cdef tuple STATES = tuple(State)
 cdef tuple ENDINGS = tuple(Ending)
@@ -92,7 +97,8 @@ cdef class Endpoint(Inbound):
     """
 
     def __cinit__(self):
-        self.closing_deadline = NO_DEADLINE
+        self.closing_deadline = self.reply_due = NO_DEADLINE
+        self.round_trip = -1
 
     def __init__(
         self, role, *, max_message_size=1024 * 1024, max_buffered=256 * 1024, close_timeout=10.0, random_bytes=None
@@ -140,6 +146,11 @@ cdef class Endpoint(Inbound):
         """
         return buffer_size(&self.undecoded) + self.assembled + self.message_bytes + output_size(&self.output)
 
+    @property
+    def latency(self):
+        """The last round trip of a ping in seconds, or None before the first."""
+        return None if self.round_trip < 0 else self.round_trip
+
     cdef bint move(self, Event event) noexcept:
         """Take the move of the table; returns whether this ended the connection."""
         cdef Move move = move_on(self.phase, event)
@@ -160,15 +171,127 @@ cdef class Endpoint(Inbound):
 
     def deadline(self):
         """Return when `tick` is due, in seconds of the owner's clock, or None while nothing is waited for."""
-        return None if self.closing_deadline == NO_DEADLINE else self.closing_deadline
+        cdef double due = self.next_due()
+        return None if due == NEVER else due
 
-    def tick(self, double now):
-        """Act on the time: a peer that let the deadline pass is waited for no longer (RFC 6455 section 7.1.1)."""
-        if self.closing_deadline == NO_DEADLINE or now < self.closing_deadline:
-            return
-        self.closing_deadline = NO_DEADLINE
-        if self.move(TIME_EXPIRED):
-            self.finish(False, 1006, f"no close frame came within {self.close_timeout:g} s")
+    def tick(self, double now, double stalled=0.0):
+        """Act on the time.
+
+        A ping goes out when nothing came from the peer for `ping_interval`; when nothing comes for `ping_timeout` after
+        it, the connection has failed (see `keep_alive`). A peer that does not do its part of the closing handshake in
+        time is waited for no longer (RFC 6455 section 7.1.1).
+
+        Args:
+            now: the time.
+            stalled: how many seconds since the last call the owner could not attend to this connection. They are not
+                held against the peer.
+        """
+        self.advance(now, stalled)
+
+    def keep_alive(self, ping_interval, ping_timeout, double now):
+        """Watch from now on that the peer is there (RFC 6455 section 5.5.2).
+
+        Every byte from the peer is a sign of life. Without one for `ping_interval` seconds, a ping goes out; without
+        one for `ping_timeout` seconds after that, a close frame with 1011 goes out and the connection has ended with
+        1006, for a reason that names the silence. Time in which this end does not read, because the application lags,
+        does not count; it still sends a ping per interval then, as a sign of life of its own.
+
+        Args:
+            ping_interval: seconds; None for no keepalive.
+            ping_timeout: seconds; None to wait for ever.
+            now: the time.
+
+        Raises:
+            ValueError: a number of seconds is not more than 0.
+        """
+        for name, seconds in (("ping_interval", ping_interval), ("ping_timeout", ping_timeout)):
+            if seconds is not None and not 0 < seconds < NEVER:
+                raise ValueError(f"expected {name} to be more than 0 seconds, or None, got {seconds!r}")
+        self.ping_interval = 0 if ping_interval is None else ping_interval
+        self.ping_timeout = 0 if ping_timeout is None else ping_timeout
+        self.now = self.counted_from = now
+        self.reply_due = NO_DEADLINE
+
+    cdef double next_due(self) noexcept:
+        return self.silence_due() if self.closing_deadline == NO_DEADLINE else self.closing_deadline
+
+    cdef double silence_due(self) noexcept:
+        if self.ping_interval == 0 or self.phase != OPEN:
+            return NEVER
+        if self.reply_due != NO_DEADLINE and self.now < self.counted_from:
+            return self.reply_due
+        return max(self.now, self.counted_from) + self.ping_interval
+
+    cdef bint is_dead(self, double now, double stalled) noexcept:
+        """Whether `advance` is going to fail the connection for the peer's silence, unless input comes first."""
+        if self.phase != OPEN or self.reply_due == NO_DEADLINE or self.now >= self.counted_from:
+            return False
+        return now >= self.reply_due + stalled
+
+    cdef int excuse(self, double seconds) noexcept:
+        """Leave out so many seconds in which nobody read: they count neither for nor against the peer."""
+        self.now += seconds
+        self.counted_from += seconds
+        self.reply_due += seconds
+        return 0
+
+    cdef int progress(self, double now) except -1:
+        """Learn that output arrives at the peer, though nothing comes from it: it is there.
+
+        It is asked anew, since the ping may have been held back by that output.
+        """
+        if self.client:
+            self.keys.prepare()
+        if self.phase == OPEN:
+            self.send_keepalive(now)
+        return 0
+
+    cdef int advance(self, double now, double stalled) except -1:
+        if self.client:
+            self.keys.prepare()
+        if self.closing_deadline != NO_DEADLINE:
+            if now >= self.closing_deadline:
+                self.closing_deadline = NO_DEADLINE
+                if self.move(TIME_EXPIRED):
+                    self.finish(False, 1006, f"no close frame came within {self.close_timeout:g} s")
+            return 0
+        if self.ping_interval == 0 or self.phase != OPEN:
+            return 0
+        if self.reply_due != NO_DEADLINE:
+            if self.now < self.counted_from:
+                self.reply_due += stalled
+                return self.fail_silent(now) if now >= self.reply_due else 0
+            self.reply_due = NO_DEADLINE
+        if now >= max(self.now, self.counted_from) + self.ping_interval:
+            self.send_keepalive(now)
+        return 0
+
+    cdef int send_keepalive(self, double now) except -1:
+        self.counted_from = now
+        if self.is_paused():
+            # Its pong would wait unread. A peer that sees only that nothing is read may still count this as life.
+            if output_size(&self.output) <= MAX_WAITING_PONGS:
+                self.push_control(PING_FRAME, b"")
+            return 0
+        if output_size(&self.output) <= MAX_WAITING_PONGS:
+            self.ping(None, now)
+        if self.ping_timeout:
+            self.reply_due = now + self.ping_timeout
+        return 0
+
+    cdef int fail_silent(self, double now) except -1:
+        """Give up on a peer that shows no sign of life."""
+        cdef double stalled = self.reply_due - self.counted_from - self.ping_timeout
+        cdef double silence = round(now - self.now, 2)
+        cdef str reason = f"nothing came from the peer for {silence:g} s, not even the answer to a ping"
+        # 1011 as `websockets` sends, in case that the peer can still read.
+        self.push_control(CLOSE_FRAME, close_payload(1011, reason))
+        if stalled >= NOTICED_STALL:
+            reason += f"; for {round(stalled, 2):g} s of that the event loop was blocked"
+        self.move(SILENCE)
+        self.now = now
+        self.finish(False, 1006, reason)
+        return self.wait_for_end()
 
     # --- input -----------------------------------------------------------------------------------------------------
 
@@ -197,6 +320,7 @@ cdef class Endpoint(Inbound):
 
     cdef int take_control(self) except -1:
         cdef bytes payload = b""
+        self.received_controls += 1
         if self.frame.length:
             payload = (<char *>self.control)[:self.frame.length]
             PyMem_Free(self.control)
@@ -229,13 +353,15 @@ cdef class Endpoint(Inbound):
                 break
         else:
             return 0
-        self.latency = self.now - ping.sent_at
+        self.round_trip = max(self.now - ping.sent_at, 0.0)
         if self.answered is None:
             self.answered = []
         for ping in self.pings[:index + 1]:
             ping.round_trip = self.now - ping.sent_at
             self.answered.append(ping)
         del self.pings[:index + 1]
+        if not self.pings:
+            self.pings = None
         return 0
 
     cdef int take_close(self, bytes payload) except -1:
@@ -312,14 +438,14 @@ cdef class Endpoint(Inbound):
             raise RuntimeError("a message of fragments is under way: end it with send_fragment(..., fin=True) first")
         if isinstance(message, str):
             data = <const unsigned char *>PyUnicode_AsUTF8AndSize(message, &size)
-            return self.push_frame(0x80 | (TEXT_FRAME if opcode == NATURAL else opcode), data, size, message)
+            return self.push_data(0x80 | (TEXT_FRAME if opcode == NATURAL else opcode), data, size, message)
         if isinstance(message, bytes):
             opcode = BINARY_FRAME if opcode == NATURAL else opcode
             data = <const unsigned char *>PyBytes_AS_STRING(message)
             size = PyBytes_GET_SIZE(message)
             if opcode == TEXT_FRAME:
                 require_utf8(data, size)
-            return self.push_frame(0x80 | opcode, data, size, message)
+            return self.push_data(0x80 | opcode, data, size, message)
         return self.push_buffer(message, BINARY_FRAME if opcode == NATURAL else opcode, True)
 
     def send_fragment(self, payload, *, bint fin, opcode=None):
@@ -362,7 +488,7 @@ cdef class Endpoint(Inbound):
         try:
             if opcode == TEXT_FRAME and fin:
                 require_utf8(<const unsigned char *>view.buf, view.len)
-            return self.push_frame((0x80 if fin else 0) | opcode, <const unsigned char *>view.buf, view.len, None)
+            return self.push_data((0x80 if fin else 0) | opcode, <const unsigned char *>view.buf, view.len, None)
         finally:
             PyBuffer_Release(&view)
 
@@ -404,6 +530,8 @@ cdef class Endpoint(Inbound):
         """Stop waiting for the answer to `ping`."""
         if self.pings is not None and ping in self.pings:
             self.pings.remove(ping)
+            if not self.pings:
+                self.pings = None
 
     def close(self, code=1000, str reason not None="", double now=0.0):
         """Begin the closing handshake (RFC 6455 section 7.1.2); nothing happens once it has begun or the connection
@@ -503,7 +631,29 @@ cdef class Endpoint(Inbound):
         self.output.head.end += size
         return 0
 
+    cdef int push_prepared(self, bytes frame) except -1:
+        """Put a frame behind the output that was built for several connections; it is a whole message."""
+        cdef FrameHeader header
+        cdef const unsigned char *data = <const unsigned char *>PyBytes_AS_STRING(frame)
+        cdef int size = read_header(data, len(frame), False, 0x70, &header)
+        self.push_bytes(frame)
+        self.sent_wire += <size_t>len(frame)
+        self.sent_messages += 1
+        self.sent_payload += header.length
+        if self.frame_log is not None:
+            self.log_frame(True, data[0], header.length, data + size, NULL)
+        return 0
+
+    cdef int push_data(
+        self, unsigned char first_byte, const unsigned char *payload, size_t size, object owner
+    ) except -1:
+        self.push_frame(first_byte, payload, size, owner)
+        self.sent_messages += first_byte >> 7
+        self.sent_payload += size
+        return 0
+
     cdef int push_control(self, unsigned char opcode, bytes payload) except -1:
+        self.sent_controls += 1
         return self.push_frame(0x80 | opcode, <const unsigned char *>PyBytes_AS_STRING(payload), len(payload), None)
 
     cdef int push_frame(
@@ -512,18 +662,26 @@ cdef class Endpoint(Inbound):
         """Put a frame behind the output. With an `owner` that keeps it alive, a large payload is not copied."""
         cdef unsigned char key[4]
         cdef unsigned char *room
+        cdef int header_size
         cdef bint by_reference = size >= LARGE_PAYLOAD and owner is not None and not self.client
         if self.client:
             self.keys.take(key)  # may let other threads run, which may move the output: so before there is room in it
         room = output_reserve(&self.output, MAX_HEADER_SIZE + (0 if by_reference else size))
         if room is NULL:
             raise MemoryError
+        self.sent_wire += size
+        if self.frame_log is not None:
+            self.log_frame(True, first_byte, size, payload, NULL)
         if self.client:
-            self.output.head.end += write_header(room, first_byte, size, key)
+            header_size = write_header(room, first_byte, size, key)
+            self.sent_wire += header_size
+            self.output.head.end += header_size
             mask_payload(self.output.head.data + self.output.head.end, payload, size, key, 0)
             self.output.head.end += size
             return 0
-        self.output.head.end += write_header(room, first_byte, size, NULL)
+        header_size = write_header(room, first_byte, size, NULL)
+        self.sent_wire += header_size
+        self.output.head.end += header_size
         if by_reference:
             output_set_payload(&self.output, owner, payload, size)
         else:

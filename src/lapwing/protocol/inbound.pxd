@@ -53,6 +53,11 @@ cdef class Inbound:
     cdef Queue messages
     cdef size_t message_bytes
     cdef Buffer undecoded
+    # what was counted
+    cdef uint64_t received_wire         # bytes, headers and control frames included
+    cdef uint64_t received_payload      # bytes of the messages
+    cdef uint64_t received_messages
+    cdef list frame_log                 # what frames came and went; None unless somebody wants to know
 
     # Decode `size` bytes from the peer, which arrived at `now`. Writes over them. Whatever cannot be decoded because
     # the application lags is copied, so the memory is the caller's again on return.
@@ -67,6 +72,9 @@ cdef class Inbound:
 
     cdef bint is_paused(self) noexcept
     cdef object pop_message(self)
+    cdef int log_frame(
+        self, bint is_sent, unsigned char first_byte, uint64_t size, const unsigned char *payload,
+        const unsigned char *key) except -1
     cdef int drop_assembly(self) except -1
     cdef int drop_input(self) except -1
     cdef int end_loan(self) except -1
@@ -81,11 +89,12 @@ cdef class Inbound:
     cdef bint is_whole_message(self) noexcept
     cdef size_t begin_frame(self, const unsigned char *data, size_t size) except? 0
     cdef int accept_frame(self) except -1
+    cdef int log_end_of_frame(self) except -1
     cdef int end_frame(self) except -1
     cdef int take_message(self, unsigned char *data, size_t size) except -1
     cdef int take_payload(self, const unsigned char *data, size_t size) except -1
     cdef int count_payload(self, const unsigned char *place, size_t size) except -1
     cdef int make_room(self, size_t size) except -1
     cdef int finish_message(self, unsigned char opcode) except -1
-    cdef int deliver(self, object message) except -1
+    cdef int deliver(self, object message, size_t size) except -1
     cdef int deliver_text(self, const unsigned char *data, size_t size) except -1

@@ -56,6 +56,8 @@ cdef enum:
     # A message is given this much memory at once on its declared length alone; beyond, memory follows the bytes that
     # come.
     EAGER_MEMORY = 1024 * 1024
+    # Payload bytes that the frame log has of a frame.
+    LOGGED_PAYLOAD = 64
     # From this much missing payload on, it is worth a read of its own into its place; below, a copy is cheaper.
     LARGE_REST = 16 * 1024
 
@@ -162,6 +164,52 @@ cdef class Inbound:
         buffer_free(&self.undecoded)
         return 0
 
+    def record_frames(self):
+        """Note from now on every frame that comes and goes, for `take_frames`."""
+        if self.frame_log is None:
+            self.frame_log = []
+
+    def take_frames(self):
+        """Return what frames came and went since the last call, if `record_frames` was called: for a log.
+
+        Returns:
+            A list of `(is_sent, first_byte, size, beginning)`: the first byte of the header (RFC 6455 section 5.2: FIN,
+            RSV1 to RSV3, opcode), the bytes of payload, and up to 64 of them, unmasked; None when they were skipped.
+        """
+        frames = self.frame_log
+        if not frames:
+            return []
+        self.frame_log = []
+        return frames
+
+    cdef int log_frame(
+        self, bint is_sent, unsigned char first_byte, uint64_t size, const unsigned char *payload,
+        const unsigned char *key
+    ) except -1:
+        """Note a frame. `payload` is NULL when it was skipped; `key` unless it is masked.
+
+        Logging it right here would let other threads in, in the midst of a step.
+        """
+        cdef unsigned char shown[LOGGED_PAYLOAD]
+        cdef size_t count = 0 if payload is NULL else min(size, <uint64_t>LOGGED_PAYLOAD)
+        if key is not NULL:
+            mask_payload(shown, payload, count, key, 0)
+        elif count:
+            memcpy(shown, payload, count)
+        beginning = None if payload is NULL and size else (<char *>shown)[:count]
+        self.frame_log.append((is_sent, first_byte, size, beginning))
+        return 0
+
+    cdef int log_end_of_frame(self) except -1:
+        """Note the frame that came in pieces and is complete now."""
+        cdef const unsigned char *payload = NULL
+        cdef unsigned char first_byte = (0x80 if self.frame.fin else 0) | self.frame.reserved | self.frame.opcode
+        if self.frame.opcode & 0x8:
+            payload = self.control
+        elif self.assembly is not NULL and not self.skipping and self.assembled >= self.frame.length:
+            payload = <unsigned char *>bytes_data(self.assembly) + self.assembled - self.frame.length
+        return self.log_frame(False, first_byte, self.frame.length, payload, NULL)
+
     # --- decoding --------------------------------------------------------------------------------------------------
 
     cdef int feed(self, unsigned char *data, size_t size, double now) except -1:
@@ -170,6 +218,7 @@ cdef class Inbound:
         if self.phase == CLOSED:
             return 0
         self.now = now
+        self.received_wire += size
         if buffer_size(&self.undecoded) == 0:
             used = self.decode(data, size)
         if used < size and self.phase != CLOSED and buffer_append(&self.undecoded, data + used, size - used) < 0:
@@ -190,6 +239,10 @@ cdef class Inbound:
                 if self.frame.length <= size - used and self.is_whole_message():
                     self.in_frame = False
                     self.message_opcode = 0
+                    if self.frame_log is not None:
+                        self.log_frame(
+                            False, 0x80 | self.frame.reserved | self.frame.opcode, self.frame.length, data + used,
+                            self.frame.key if self.frame.masked else NULL)
                     self.take_message(data + used, self.frame.length)
                     used += self.frame.length
                     continue
@@ -252,10 +305,10 @@ cdef class Inbound:
         cdef bytes binary
         if self.frame.opcode == BINARY_FRAME:
             if not self.frame.masked:
-                return self.deliver(PyBytes_FromStringAndSize(<char *>data, size))
+                return self.deliver(PyBytes_FromStringAndSize(<char *>data, size), size)
             binary = PyBytes_FromStringAndSize(NULL, size)
             mask_payload(<unsigned char *>PyBytes_AS_STRING(binary), data, size, self.frame.key, 0)
-            return self.deliver(binary)
+            return self.deliver(binary, size)
         if self.frame.masked:
             mask_payload(data, data, size, self.frame.key, 0)
         return self.deliver_text(data, size)
@@ -266,13 +319,16 @@ cdef class Inbound:
             text = PyUnicode_DecodeUTF8(<const char *>data, size, NULL)
         except UnicodeDecodeError:
             return self.fail_by(Violation.TEXT_NOT_UTF8)
-        return self.deliver(text)
+        return self.deliver(text, size)
 
-    cdef int deliver(self, object message) except -1:
+    cdef int deliver(self, object message, size_t size) except -1:
+        """Queue a message for the application; `size` is that of its payload."""
         if queue_push(&self.messages, <PyObject *>message) < 0:
             raise MemoryError
         incref(<PyObject *>message)
         self.message_bytes += message_cost(message)
+        self.received_messages += 1
+        self.received_payload += size
         return 0
 
     cdef int take_payload(self, const unsigned char *data, size_t size) except -1:
@@ -344,6 +400,7 @@ cdef class Inbound:
         if self.phase == CLOSED:
             return 0
         self.now = now
+        self.received_wire += size
         if self.skipping:   # its message was given up while the bytes were on their way
             self.remaining -= size
         else:
@@ -358,6 +415,8 @@ cdef class Inbound:
 
     cdef int end_frame(self) except -1:
         self.in_frame = False
+        if self.frame_log is not None:
+            self.log_end_of_frame()
         if self.frame.opcode & 0x8:
             return self.take_control()
         if not self.frame.fin:
@@ -375,7 +434,7 @@ cdef class Inbound:
         if opcode == TEXT_FRAME and self.utf8_state != UTF8_ACCEPT:
             return self.fail_by(Violation.TEXT_NOT_UTF8)
         if self.assembly is NULL:
-            return self.deliver(b"" if opcode == BINARY_FRAME else "")
+            return self.deliver(b"" if opcode == BINARY_FRAME else "", 0)
         assembly = self.assembly
         self.assembly = NULL
         self.assembled = 0
@@ -384,7 +443,7 @@ cdef class Inbound:
                 raise MemoryError
             message = <object>assembly
             drop(assembly)
-            return self.deliver(message)
+            return self.deliver(message, size)
         try:
             return self.deliver_text(<unsigned char *>bytes_data(assembly), size)
         finally:

@@ -21,6 +21,7 @@ cdef enum Event:
     CLOSE_RECEIVED
     FAILED
     EOF_RECEIVED
+    SILENCE
     TIME_EXPIRED
 
 

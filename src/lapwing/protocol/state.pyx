@@ -29,7 +29,8 @@ class Ending(Enum):
     STAY = 0
     """Nothing: it is in use."""
     CLOSE = 1
-    """Send the output, then close it (a server after the closing handshake, RFC 6455 section 7.1.1)."""
+    """Send the output, then close it (a server after the closing handshake, RFC 6455 section 7.1.1; either end when the
+    peer gives no sign of life)."""
     AWAIT_EOF = 2
     """Send the output, then wait until the peer closes it (a client after the closing handshake, section 7.1.1)."""
     SHUT_DOWN = 3
@@ -40,21 +41,24 @@ class Ending(Enum):
 
 
 # Every event in every state: where the connection stands afterwards, and what becomes of its transport.
-cdef Move[3][5] MOVES
+cdef Move[3][6] MOVES
 MOVES[<int>OPEN][<int>CLOSE_SENT] = Move(CLOSING, STAY, STAY)
 MOVES[<int>OPEN][<int>CLOSE_RECEIVED] = Move(CLOSED, AWAIT_EOF, CLOSE)
 MOVES[<int>OPEN][<int>FAILED] = Move(CLOSED, SHUT_DOWN, SHUT_DOWN)
 MOVES[<int>OPEN][<int>EOF_RECEIVED] = Move(CLOSED, DROP, DROP)
+MOVES[<int>OPEN][<int>SILENCE] = Move(CLOSED, CLOSE, CLOSE)
 MOVES[<int>OPEN][<int>TIME_EXPIRED] = Move(OPEN, STAY, STAY)
 MOVES[<int>CLOSING][<int>CLOSE_SENT] = Move(CLOSING, STAY, STAY)
 MOVES[<int>CLOSING][<int>CLOSE_RECEIVED] = Move(CLOSED, AWAIT_EOF, CLOSE)
 MOVES[<int>CLOSING][<int>FAILED] = Move(CLOSED, SHUT_DOWN, SHUT_DOWN)
 MOVES[<int>CLOSING][<int>EOF_RECEIVED] = Move(CLOSED, DROP, DROP)
+MOVES[<int>CLOSING][<int>SILENCE] = Move(CLOSING, STAY, STAY)
 MOVES[<int>CLOSING][<int>TIME_EXPIRED] = Move(CLOSED, DROP, DROP)
 MOVES[<int>CLOSED][<int>CLOSE_SENT] = Move(CLOSED, STAY, STAY)
 MOVES[<int>CLOSED][<int>CLOSE_RECEIVED] = Move(CLOSED, STAY, STAY)
 MOVES[<int>CLOSED][<int>FAILED] = Move(CLOSED, STAY, STAY)
 MOVES[<int>CLOSED][<int>EOF_RECEIVED] = Move(CLOSED, DROP, DROP)
+MOVES[<int>CLOSED][<int>SILENCE] = Move(CLOSED, STAY, STAY)
 MOVES[<int>CLOSED][<int>TIME_EXPIRED] = Move(CLOSED, DROP, DROP)
 
 

@@ -1,0 +1,23 @@
+"""Notice that a peer is gone, though no network says so: its machine lost power, or a router forgot the connection.
+
+Usage: python keepalive.py URL
+"""
+
+import sys
+
+import lapwing
+
+
+def main(url: str) -> None:
+    # The defaults are 20 seconds each; who needs to know sooner says so.
+    with lapwing.connect(url, ping_interval=0.5, ping_timeout=0.5) as ws:
+        print("connected")
+        for message in iter(ws.receive, None):  # None: the connection is closed, whoever closed it
+            print("received", message)
+        print("the last round trip in seconds:", ws.latency)
+        if ws.closed is not None:
+            print(f"closed with {ws.closed.code}: {ws.closed.reason}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,210 @@
+"""What servers count, for Prometheus (`pip install lapwing[metrics]`) and OpenTelemetry (`lapwing[otel]`).
+
+Nothing is counted here: whoever asks gets `Server.stats()` of that moment. The packages of these two are loaded when
+they are first needed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from opentelemetry.metrics import MeterProvider
+    from prometheus_client.metrics_core import Metric
+
+    from .server import Server
+    from .stats import ServerStats
+
+__all__ = ["CONTENT_TYPE", "Collector", "observe", "prometheus_text"]
+
+#: The content type of what `prometheus_text` returns.
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class _Quantity(NamedTuple):
+    """Something that is counted, or stands.
+
+    Attributes:
+        name: its name without prefix, in the words of Prometheus.
+        unit: its unit as the UCUM writes it, for OpenTelemetry.
+        text: what it is.
+        counts: whether it only grows.
+        label: what tells its values apart; "" where there is one.
+        values: the values in some stats, by label.
+    """
+
+    name: str
+    unit: str
+    text: str
+    counts: bool
+    label: str
+    values: Callable[[ServerStats], dict[str, float]]
+
+
+_QUANTITIES = (
+    _Quantity("connections", "{connection}", "Open connections.", False, "", lambda s: {"": s.connections}),
+    _Quantity(
+        "handshakes",
+        "{handshake}",
+        "Opening handshakes by what became of them.",
+        True,
+        "outcome",
+        lambda s: {"opened": s.opened, "answered": s.answered, "refused": s.refused, "failed": s.failed},
+    ),
+    _Quantity(
+        "surplus",
+        "{connection}",
+        "Connections that were over a limit.",
+        True,
+        "",
+        lambda s: {"": s.surplus},
+    ),
+    _Quantity(
+        "closed",
+        "{connection}",
+        "Connections that ended, by close code.",
+        True,
+        "code",
+        lambda s: {str(code): count for code, count in sorted(s.closed.items())},
+    ),
+    _Quantity(
+        "messages",
+        "{message}",
+        "Messages.",
+        True,
+        "direction",
+        lambda s: {"received": s.messages_received, "sent": s.messages_sent},
+    ),
+    _Quantity(
+        "payload_bytes",
+        "By",
+        "Bytes of messages, as applications see them.",
+        True,
+        "direction",
+        lambda s: {"received": s.payload_received, "sent": s.payload_sent},
+    ),
+    _Quantity(
+        "wire_bytes",
+        "By",
+        "Bytes of frames, as they are on the wire.",
+        True,
+        "direction",
+        lambda s: {"received": s.wire_received, "sent": s.wire_sent},
+    ),
+    _Quantity(
+        "control_frames",
+        "{frame}",
+        "Control frames: pings, pongs and close frames.",
+        True,
+        "direction",
+        lambda s: {"received": s.controls_received, "sent": s.controls_sent},
+    ),
+    _Quantity(
+        "held_bytes", "By", "Bytes held for the open connections in all.", False, "", lambda s: {"": s.held_bytes}
+    ),
+    _Quantity(
+        "waiting_bytes",
+        "By",
+        "Bytes that wait: received ones for the application, sent ones for the kernel.",
+        False,
+        "direction",
+        lambda s: {"received": s.queued_bytes, "sent": s.unsent_bytes},
+    ),
+)
+
+
+class Collector:
+    """Gives what servers count to a registry of `prometheus_client`: `REGISTRY.register(Collector(server))`.
+
+    Several servers are told apart by the label `server`. A registry may ask from any thread.
+
+    Args:
+        *servers: the servers.
+        names: what the label `server` says of each; by default the port.
+
+    Raises:
+        ValueError: there is not one name for each server.
+    """
+
+    def __init__(self, *servers: Server, names: Iterable[str] | None = None) -> None:
+        self._servers = _named(servers, names)
+
+    def collect(self) -> Iterator[Metric]:
+        """Make the metrics of this moment."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        taken = [(name, server.stats()) for name, server in self._servers]
+        for quantity in _QUANTITIES:
+            kind = CounterMetricFamily if quantity.counts else GaugeMetricFamily
+            labels = ["server", quantity.label] if quantity.label else ["server"]
+            metric = kind(f"lapwing_{quantity.name}", quantity.text, labels=labels)
+            for name, stats in taken:
+                for label, value in quantity.values(stats).items():
+                    metric.add_metric([name, label] if quantity.label else [name], value)
+            yield metric
+
+
+def prometheus_text(*servers: Server, names: Iterable[str] | None = None) -> bytes:
+    """Return what servers count in the text format of Prometheus; its content type is `CONTENT_TYPE`.
+
+    Args:
+        *servers: as for `Collector`.
+        names: as for `Collector`.
+
+    Raises:
+        ValueError: there is not one name for each server.
+        ImportError: `prometheus_client` is not installed.
+    """
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.exposition import generate_latest
+
+    registry = CollectorRegistry()
+    registry.register(Collector(*servers, names=names))
+    return generate_latest(registry)
+
+
+def observe(*servers: Server, names: Iterable[str] | None = None, meter_provider: MeterProvider | None = None) -> None:
+    """Make observable instruments of OpenTelemetry of what servers count.
+
+    They are named `lapwing.messages` and so on, with the attributes `server` and what tells the values apart. They hold
+    the servers as long as the meter provider lives.
+
+    Args:
+        *servers: the servers.
+        names: what the attribute `server` says of each; by default the port.
+        meter_provider: who makes the instruments; the global one by default.
+
+    Raises:
+        ValueError: there is not one name for each server.
+        ImportError: `opentelemetry-api` is not installed.
+    """
+    from importlib.metadata import version
+
+    from opentelemetry.metrics import Observation, get_meter
+
+    named = _named(servers, names)
+    meter = get_meter("lapwing", version("lapwing"), meter_provider)
+
+    def observer(quantity: _Quantity) -> Callable[[Any], list[Observation]]:
+        def observations(_: Any) -> list[Observation]:
+            return [
+                Observation(value, {"server": name, quantity.label: label} if quantity.label else {"server": name})
+                for name, server in named
+                for label, value in quantity.values(server.stats()).items()
+            ]
+
+        return observations
+
+    for quantity in _QUANTITIES:
+        make = meter.create_observable_counter if quantity.counts else meter.create_observable_up_down_counter
+        make(f"lapwing.{quantity.name}", [observer(quantity)], unit=quantity.unit, description=quantity.text)
+
+
+def _named(servers: tuple[Server, ...], names: Iterable[str] | None) -> list[tuple[str, Server]]:
+    """Name each server."""
+    chosen = [str(server.port) for server in servers] if names is None else list(names)
+    if not servers or len(chosen) != len(servers):
+        raise ValueError(f"expected servers with a name for each, got {len(servers)} servers and the names {chosen}")
+    return list(zip(chosen, servers, strict=True))

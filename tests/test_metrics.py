@@ -1,0 +1,128 @@
+"""Metrics for Prometheus and OpenTelemetry, with the real packages."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+
+import lapwing
+from lapwing.metrics import CONTENT_TYPE, Collector, observe, prometheus_text
+from tests.peers.servers import echo
+
+
+@asynccontextmanager
+async def a_server_with_a_past() -> AsyncIterator[lapwing.Server]:
+    """One connection was closed, one is open."""
+    async with lapwing.listen(0, "127.0.0.1", default=echo, ping_interval=None) as server:
+        url = f"ws://127.0.0.1:{server.port}"
+        async with lapwing.connect(url, ping_interval=None) as ws:
+            await ws.send("hello")
+            await ws.receive()
+            await ws.close(3000)
+        async with lapwing.connect(url, ping_interval=None) as ws:
+            await ws.send(b"abc")
+            await ws.receive()
+            yield server
+
+
+def samples(text: bytes) -> dict[tuple[str, ...], float]:
+    """Every sample by its name, its server and what else its labels say."""
+    return {
+        (sample.name, sample.labels["server"], *(v for k, v in sample.labels.items() if k != "server")): sample.value
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+    }
+
+
+EXPECTED = {
+    ("lapwing_connections", "web"): 1,
+    ("lapwing_handshakes_total", "web", "opened"): 2,
+    ("lapwing_handshakes_total", "web", "answered"): 0,
+    ("lapwing_handshakes_total", "web", "refused"): 0,
+    ("lapwing_handshakes_total", "web", "failed"): 0,
+    ("lapwing_surplus_total", "web"): 0,
+    ("lapwing_closed_total", "web", "3000"): 1,
+    ("lapwing_messages_total", "web", "received"): 2,
+    ("lapwing_messages_total", "web", "sent"): 2,
+    ("lapwing_payload_bytes_total", "web", "received"): 8,
+    ("lapwing_payload_bytes_total", "web", "sent"): 8,
+    ("lapwing_wire_bytes_total", "web", "received"): 8 + 2 * 6 + 8,
+    ("lapwing_wire_bytes_total", "web", "sent"): 8 + 2 * 2 + 4,
+    ("lapwing_control_frames_total", "web", "received"): 1,
+    ("lapwing_control_frames_total", "web", "sent"): 1,
+    ("lapwing_held_bytes", "web"): 0,
+    ("lapwing_waiting_bytes", "web", "received"): 0,
+    ("lapwing_waiting_bytes", "web", "sent"): 0,
+}
+
+
+async def test_the_text_of_prometheus() -> None:
+    async with a_server_with_a_past() as server:
+        text = prometheus_text(server, names=["web"])
+        assert samples(text) == EXPECTED
+        assert b"# HELP lapwing_messages_total Messages.\n# TYPE lapwing_messages_total counter\n" in text
+        assert CONTENT_TYPE.startswith("text/plain; version=0.0.4")
+
+
+async def test_a_registry_asks_from_another_thread() -> None:
+    async with a_server_with_a_past() as server:
+        registry = CollectorRegistry()
+        registry.register(Collector(server))
+        name = {"server": str(server.port)}
+        for _ in range(2):
+            assert await asyncio.to_thread(registry.get_sample_value, "lapwing_connections", name) == 1
+
+
+async def test_several_servers() -> None:
+    async with a_server_with_a_past() as one, a_server_with_a_past() as two:
+        found = samples(prometheus_text(one, two))
+        for server in (one, two):
+            assert found["lapwing_messages_total", str(server.port), "sent"] == 2
+        for names in ([], ["a"], ["a", "b", "c"]):
+            with pytest.raises(ValueError, match="a name for each"):
+                prometheus_text(one, two, names=names)
+    with pytest.raises(ValueError, match="expected servers"):
+        prometheus_text()
+
+
+async def test_opentelemetry() -> None:
+    async with a_server_with_a_past() as server:
+        reader = InMemoryMetricReader()
+        provider = MeterProvider([reader])
+        observe(server, names=["web"], meter_provider=provider)
+        data: Any = await asyncio.to_thread(reader.get_metrics_data)
+        (scope,) = data.resource_metrics[0].scope_metrics
+        assert (scope.scope.name, scope.scope.version) == ("lapwing", lapwing.__version__)
+        found = {
+            (metric.name.replace("lapwing.", "lapwing_"), *point.attributes.values()): point.value
+            for metric in scope.metrics
+            for point in metric.data.data_points
+        }
+        assert found == {(key[0].removesuffix("_total"), *key[1:]): value for key, value in EXPECTED.items()}
+        assert {metric.name: metric.unit for metric in scope.metrics}["lapwing.wire_bytes"] == "By"
+        assert all(
+            metric.data.is_monotonic is (("lapwing_" + metric.name[8:] + "_total") in {key[0] for key in EXPECTED})
+            for metric in scope.metrics
+        )
+        provider.shutdown()
+
+
+def test_nothing_is_loaded_before_it_is_needed() -> None:
+    program = (
+        "import sys, lapwing, lapwing.server, lapwing.metrics\n"
+        "assert not {'prometheus_client', 'opentelemetry', 'lapwing.stats', 'lapwing.errands', 'lapwing.frames'} "
+        "& set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+    program = "import sys, lapwing; lapwing.Client; assert not {'logging', 'asyncio'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)
