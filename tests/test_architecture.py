@@ -71,7 +71,10 @@ BELOW["the asyncio face's links"] = BELOW["what the faces share"] | {"what the f
 BELOW["faces"] = BELOW["the asyncio face's links"] | {"the asyncio face's links"}
 BELOW["accepting"] = BELOW["faces"] | {"faces"}
 BELOW["what the server is made of"] = BELOW["accepting"] | {"accepting"}
-BELOW["client and server"] = BELOW["what the server is made of"] | {"what the server is made of", "what a server counts"}
+BELOW["client and server"] = BELOW["what the server is made of"] | {
+    "what the server is made of",
+    "what a server counts",
+}
 BELOW["programs"] = BELOW["client and server"] | {"client and server"}
 BELOW["lapwing"] = BELOW["programs"] | {"programs"}
 

@@ -385,3 +385,16 @@ def test_observing(start: Start) -> None:
         'lapwing_messages_total{direction="received",server="echo"} 11.0',
         'lapwing_messages_total{direction="sent",server="echo"} 11.0',
     ]
+
+
+def test_metrics(start: Start) -> None:
+    port = start("metrics.py", 0).port()
+    with RawPeer.connect(port) as client:
+        client.send_frame(wire.TEXT, b"hello")
+        client.expect_frame(wire.TEXT, b"hello")
+        with RawPeer.open(port) as prometheus:
+            prometheus.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            answer = prometheus.read_to_end()
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"Content-Type: text/plain; version=0.0.4" in answer
+    assert b'lapwing_messages_total{direction="sent",server="echo"} 1.0' in answer
