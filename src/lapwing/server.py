@@ -315,11 +315,11 @@ class Server:
 
         Cancelled, the closing goes on. May be called from a handler, which is then not waited for.
         """
-        if not self._hurry.done():
-            self._hurry.set_result(None)
         self._stop_listening()
         if keep_clients:
             return
+        if not self._hurry.done():
+            self._hurry.set_result(None)
         await self._finish_closing(asyncio.current_task())
 
     async def drain(self, window: float = 60.0, *, grace: float = 0.0) -> None:

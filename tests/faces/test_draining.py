@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
+import socket
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import lapwing
+from lapwing.admission import Openings
 from lapwing.draining import close_evenly
 from tests.conftest import Runtime
-from tests.faces.callers import call, hosting, steps, url
+from tests.faces.callers import GUARD, call, hosting, steps, url
 from tests.peers import wire
 from tests.peers.raw import RawPeer
 from tests.peers.servers import echo
@@ -165,6 +169,19 @@ async def test_close_cuts_a_draining_short(listen: Listen, runtime: Runtime) -> 
         assert sorted(codes) == [1001, 1001, 1012]
 
 
+async def test_clients_that_were_kept_are_sent_away_evenly(listen: Listen, runtime: Runtime) -> None:
+    async with listen(default=echo) as server:
+        clients = [await lapwing.connect(url(server), **runtime.options) for _ in range(3)]
+        await server.close(keep_clients=True)
+        draining = asyncio.create_task(server.drain(window=3600))
+        ends = {asyncio.ensure_future(client.receive()) for client in clients}
+        _, waiting = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        assert len(waiting) == 2
+        await server.close()
+        await draining
+        await asyncio.gather(*ends)
+
+
 async def test_drain_cancelled_goes_on(listen: Listen, runtime: Runtime) -> None:
     async with listen(default=echo) as server:
         client = await lapwing.connect(url(server), **runtime.options)
@@ -209,6 +226,34 @@ async def test_who_waits_to_be_accepted_is_accepted(listen: Listen) -> None:
                 peer.send_close(1012)
             guests.release()
             await draining
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can drop first packets of connections")
+async def test_who_comes_to_a_shared_port_meanwhile_reaches_the_other_server(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel gives some of them to the server that is drained: these ask again, and find it gone."""
+    monkeypatch.setattr(lapwing.server, "HOLD_OFF", 3600)
+    options: dict[str, Any] = {"interface": "127.0.0.1", "reuse_port": True, "default": echo, **runtime.options}
+    async with lapwing.listen(0, **options) as leaving, lapwing.listen(leaving.port, **options) as staying:
+        draining = asyncio.create_task(leaving.drain(window=0))
+        await steps()
+        assert leaving._listeners, "it holds off and listens still"
+        with contextlib.ExitStack() as stack:
+            socks = [stack.enter_context(socket.socket()) for _ in range(20)]
+            for sock in socks:
+                sock.setblocking(False)
+                sock.connect_ex(("127.0.0.1", leaving.port))
+            await leaving.close()
+            await draining
+            for sock in socks:
+                await call(select.select, [], [sock], [], GUARD)
+                assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+                peer = RawPeer(sock, client=True)
+                peer.send(wire.request("x"))
+                assert (await call(peer.read_head)).start_line.startswith("HTTP/1.1 101")
+        assert staying._admission.openings.accepted == 20
+        assert leaving._admission.openings == Openings()
 
 
 @pytest.mark.parametrize("options", [{"window": -1}, {"window": float("inf")}, {"window": None}, {"grace": "1"}])
