@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, suppress
@@ -17,6 +18,10 @@ import hypothesis
 import pytest
 
 pytest.register_assert_rewrite("tests.peers")
+
+# A proxy of the machine's is none of the tests', nor of the programs that they start.
+for _name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+    del os.environ[_name]
 
 from tests.peers.certificates import Certificates, make_certificates  # noqa: E402
 

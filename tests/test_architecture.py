@@ -27,9 +27,12 @@ LAYERS = (
     ("the protocol's leaves", ("lapwing.protocol.*",)),
     ("io", ("lapwing.io", "lapwing.io.*")),
     ("options", ("lapwing.options",)),
-    ("what the faces share", ("lapwing.opening", "lapwing.connection", "lapwing.waiting", "lapwing.errands")),
     ("what connections show", ("lapwing.stats", "lapwing.frames")),
     ("what a server counts", ("lapwing.tally",)),
+    ("reconnecting", ("lapwing.reconnect",)),
+    ("where to go", ("lapwing.proxies", "lapwing.socks")),
+    ("the way there", ("lapwing.opening", "lapwing.route")),
+    ("what the faces share", ("lapwing.connection", "lapwing.waiting", "lapwing.errands")),
     ("the asyncio face's links", ("lapwing.link",)),
     ("faces", ("lapwing.sync", "lapwing.aio")),
     ("accepting", ("lapwing.accepting",)),
@@ -67,13 +70,17 @@ BELOW["what the faces share"] = {
     "what connections show",
 }
 BELOW["what a server counts"] = BELOW["what the faces share"] | {"what the faces share"}
+BELOW["reconnecting"] = {"the protocol's leaves"}
+BELOW["where to go"] = {"the protocol's leaves", "io"}
+BELOW["the way there"] = BELOW["what the faces share"] | {"where to go", "the way there"}
 BELOW["the asyncio face's links"] = BELOW["what the faces share"] | {"what the faces share"}
-BELOW["faces"] = BELOW["the asyncio face's links"] | {"the asyncio face's links"}
+BELOW["faces"] = BELOW["the asyncio face's links"] | {"the asyncio face's links", "the way there"}
 BELOW["accepting"] = BELOW["faces"] | {"faces"}
 BELOW["what the server is made of"] = BELOW["accepting"] | {"accepting"}
 BELOW["client and server"] = BELOW["what the server is made of"] | {
     "what the server is made of",
     "what a server counts",
+    "reconnecting",
 }
 BELOW["programs"] = BELOW["client and server"] | {"client and server"}
 BELOW["lapwing"] = BELOW["programs"] | {"programs"}

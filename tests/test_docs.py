@@ -72,10 +72,11 @@ def test_the_limits_are_those_of_the_code(kind: type[ClientSettings | ServerSett
 def test_the_tree_of_errors_is_that_of_the_code() -> None:
     tree = _page("errors.rst").partition(":name: tree")[2].partition("Everything else")[0]
     documented = {}
+    above = ["Exception"]
     for depth, name, also in re.findall(r"^   ([ │├└─]*)(\w+)(?: \(also (\w+)\))?$", tree, re.MULTILINE):
         if depth:
-            parent = "Exception" if len(depth) == 4 else "WebSocketError"
-            documented[name] = {parent} | ({also} if also else set())
+            above[len(depth) // 4 :] = [name]
+            documented[name] = {above[-2]} | ({also} if also else set())
     defined = {
         name: {base.__name__ for base in value.__bases__}
         for name in lapwing.__all__

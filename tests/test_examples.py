@@ -19,6 +19,7 @@ import pytest
 from tests.peers import wire
 from tests.peers.certificates import Certificates
 from tests.peers.raw import RawListener, RawPeer
+from tests.peers.tunnels import TunnelProxy
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -226,6 +227,27 @@ def test_push_ticker_and_a_follower_that_comes_back(start: Start) -> None:
     while follower.line() != "connected":
         pass
     assert time_of_day.fullmatch(follower.line())
+
+
+def test_reconnecting(start: Start) -> None:
+    assert start("reconnecting.py").end() == [
+        f"{face}: {line}"
+        for face in ("asyncio", "blocking")
+        for line in (
+            "received 1",
+            "again: connection closed cleanly with 1012 (service restart): back in a moment",
+            "received 2",
+            "again: connection closed cleanly with 1012 (service restart): back in a moment",
+            "received 3",
+        )
+    ]
+
+
+def test_through_a_proxy(start: Start, echo_url: str) -> None:
+    with TunnelProxy(credentials=("ada", "secret")) as proxy:
+        client = start("through_a_proxy.py", echo_url, proxy.url("socks5h", "ada:secret"))
+        assert client.end() == ["received hello", "the proxy refused: HTTP status 407"]
+        assert [form for form, _, _ in proxy.asked] == ["socks5h", "http"]
 
 
 def test_timeouts(start: Start) -> None:

@@ -19,9 +19,17 @@ if TYPE_CHECKING:
     from .aio import AsyncClient, Connection
     from .client import connect
     from .protocol.close import Closed
-    from .protocol.errors import ConnectionClosed, HandshakeError, InvalidURL, ProtocolError, WebSocketError
+    from .protocol.errors import (
+        ConnectionClosed,
+        HandshakeError,
+        InvalidURL,
+        ProtocolError,
+        ProxyError,
+        WebSocketError,
+    )
     from .protocol.frame import BINARY, TEXT
     from .protocol.http import Response
+    from .reconnect import Reconnect, Reconnection
     from .running import run
     from .server import Server, listen
     from .sync import Client
@@ -40,6 +48,9 @@ __all__ = [
     "IncomingRequest",
     "InvalidURL",
     "ProtocolError",
+    "ProxyError",
+    "Reconnect",
+    "Reconnection",
     "Response",
     "Server",
     "WebSocketError",
@@ -66,6 +77,9 @@ _HOMES = {
     "IncomingRequest": ".admission",
     "InvalidURL": ".protocol.errors",
     "ProtocolError": ".protocol.errors",
+    "ProxyError": ".protocol.errors",
+    "Reconnect": ".reconnect",
+    "Reconnection": ".reconnect",
     "Response": ".protocol.http",
     "Server": ".server",
     "TEXT": ".protocol.frame",

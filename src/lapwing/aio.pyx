@@ -13,15 +13,16 @@ from cpython.object cimport PyObject, PyTypeObject
 
 from .io.reactor cimport READABLE, clock
 from .io.stream cimport Stream
-from .link cimport LIVE, OPENING, OVER, UNUSED, Link
+from .link cimport LIVE, OPENING, OVER, SECURING, UNUSED, Link
 from .protocol.endpoint cimport Endpoint, Ping, output_size
 from .protocol.state cimport CLOSED, OPEN
 from .waiting cimport DONE, Waiter
 
 from .connection import close_after, make_endpoint
-from .io import dial, tcp
+from . import route
 from .opening import ClientOpening
 from .options import UNSET, ClientSettings, settings_from
+from .protocol.errors import HandshakeError
 from .protocol.state import Role
 
 __all__ = ["AsyncClient", "Connection"]
@@ -459,6 +460,7 @@ cdef class AsyncClient(Connection):
     """
 
     cdef object limit           # the asyncio.Timeout of a connect() under way
+    cdef object opening         # the ClientOpening of a connect() under way
     cdef bint is_aborted        # close() came during connect()
 
     def __init__(self, **options):
@@ -468,16 +470,19 @@ cdef class AsyncClient(Connection):
         """Connect to a server (RFC 6455 sections 3 and 4).
 
         Args:
-            url: `ws://host[:port]/path?query`, or `wss://` for TLS.
+            url: `ws://host[:port]/path?query`, or `wss://` for TLS; `ws+unix:///path/of/socket:/path?query`, or
+                `wss+unix://`, for a unix socket.
             protocol: a subprotocol to ask for, or a sequence of them in the order of preference.
-            timeout: seconds for all of it, None for ever; `open_timeout` by default.
+            timeout: seconds for all of it (name resolution, proxy, redirects and handshakes), None for ever;
+                `open_timeout` by default.
 
         Returns:
             This client.
 
         Raises:
             InvalidURL: the URL is not one of a WebSocket server.
-            HandshakeError: the server refused, or does not speak WebSocket.
+            HandshakeError: the server refused, or does not speak WebSocket, or redirects to where the client does not
+                go; `ProxyError` where a proxy was the reason.
             TimeoutError: it took too long.
             OSError: there was no connection; `ssl.SSLError` where TLS was the reason, `ConnectionAbortedError` when
                 `close` was called meanwhile.
@@ -487,28 +492,17 @@ cdef class AsyncClient(Connection):
         """
         if self.phase != UNUSED and self.phase != OVER:
             raise RuntimeError("this client is connected already: close it first, or make another one")
-        opening = ClientOpening(self._settings, url, protocol)
+        opening = self.opening = ClientOpening(self._settings, url, protocol)
         seconds = self._settings.opening if timeout is UNSET else timeout
         self._loop = asyncio.get_running_loop()
-        self.endpoint = make_endpoint(Role.CLIENT, self._settings)
         self.own_timeout = -1 if self._settings.timeout is None else self._settings.timeout
-        self.opened = self.subprotocol = self.stream = self.errands = None
-        self.phase = OPENING
         self.is_aborted = False
+        self.prepare()
         self.limit = asyncio.timeout(seconds)
         try:
             async with self.limit:
-                sock = await dial.open_connection(self._loop, opening.url.host, opening.url.port)
-                try:
-                    tcp.watch_peer(sock, self._settings.tcp_keepalive, self._settings.tcp_user_timeout)
-                except OSError:
-                    sock.close()
-                    raise
-                stream = Stream(sock.detach())
-                stream.tls = opening.tls()
-                self.opener = self.wait(-1, "")
-                self.begin(stream, opening.handshake, 0)
-                await self.opener
+                while self.opened is None:
+                    await self._attempt(opening)
         except BaseException as error:
             self.opener = self.opened = self.subprotocol = None
             self.drop()  # the handshake may be done: then nobody was told yet
@@ -522,8 +516,45 @@ cdef class AsyncClient(Connection):
                 raise TimeoutError(f"connecting to {opening.url} took longer than {seconds:g} s") from None
             raise opening.explain(error)
         finally:
-            self.limit = None
+            self.limit = self.opening = None
         return self
+
+    cdef int prepare(self) except -1:
+        """Set up everything for a new connection."""
+        self.endpoint = make_endpoint(Role.CLIENT, self._settings)
+        self.opened = self.subprotocol = self.stream = self.errands = None
+        self.phase = OPENING
+        return 0
+
+    async def _attempt(self, opening):
+        """Connect to where `opening` leads; a redirect makes it lead elsewhere."""
+        sock = await route.take(self._loop, opening)
+        stream = Stream(sock.detach())
+        try:
+            stream.tls = opening.first_tls()
+        except BaseException:
+            stream.close()
+            raise
+        self.opener = self.wait(-1, "")
+        self.begin(stream, opening.first, 0)
+        try:
+            await self.opener
+        except HandshakeError as error:
+            opening.follow(error)
+            self.prepare()
+
+    cdef int enter_tunnel(self) except -1:
+        cdef object opening = self.opening
+        carrier = self.stream.tls
+        self.handshake = opening.handshake
+        try:
+            self.stream.tls = opening.enter_tunnel(carrier)
+        except (OSError, ValueError) as error:
+            return self.fail_opening(error)
+        if self.stream.tls is carrier:
+            return self.begin_handshake()
+        self.phase = SECURING
+        return self.secure()
 
     def _abort_opening(self):
         """End a `connect` that is under way, wherever it is."""

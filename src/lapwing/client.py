@@ -5,34 +5,52 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
     from types import TracebackType
 
     from .aio import AsyncClient
-    from .options import ClientOptions
+    from .options import ClientOptions, ConnectOptions
+    from .reconnect import Backoff, Reconnect, Reconnection
     from .sync import Client
 
-__all__ = ["Connector", "aio", "connect", "new", "sync"]
+__all__ = ["AsyncReconnecting", "Connector", "aio", "connect", "new", "sync"]
 
 
 class Connector:
     """What `connect` returns: `with` connects a blocking client, `async with` and `await` connect an asyncio client.
 
+    With `reconnect`, `for` gives one connected blocking client after the other, and `async for` asyncio clients.
+
     Nothing happens before one of these. At the end of a block the connection is closed: with 1000, with 1011 after an
     exception, with 1001 when the block was cancelled or interrupted.
     """
 
-    __slots__ = ("_client", "_options", "_protocol", "_url")
+    __slots__ = ("_client", "_options", "_protocol", "_reconnect", "_url")
 
-    def __init__(self, url: str, protocol: str | Sequence[str] | None, options: ClientOptions) -> None:
+    def __init__(
+        self,
+        url: str,
+        protocol: str | Sequence[str] | None,
+        options: ClientOptions,
+        reconnect: bool | Reconnect = False,
+    ) -> None:
         self._url = url
         self._protocol = protocol
         self._options = options
+        self._reconnect = reconnect
         self._client: Client | AsyncClient | None = None
+
+    def _require_once(self) -> None:
+        if self._reconnect is not False:
+            raise TypeError(
+                "reconnect= is for a loop: write 'for ws in lapwing.connect(..., reconnect=True)', with 'async for' in "
+                "asyncio; or leave reconnect out"
+            )
 
     def __enter__(self) -> Client:
         from .sync import Client
 
+        self._require_once()
         client = Client(**self._options)
         client.connect(self._url, self._protocol)
         self._client = client
@@ -46,6 +64,7 @@ class Connector:
     async def _connect(self) -> AsyncClient:
         from .aio import AsyncClient
 
+        self._require_once()
         client = AsyncClient(**self._options)
         await client.connect(self._url, self._protocol)
         return client
@@ -63,6 +82,29 @@ class Connector:
     ) -> None:
         await self._client.__aexit__(kind, error, traceback)  # type: ignore[union-attr]
 
+    def _backoff(self) -> Backoff:
+        """Begin a loop of connections."""
+        if self._reconnect is False:
+            raise TypeError(
+                "connect() gives one connection: write 'with lapwing.connect(...) as ws' and iterate over ws for its "
+                "messages, with 'async' in asyncio; or pass reconnect=True to iterate over connections"
+            )
+        from .reconnect import Backoff, Reconnect
+
+        if self._options.get("sock") is not None:
+            raise ValueError("sock serves one connection: leave it out, or leave out reconnect")
+        if self._reconnect is True:
+            return Backoff(Reconnect())
+        if isinstance(self._reconnect, Reconnect):
+            return Backoff(self._reconnect)
+        raise TypeError(f"expected reconnect to be True, False or a lapwing.Reconnect, got {self._reconnect!r}")
+
+    def __iter__(self) -> Iterator[Client]:
+        return _reconnecting(self._url, self._protocol, self._options, self._backoff())
+
+    def __aiter__(self) -> AsyncReconnecting:
+        return AsyncReconnecting(self._url, self._protocol, self._options, self._backoff())
+
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(
             f"connect() returns no connection yet and so has no {name!r}: write 'with lapwing.connect(...) as ws' in a "
@@ -78,7 +120,7 @@ def connect(  # type: ignore[misc]
     protocol: str | Sequence[str] | None = None,
     *,
     timeout: float | None = None,
-    **options: Unpack[ClientOptions],
+    **options: Unpack[ConnectOptions],
 ) -> Connector:
     """Connect to a WebSocket server (RFC 6455 section 4.1), blocking or with asyncio.
 
@@ -88,18 +130,126 @@ def connect(  # type: ignore[misc]
         async with lapwing.connect(url) as ws:  # an AsyncClient
         ws = await lapwing.connect(url)         # an AsyncClient, to be closed by you
 
+        for ws in lapwing.connect(url, reconnect=True):        # one Client after the other
+        async for ws in lapwing.connect(url, reconnect=True):  # one AsyncClient after the other
+
+    The loops connect again when an attempt fails for a reason that may pass, and when the body comes to its end or to
+    `continue`: the connection is closed before that, if it is not yet. `break` closes it and leaves the loop. What the
+    body raises leaves the loop as ever, `ConnectionClosed` included: catch it, and `continue`. See `lapwing.Reconnect`
+    for the delays, and for what is final and raised. Cancelling an `async for` leaves nothing open.
+
     Args:
-        url: `ws://host[:port]/path?query`, or `wss://` for TLS.
+        url: `ws://host[:port]/path?query`, or `wss://` for TLS; `ws+unix:///path/of/socket:/path?query`, or
+            `wss+unix://`, for a unix socket.
         protocol: a subprotocol to ask for, or a sequence of them in the order of preference.
         timeout: seconds that a waiting method waits when it is not given its own, None for ever.
-        **options: see `lapwing.options.ClientOptions`.
+        **options: see `lapwing.options.ConnectOptions`.
 
     Raises:
         InvalidURL, HandshakeError, TimeoutError, OSError: as `Client.connect` and `AsyncClient.connect` do, when it is
             entered or awaited.
         TypeError, ValueError: an option does not exist or is out of its range; likewise.
     """
-    return Connector(url, protocol, {"timeout": timeout, **options})  # type: ignore[typeddict-item]
+    reconnect = options.pop("reconnect", False)
+    return Connector(url, protocol, {"timeout": timeout, **options}, reconnect)  # type: ignore[typeddict-item]
+
+
+def _reconnecting(
+    url: str, protocol: str | Sequence[str] | None, options: ClientOptions, backoff: Backoff
+) -> Iterator[Client]:
+    """Give one connected client after the other; whoever drops the generator has closed the last one."""
+    import time
+
+    from .sync import Client
+
+    while True:
+        client = Client(**options)
+        try:
+            client.connect(url, protocol)
+        except Exception as error:  # noqa: BLE001 - `failed` raises it again when it is final
+            attempt = backoff.failed(error, time.time())
+        else:
+            backoff.connected()
+            try:
+                yield client
+            finally:
+                left_at = backoff.settings.clock()
+                closed = client.close()
+            attempt = backoff.ended(closed, left_at)
+        _announce(url, attempt, backoff)
+        time.sleep(attempt.delay)
+
+
+class AsyncReconnecting:
+    """What `async for` goes through: one connected `AsyncClient` after the other.
+
+    Dropped, as at the end of a loop that was left, it begins to close the last one: the reactor does the rest.
+    """
+
+    __slots__ = ("_backoff", "_client", "_options", "_protocol", "_url")
+
+    def __init__(
+        self, url: str, protocol: str | Sequence[str] | None, options: ClientOptions, backoff: Backoff
+    ) -> None:
+        self._url = url
+        self._protocol = protocol
+        self._options = options
+        self._backoff = backoff
+        self._client: AsyncClient | None = None
+
+    def __aiter__(self) -> AsyncReconnecting:
+        return self
+
+    async def __anext__(self) -> AsyncClient:
+        import asyncio
+        import time
+
+        from .aio import AsyncClient
+
+        attempt: Reconnection | None = None
+        client, self._client = self._client, None
+        if client is not None:
+            left_at = self._backoff.settings.clock()
+            attempt = self._backoff.ended(await client.close(), left_at)
+        while True:
+            if attempt is not None:
+                _announce(self._url, attempt, self._backoff)
+                await asyncio.sleep(attempt.delay)
+            client = AsyncClient(**self._options)
+            try:
+                await client.connect(self._url, self._protocol)
+            except Exception as error:  # noqa: BLE001 - `failed` raises it again when it is final
+                attempt = self._backoff.failed(error, time.time())
+            else:
+                self._backoff.connected()
+                self._client = client
+                return client
+
+    def __del__(self) -> None:
+        client = self._client
+        if client is not None and client.closed is None and not client._loop.is_closed():
+            client._begin_close(1000, "")
+
+
+def _announce(url: str, attempt: Reconnection, backoff: Backoff) -> None:
+    """Say that there will be another attempt: to the program if it wants to know, or in the log."""
+    on_attempt = backoff.settings.on_attempt
+    if on_attempt is not None:
+        on_attempt(attempt)
+        return
+    import logging
+
+    from .protocol.url import parse_url
+
+    # Without path and query: they may hold what is not for a log.
+    where = parse_url(url)
+    logging.getLogger("lapwing.client").info(
+        "connecting to %s again in %.1f s, attempt %d: %s",
+        where.unix_path or where.host_header,
+        attempt.delay,
+        attempt.number,
+        attempt.cause,
+    )
 
 
 def sync(**options: Unpack[ClientOptions]) -> Client:

@@ -51,7 +51,10 @@ cdef class Link(BaseConnection):
     cdef int read_early(self, Py_ssize_t count) except -1
     cdef int opening_expired(self) except -1
 
-    # Steps of the above, for this module and `accepting`.
+    # Called when a proxy has opened a tunnel: go on inside it.
+    cdef int enter_tunnel(self) except -1
+
+    # Steps of the above, for this module, `accepting` and `aio`.
     cdef int start(self) except -1
     cdef int answer(self) except -1
     cdef int attend(self, double now) except -1

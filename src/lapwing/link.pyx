@@ -163,6 +163,7 @@ cdef class Link(BaseConnection):
         return self.settle()
 
     cdef int begin_handshake(self) except -1:
+        """Begin what `handshake` is: the opening handshake, or before that the one that asks a proxy for a tunnel."""
         self.phase = OPENING
         if self.endpoint.client:
             self.endpoint.push_bytes(self.handshake.data_to_send())
@@ -185,7 +186,10 @@ cdef class Link(BaseConnection):
             return 0
         if self.phase != OPENING:
             return self.read_early(count)
-        return self.advance_handshake((<char *>self.reactor.buffer)[:count])
+        self.advance_handshake((<char *>self.reactor.buffer)[:count])
+        if self.phase == OPENING and self.stream.holds_input():
+            return self.read_opening()
+        return 0
 
     cdef int advance_handshake(self, bytes data) except -1:
         cdef object handshake = self.handshake
@@ -200,12 +204,19 @@ cdef class Link(BaseConnection):
                         HandshakeError("the client closed the connection before it asked for anything"))
         except HandshakeError as error:
             return self.fail_opening(error)
-        return self.finish_handshake(handshake.rest) if self.endpoint.client else self.decide()
+        if not self.endpoint.client:
+            return self.decide()
+        if handshake.is_tunnel:
+            return self.enter_tunnel()
+        return self.finish_handshake(handshake.rest)
 
     cdef int answer(self) except -1:
         """Send what a server's handshake has decided."""
         self.endpoint.push_bytes(self.handshake.data_to_send())
         return self.finish_handshake(self.handshake.rest)
+
+    cdef int enter_tunnel(self) except -1:
+        raise NotImplementedError
 
     cdef int finish_handshake(self, bytes rest) except -1:
         cdef object handshake = self.handshake
@@ -237,14 +248,15 @@ cdef class Link(BaseConnection):
     cdef int fail_opening(self, object error) except -1:
         """Give up on a connection that never was: tell who waits, and close."""
         cdef Waiter opener = self.opener
-        self.handshake = None
+        self.opener = self.handshake = None
         self.opening_deadline = 0
         if self.owner is not None:
             self.owner._failed(self, error)
         self.endpoint.receive_eof(str(error))
+        self.drop()
         if opener is not None:
-            opener.wake(error)
-        return self.drop()
+            opener.wake(error)  # last: the task that it wakes may begin anew with this object, as after a redirect
+        return 0
 
     # --- input -----------------------------------------------------------------------------------------------------
 
@@ -260,6 +272,8 @@ cdef class Link(BaseConnection):
         cdef size_t room_size = 0
         cdef Py_ssize_t count
         cdef int _read
+        cdef bint was_over
+        cdef Stream stream
         cdef Waiter receiver
         cdef Reactor reactor = self.reactor
         cdef Endpoint endpoint = self.endpoint
@@ -285,9 +299,13 @@ cdef class Link(BaseConnection):
             if self.stream.tls is None or endpoint.is_paused() or not self.stream.holds_input():
                 break
         if count == END_OF_STREAM:
-            return self.lose(
+            was_over = endpoint.phase == CLOSED
+            stream = self.stream
+            self.lose(
                 "the TLS stream was cut off: it ended without its close notice" if self.stream.was_cut
                 else "the connection ended without a close frame")
+            # With the end of TLS the end of TCP need not have come, and the peer may be waiting for this one's.
+            return self.drop() if was_over and self.stream is stream else 0
         receiver = self.receiver  # held: the task that it wakes takes the next one
         if receiver is not None and (endpoint.messages.count or endpoint.phase == CLOSED):
             # What is sent while the task runs leaves below, all at once.

@@ -11,9 +11,12 @@ if TYPE_CHECKING:
     from socket import socket
     from ssl import SSLContext
 
+    from .reconnect import Reconnect
+
 __all__ = [
     "ClientOptions",
     "ClientSettings",
+    "ConnectOptions",
     "ConnectionOptions",
     "ConnectionSettings",
     "ServerOptions",
@@ -72,19 +75,51 @@ class ClientOptions(ConnectionOptions, total=False):
     """What a client takes beside `ConnectionOptions`.
 
     Keys:
-        headers: header fields for the request, beside those of the handshake; `Host` is replaced. Default none.
+        headers: header fields for the request, beside those of the handshake: a mapping, or pairs of which several may
+            have one name. `Host`, `Origin`, `User-Agent` and `Authorization` replace the handshake's own; the names
+            that the handshake itself sets are refused. Default none.
+        cookies: names and values for the `Cookie` header (RFC 6265 section 4.2). Default none.
         origin: the Origin header, for servers that want one. Default none.
         ssl: an `ssl.SSLContext` for wss; None for one that trusts what the system trusts, shared by the process.
         server_hostname: the name that the server's certificate must carry, when it is not the URL's host.
+        proxy: True for the proxy that the environment names (`http_proxy`, `https_proxy`, `ws_proxy`, `wss_proxy`,
+            `all_proxy` and `no_proxy`, in lower or upper case), None or False for none, or a URL: `http://`,
+            `https://`, `socks4://`, `socks4a://`, `socks5://` or `socks5h://`, with a user name and password where it
+            wants them. socks5h and socks4a leave it to the proxy to look up the server's name. Default True.
+        proxy_ssl: an `ssl.SSLContext` for an `https://` proxy; None for the same as for `ssl`.
+        max_redirects: how many redirects (RFC 9110 section 15.4) are followed; 0 for none. Default 10.
+        happy_eyeballs_delay: seconds until the next address of a host is tried beside those that have not answered
+            (RFC 8305), at least 0.01; None tries one after the other. Default 0.25.
+        local_address: the IP address of an interface, and a port (0 for any), to connect from. Default any.
+        sock: a connected socket to use instead of making one; it is taken over, and serves one `connect`, without
+            redirects.
         portable: whether an asyncio client is watched by the loop's own `add_reader` rather than by the reactor's epoll
             set; where there is no epoll it always is. The blocking client has no loop and refuses it.
     """
 
     headers: HeaderArgument
+    cookies: Mapping[str, str]
     origin: str | None
     ssl: SSLContext | None
     server_hostname: str | None
+    proxy: str | bool | None
+    proxy_ssl: SSLContext | None
+    max_redirects: int
+    happy_eyeballs_delay: float | None
+    local_address: tuple[str, int] | None
+    sock: socket | None
     portable: bool
+
+
+class ConnectOptions(ClientOptions, total=False):
+    """What `lapwing.connect` takes beside `ClientOptions`.
+
+    Keys:
+        reconnect: for `for ws in lapwing.connect(...)` and `async for`: True, or a `lapwing.Reconnect`, which says how
+            to connect again. Default False.
+    """
+
+    reconnect: bool | Reconnect
 
 
 class ServerOptions(ConnectionOptions, total=False):
@@ -191,9 +226,16 @@ class ClientSettings(ConnectionSettings):
     """Options of a client, checked and complete."""
 
     headers: HeaderArgument = ()
+    cookies: Mapping[str, str] | None = None
     origin: str | None = None
     ssl: SSLContext | None = None
     server_hostname: str | None = None
+    proxy: str | bool | None = True
+    proxy_ssl: SSLContext | None = None
+    max_redirects: int = 10
+    happy_eyeballs_delay: float | None = 0.25
+    local_address: tuple[str, int] | None = None
+    sock: socket | None = None
     portable: bool = False
 
     def __post_init__(self) -> None:
@@ -201,6 +243,44 @@ class ClientSettings(ConnectionSettings):
         _check_context(self.ssl)
         if self.server_hostname is not None and not self.server_hostname:
             raise ValueError("expected server_hostname to be a name, or None, got an empty one")
+        if self.cookies is not None and not isinstance(self.cookies, Mapping):
+            raise TypeError(f"expected cookies to be a mapping of names to values, got {self.cookies!r}")
+        _check_count("max_redirects", self.max_redirects, least=0)
+        _check_seconds("happy_eyeballs_delay", self.happy_eyeballs_delay)
+        if self.happy_eyeballs_delay is not None and self.happy_eyeballs_delay < 0.01:  # RFC 8305 section 8
+            raise ValueError(
+                f"expected happy_eyeballs_delay to be 0.01 seconds or more, or None, got {self.happy_eyeballs_delay!r}"
+            )
+        if self.local_address is not None:
+            _check_address("local_address", self.local_address)
+        self._check_proxy()
+        if self.sock is not None:
+            self._check_sock()
+
+    def _check_proxy(self) -> None:
+        if not isinstance(self.proxy, (str, bool, type(None))):
+            raise TypeError(f"expected proxy to be a URL, True, False or None, got {self.proxy!r}")
+        _check_context(self.proxy_ssl, "proxy_ssl")
+        if self.proxy_ssl is not None and (
+            not self.proxy or (isinstance(self.proxy, str) and not self.proxy.lower().startswith("https:"))
+        ):
+            raise ValueError(
+                "proxy_ssl is for a proxy whose URL begins with https://: leave it out, or name such a one"
+            )
+
+    def _check_sock(self) -> None:
+        from socket import SOCK_STREAM, socket
+        from ssl import SSLSocket
+
+        if not isinstance(self.sock, socket) or isinstance(self.sock, SSLSocket):
+            raise TypeError(
+                f"expected sock to be a plain socket.socket, got {self.sock!r}: for TLS pass the socket below it, and "
+                "a wss:// URL"
+            )
+        if self.sock.type != SOCK_STREAM:
+            raise ValueError(f"expected sock to be a stream socket, got {self.sock!r}")
+        if isinstance(self.proxy, str) or self.local_address is not None:
+            raise ValueError("sock is connected already: leave out proxy and local_address, or sock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,21 +384,37 @@ def _check_tcp(keepalive: float | None, user_timeout: float | None) -> None:
         raise ValueError("tcp_user_timeout is not to be had on this system: leave it out; pings do without it")
 
 
-def _check_count(name: str, value: object) -> None:
+def _check_count(name: str, value: object, *, least: int = 1) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"expected {name} to be a whole number, got {value!r}")
-    if value < 1:
-        raise ValueError(f"expected {name} to be 1 or more, got {value!r}")
+    if value < least:
+        raise ValueError(f"expected {name} to be {least} or more, got {value!r}")
 
 
-def _check_context(context: object) -> None:
+def _check_address(name: str, value: object) -> None:
+    from ipaddress import ip_address
+
+    if not isinstance(value, tuple) or len(value) != 2 or not isinstance(value[0], str):
+        raise TypeError(f"expected {name} to be an IP address and a port, such as ('192.0.2.1', 0), got {value!r}")
+    host, port = value
+    try:
+        ip_address(host)
+    except ValueError:
+        raise ValueError(f"expected the IP address of an interface in {name}, got {host!r}") from None
+    if isinstance(port, bool) or not isinstance(port, int):
+        raise TypeError(f"expected the port in {name} to be a whole number, got {port!r}")
+    if not 0 <= port <= 65535:
+        raise ValueError(f"expected the port in {name} to be 0 to 65535, got {port!r}")
+
+
+def _check_context(context: object, name: str = "ssl") -> None:
     if context is None:
         return
     from ssl import SSLContext
 
     if not isinstance(context, SSLContext):
         raise TypeError(
-            f"expected ssl to be an ssl.SSLContext or None, got {context!r}: see ssl.create_default_context()"
+            f"expected {name} to be an ssl.SSLContext or None, got {context!r}: see ssl.create_default_context()"
         )
 
 

@@ -31,7 +31,9 @@ cdef class Client(BaseConnection):
     cdef object take_message(self)
     cdef double deadline_of(self, object timeout) except? -1
     cdef int open_stream(self, object opening, double deadline) except -1
-    cdef int handshake(self, object opening, double deadline) except -1
+    cdef int attempt(self, object opening, double deadline) except -1
+    cdef int converse(self, object handshake, double deadline) except -1
+    cdef int begin(self, object handshake) except -1
 
     cdef int read_alone(self, double deadline) except -1
     cdef int read(self, double deadline) except -1

@@ -33,9 +33,10 @@ from .protocol.endpoint cimport Ping, output_clear, output_size
 from .protocol.state cimport CLOSE, CLOSED, DROP, OPEN, SHUT_DOWN
 
 from .connection import close_after, make_endpoint
-from .io import dial, tcp
+from . import route
 from .opening import ClientOpening
 from .options import UNSET, ClientSettings, settings_from
+from .protocol.errors import HandshakeError
 from .protocol.state import Role
 
 __all__ = ["Client"]
@@ -124,17 +125,19 @@ cdef class Client(BaseConnection):
         """Connect to a server (RFC 6455 sections 3 and 4).
 
         Args:
-            url: `ws://host[:port]/path?query`, or `wss://` for TLS.
+            url: `ws://host[:port]/path?query`, or `wss://` for TLS; `ws+unix:///path/of/socket:/path?query`, or
+                `wss+unix://`, for a unix socket.
             protocol: a subprotocol to ask for, or a sequence of them in the order of preference.
-            timeout: seconds for all of it, None for ever; `open_timeout` by default. The time that the system takes to
-                resolve the host's name cannot be cut short.
+            timeout: seconds for all of it (proxy, redirects and handshakes), None for ever; `open_timeout` by default.
+                The time that the system takes to resolve the host's name cannot be cut short.
 
         Returns:
             This client.
 
         Raises:
             InvalidURL: the URL is not one of a WebSocket server.
-            HandshakeError: the server refused, or does not speak WebSocket.
+            HandshakeError: the server refused, or does not speak WebSocket, or redirects to where the client does not
+                go; `ProxyError` where a proxy was the reason.
             TimeoutError: it took too long.
             OSError: there was no connection; `ssl.SSLError` where TLS was the reason.
             RuntimeError: the client is connected already.
@@ -148,30 +151,40 @@ cdef class Client(BaseConnection):
         seconds = self._settings.opening if timeout is UNSET else timeout
         cdef double deadline = NEVER if seconds is None else clock() + <double>seconds
         try:
-            self.open_stream(opening, deadline)
-            self.handshake(opening, deadline)
+            while not self.is_connected:
+                self.attempt(opening, deadline)
         except OSError as error:
             if clock() >= deadline:
                 raise TimeoutError(f"connecting to {opening.url} took longer than {seconds:g} s") from None
             raise opening.explain(error)
         finally:
-            if not self.is_connected and self.stream is not None:
-                self.stream.close()
+            if not self.is_connected:
                 self.opened = None
         return self
 
-    cdef int open_stream(self, object opening, double deadline) except -1:
-        """Connect TCP and set up everything for a new connection."""
-        sock = dial.connect_blocking(opening.url.host, opening.url.port, None if deadline == NEVER else deadline)
+    cdef int attempt(self, object opening, double deadline) except -1:
+        """Connect to where `opening` leads; a redirect makes it lead elsewhere."""
         try:
-            tcp.watch_peer(sock, self._settings.tcp_keepalive, self._settings.tcp_user_timeout)
-        except OSError:
-            sock.close()
-            raise
+            self.open_stream(opening, deadline)
+            if opening.first.is_tunnel:
+                self.converse(opening.first, deadline)
+                self.stream.tls = opening.enter_tunnel(self.stream.tls)
+            self.converse(opening.handshake, deadline)
+            self.begin(opening.handshake)
+        except HandshakeError as error:
+            opening.follow(error)
+        finally:
+            if not self.is_connected and self.stream is not None:
+                self.stream.close()
+        return 0
+
+    cdef int open_stream(self, object opening, double deadline) except -1:
+        """Get a socket that leads there and set up everything for a new connection."""
+        self.opened = self.subprotocol = self.stream = None
+        sock = route.take_blocking(opening, None if deadline == NEVER else deadline)
         self.stream = Stream(sock.detach(), is_blocking=True)
-        self.stream.tls = opening.tls()
+        self.stream.tls = opening.first_tls()
         self.endpoint = make_endpoint(Role.CLIENT, self._settings)
-        self.opened = self.subprotocol = None
         self.is_shut = False
         self.receive_limit = 0
         output_clear(&self.unsent)
@@ -181,10 +194,9 @@ cdef class Client(BaseConnection):
                 raise MemoryError
         return 0
 
-    cdef int handshake(self, object opening, double deadline) except -1:
-        """Do the TLS handshake and the opening handshake."""
+    cdef int converse(self, object handshake, double deadline) except -1:
+        """Do a handshake: the one that opens the connection, or the one with a proxy; before it that of TLS."""
         cdef Py_ssize_t count
-        handshake = opening.handshake
         while self.stream.tls is not None and not self.stream.tls.established:
             try:
                 self.stream.tls.handshake()
@@ -199,7 +211,10 @@ cdef class Client(BaseConnection):
             if count == END_OF_STREAM:
                 handshake.receive_eof()
             if count > 0 and handshake.receive_data((<char *>self.buffer)[:count]):
-                break
+                return 0
+
+    cdef int begin(self, object handshake) except -1:
+        """Begin with messages, now that the opening handshake is done."""
         self.opened = handshake
         self.subprotocol = handshake.subprotocol
         self.attended_at = clock()

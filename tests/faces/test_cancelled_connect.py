@@ -44,7 +44,7 @@ async def check_connect(where: str, options: dict[str, Any], at_once: bool) -> N
             assert (await client.close())[:2] == (True, 1000)
 
     waited = await cancel_everywhere(lambda: client.connect(where), check, at_once=at_once)
-    assert waited >= 2  # for the name or TCP, and for the opening handshake
+    assert waited >= 1  # for the opening handshake; within one machine TCP may be there at once
 
 
 async def test_a_connect_cancelled_closes_its_socket(runtime: Any) -> None:

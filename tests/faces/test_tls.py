@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -248,6 +249,31 @@ async def test_lapwing_ends_tls_in_good_order(face: Face, listen: Listen, tls: C
             guest = await guests.next()
             await call(peer.finish)  # expects the close_notify
             assert await guest.close() == (True, 1000, "")
+
+
+async def test_a_close_notify_right_behind_the_close_frame_is_the_end(face: Face, tls: Certificates) -> None:
+    """A peer may wait for this end's close_notify before it ends TCP: nothing but what came in one read tells of it."""
+    with RawListener(context=tls.good.server_context()) as listener:
+        async with face.facing(listener, ssl=tls.client_context(), close_timeout=60) as (ws, peer):
+            closing = asyncio.create_task(ws.close(3000))
+            await call(peer.expect_close, 3000)
+            peer.send_close(3000)
+            peer.sock.settimeout(0)
+            with contextlib.suppress(ssl.SSLWantReadError):
+                peer.sock.unwrap()  # type: ignore[attr-defined]
+            assert await closing == (True, 3000, "")
+
+
+async def test_a_close_notify_right_behind_a_message_is_the_end(face: Face, tls: Certificates) -> None:
+    with RawListener(context=tls.good.server_context()) as listener:
+        async with face.facing(listener, ssl=tls.client_context()) as (ws, peer):
+            peer.send_frame(wire.TEXT, b"last")
+            peer.sock.settimeout(0)
+            with contextlib.suppress(ssl.SSLWantReadError):
+                peer.sock.unwrap()  # type: ignore[attr-defined]
+            assert await ws.receive() == "last"
+            assert await ws.receive() is None
+            assert ws.closed[:2] == (False, 1006)
 
 
 # --- much data ---------------------------------------------------------------------------------------------------

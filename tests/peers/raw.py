@@ -36,7 +36,8 @@ class RawPeer:
         self.head = Head("", ())
         self._unread = b""
         sock.settimeout(TIMEOUT)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     @classmethod
     def open(

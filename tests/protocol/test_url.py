@@ -242,3 +242,45 @@ def test_target_keeps_its_meaning(path: str) -> None:
     from urllib.parse import unquote
 
     assert unquote(parse_url("ws://h/" + path).target) == unquote("/" + path)
+
+
+@pytest.mark.parametrize(
+    ("text", "scheme", "path", "target"),
+    [
+        ("ws+unix:///run/app.sock:/chat?a=b", "ws", "/run/app.sock", "/chat?a=b"),
+        ("WSS+UNIX:///run/app.sock", "wss", "/run/app.sock", "/"),
+        ("ws+unix:///run/app.sock:", "ws", "/run/app.sock", "/"),
+        ("ws+unix:///run/app.sock:?a", "ws", "/run/app.sock", "/?a"),
+        ("ws+unix:///a%20b%3A%25%3F:/a:b", "ws", "/a b:%?", "/a:b"),
+        ("ws+unix:///\xe9:/\xe9", "ws", "/\xe9", "/%C3%A9"),
+    ],
+)
+def test_unix_sockets(text: str, scheme: str, path: str, target: str) -> None:
+    url = parse_url(text)
+    assert (url.scheme, url.host, url.unix_path, url.target) == (scheme, "localhost", path, target)
+    assert url.host_header == "localhost"
+    assert parse_url(str(url)) == url
+    assert path in repr(url)
+    assert url.origin == (scheme, "localhost", url.port, path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ws+unix://",
+        "ws+unix://run/app.sock",
+        "ws+unix://host/run/app.sock",
+        "ws+unix://ada:secret@/run/app.sock",
+        "ws+unix:///run/app.sock:8080",
+        "ws+unix:///run/app.sock?a",
+        "ws+unix:///run/app.sock:/#a",
+        "ws+unix:///run/%00",
+        "ws+unix:///run/%0a",
+        "ws+unix:///run/%ff",
+        "ws+unix:///run/a b",
+    ],
+)
+def test_wrong_unix_sockets(text: str) -> None:
+    with pytest.raises(InvalidURL) as caught:
+        parse_url(text)
+    assert "secret" not in str(caught.value)

@@ -1,64 +1,208 @@
-"""Getting a TCP connection, for either face. Knows no protocol above TCP."""
+"""Getting a connected socket, by TCP or to a unix socket, for either face. Knows no protocol above.
+
+A host often has several addresses, and the first need not be one that works. They are tried as RFC 8305 (happy
+eyeballs) has it: the families by turns, and the next address after a short delay while the ones before are still under
+way; the first that answers wins. What of it does not wait is `Race`; the two functions that drive it wait each in its
+own way.
+"""
 
 from __future__ import annotations
 
 import errno
+import os
+import select
 import socket
 import time
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["connect_blocking", "open_connection"]
+__all__ = ["connect_blocking", "open_connection", "resolve", "resolve_blocking", "take_over"]
 
 #: What may help against an error of the operating system.
 _HINTS = {
     errno.ECONNREFUSED: "nothing listens there: is the server running, and is this its port?",
     errno.ENETUNREACH: "there is no route to that network",
     errno.EHOSTUNREACH: "there is no route to that host",
+    errno.ENOENT: "there is no such socket: is the server running, and is this its path?",
+    errno.EADDRNOTAVAIL: "this machine has no such local address, or no port of it is free",
 }
+#: What a connect that does not block gives while it is under way; EAGAIN is not among them: it means that a unix
+#: socket's server has too many waiting, and no readiness would tell when not.
+_UNDER_WAY = (errno.EINPROGRESS, errno.EINTR)
+
+#: A family, and an address of it in the form of the `socket` module.
+Address = tuple[int, Any]
 
 
-async def open_connection(loop: asyncio.AbstractEventLoop, host: str, port: int) -> socket.socket:
+class Race:
+    """Attempts to connect, of which the first that succeeds wins (RFC 8305 section 5).
+
+    Args:
+        addresses: what to try, in this order.
+        where: what an error calls the destination.
+        local_address: what to connect from: the address of an interface and a port, or None.
+
+    Attributes:
+        waiting: what was not tried yet.
+        under_way: the sockets that are connecting, by descriptor.
+    """
+
+    def __init__(self, addresses: list[Address], where: str, local_address: tuple[str, int] | None = None) -> None:
+        self.waiting = deque(addresses)
+        self.under_way: dict[int, socket.socket] = {}
+        self._where = where
+        self._local_address = local_address
+        self._failure: OSError | None = None
+
+    def begin(self) -> socket.socket | None:
+        """Begin attempts until one is under way or none is left.
+
+        Returns:
+            A socket that was connected at once, or None.
+
+        Raises:
+            OSError: nothing is under way or left: the last failure.
+        """
+        while self.waiting:
+            family, address = self.waiting.popleft()
+            sock: socket.socket | None = None
+            try:
+                sock = socket.socket(family, socket.SOCK_STREAM)
+                number = self._connect(sock, family, address)
+            except OSError as error:
+                if sock is not None:
+                    sock.close()
+                self._failure = _explain(error, self._where)
+                continue
+            if number == 0:
+                return sock
+            if number in _UNDER_WAY:
+                self.under_way[sock.fileno()] = sock
+                return None
+            sock.close()
+            self._fail(number)
+        if not self.under_way:
+            raise self._failure or OSError(f"{self._where} has no address")
+        return None
+
+    def _connect(self, sock: socket.socket, family: int, address: Any) -> int:
+        sock.setblocking(False)
+        if family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._local_address is not None:
+            sock.bind(self._local_address)
+        return sock.connect_ex(address)
+
+    def check(self, fd: int) -> socket.socket | None:
+        """Look at an attempt whose socket is ready.
+
+        Returns:
+            The socket when it is connected, or None when it failed.
+        """
+        sock = self.under_way.pop(fd)
+        number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number == 0:
+            return sock
+        sock.close()
+        self._fail(number)
+        return None
+
+    def _fail(self, number: int) -> None:
+        self._failure = _explain(OSError(number, os.strerror(number)), self._where)
+
+    def close(self) -> None:
+        """Give up what is still under way."""
+        while self.under_way:
+            self.under_way.popitem()[1].close()
+
+
+async def open_connection(
+    loop: asyncio.AbstractEventLoop,
+    host: str,
+    port: int,
+    *,
+    unix_path: str | None = None,
+    local_address: tuple[str, int] | None = None,
+    delay: float | None = None,
+    what: str = "",
+) -> socket.socket:
     """Connect to the first of the host's addresses that answers; the socket does not block.
+
+    Args:
+        loop: the running event loop.
+        host: a name, or an address of IPv4 or IPv6.
+        port: 1 to 65535.
+        unix_path: the path of a unix socket to connect to instead.
+        local_address: the address of an interface, and a port (0 for any), to connect from.
+        delay: seconds until the next address is tried beside those that have not answered; None to wait for each.
+        what: words that an error puts before host and port.
 
     Raises:
         OSError: none answered; the words say which address failed last, and what may help.
 
     Cancelled, it leaves nothing open.
     """
-    failure: OSError | None = None
-    for family, address in _distinct(await _resolve(loop, host, port)):
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await loop.sock_connect(sock, address)
-        except OSError as error:
-            sock.close()
-            failure = _explain(error, host, port)
-        except BaseException:
-            sock.close()
-            raise
-        else:
-            return sock
-    raise failure or OSError(f"{host} has no address")
-
-
-async def _resolve(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[tuple]:  # type: ignore[type-arg]
+    if unix_path is not None:
+        race = Race([(socket.AF_UNIX, unix_path)], unix_path)
+    else:
+        addresses = _in_order(await resolve(loop, host, port), local_address)
+        race = Race(addresses, what + _shown(host, port), local_address)
     try:
-        return await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except socket.gaierror as error:
-        raise _unknown(error, host) from error
+        while True:
+            connected = race.begin()
+            if connected is not None:
+                return connected
+            for fd in await _ready(loop, list(race.under_way), delay if race.waiting else None):
+                connected = race.check(fd)
+                if connected is not None:
+                    return connected
+    finally:
+        race.close()
 
 
-def connect_blocking(host: str, port: int, deadline: float | None) -> socket.socket:
+async def _ready(loop: asyncio.AbstractEventLoop, descriptors: list[int], seconds: float | None) -> list[int]:
+    """Wait until some of the descriptors are writable, and return those; none of them when the time is over."""
+    ready: list[int] = []
+    woken = loop.create_future()
+
+    def stop() -> None:
+        if not woken.done():
+            woken.set_result(None)
+
+    def wake(fd: int) -> None:
+        loop.remove_writer(fd)
+        ready.append(fd)
+        stop()
+
+    timer = None if seconds is None else loop.call_later(seconds, stop)
+    try:
+        for fd in descriptors:
+            loop.add_writer(fd, wake, fd)
+        await woken
+    finally:
+        if timer is not None:
+            timer.cancel()
+        for fd in descriptors:
+            loop.remove_writer(fd)
+    return ready
+
+
+def connect_blocking(
+    host: str,
+    port: int,
+    deadline: float | None,
+    *,
+    unix_path: str | None = None,
+    local_address: tuple[str, int] | None = None,
+    delay: float | None = None,
+    what: str = "",
+) -> socket.socket:
     """Connect to the first of the host's addresses that answers; the socket blocks.
 
-    Args:
-        host: a name, or an address of IPv4 or IPv6.
-        port: 1 to 65535.
+    Args: as for `open_connection`, and:
         deadline: by `time.monotonic`; None waits as long as the operating system does. Name resolution cannot be cut
             short and may take longer.
 
@@ -66,35 +210,111 @@ def connect_blocking(host: str, port: int, deadline: float | None) -> socket.soc
         OSError: none answered; the words say which address failed last, and what may help.
         TimeoutError: the deadline passed.
     """
+    if unix_path is not None:
+        race = Race([(socket.AF_UNIX, unix_path)], unix_path)
+    else:
+        addresses = _in_order(resolve_blocking(host, port), local_address)
+        race = Race(addresses, what + _shown(host, port), local_address)
+    try:
+        while True:
+            connected = race.begin()
+            ready = [] if connected is not None else _poll(race, delay, deadline)
+            while connected is None and ready:
+                connected = race.check(ready.pop())
+            if connected is not None:
+                connected.setblocking(True)
+                return connected
+    finally:
+        race.close()
+
+
+def _poll(race: Race, delay: float | None, deadline: float | None) -> list[int]:
+    """Wait until some of the attempts are ready, and return those; none of them when the next address is due."""
+    left = None if deadline is None else deadline - time.monotonic()
+    if left is not None and left <= 0:
+        raise TimeoutError(errno.ETIMEDOUT, "no address answered in time")
+    waits = [seconds for seconds in (delay if race.waiting else None, left) if seconds is not None]
+    poll = select.poll()
+    for fd in race.under_way:
+        poll.register(fd, select.POLLOUT)
+    return [fd for fd, _ in poll.poll(min(min(waits) * 1e3 + 1, 1e9) if waits else None)]
+
+
+async def resolve(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[Address]:
+    """Look up the addresses of a host, in the resolver's order.
+
+    Raises:
+        socket.gaierror: the host is not known; the words say what may help.
+    """
+    try:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        raise _unknown(error, host) from error
+    return _distinct(found)
+
+
+def resolve_blocking(host: str, port: int) -> list[Address]:
+    """Look up the addresses of a host, in the resolver's order.
+
+    Raises:
+        socket.gaierror: the host is not known; the words say what may help.
+    """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
         raise _unknown(error, host) from error
-    failure: OSError | None = None
-    for family, address in _distinct(found):
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            if deadline is not None:
-                sock.settimeout(max(deadline - time.monotonic(), 0.001))
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.connect(address)
-            sock.settimeout(None)
-        except OSError as error:
-            sock.close()
-            failure = _explain(error, host, port)
-            if deadline is not None and time.monotonic() >= deadline:
-                break
-        except BaseException:
-            sock.close()
-            raise
-        else:
-            return sock
-    raise failure or OSError(f"{host} has no address")
+    return _distinct(found)
 
 
-def _distinct(found: list[tuple]) -> dict[tuple, None]:  # type: ignore[type-arg]
+def take_over(sock: socket.socket, *, is_blocking: bool) -> socket.socket:
+    """Make a socket that somebody else connected ready for use; it stays the same object.
+
+    Raises:
+        ValueError: it is closed or not connected.
+    """
+    try:
+        sock.getpeername()
+    except OSError as error:
+        raise ValueError(
+            f"expected sock to be a connected socket, got {sock!r}: {error.strerror}. A socket serves one connect()"
+        ) from error
+    sock.setblocking(is_blocking)
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+def _distinct(found: list[Any]) -> list[Address]:
     """Each address once, in the resolver's order."""
-    return {(family, address): None for family, _, _, _, address in found}
+    return list({(family, address): None for family, _, _, _, address in found})
+
+
+def _in_order(addresses: list[Address], local_address: tuple[str, int] | None) -> list[Address]:
+    """Put addresses in the order to try them in: families by turns, the resolver's first one first (RFC 8305).
+
+    Raises:
+        OSError: there is none that the local address could connect to.
+    """
+    if local_address is not None:
+        own = socket.AF_INET6 if ":" in local_address[0] else socket.AF_INET
+        fitting = [address for address in addresses if address[0] == own]
+        if not fitting:
+            raise OSError(
+                errno.EAFNOSUPPORT,
+                f"the host has no address that the local_address {local_address[0]} could connect to: one is of "
+                "IPv4, the other of IPv6",
+            )
+        addresses = fitting
+    families = list(dict.fromkeys(family for family, _ in addresses))
+    lanes = [deque(address for address in addresses if address[0] == family) for family in families]
+    ordered = []
+    while any(lanes):
+        ordered += [lane.popleft() for lane in lanes if lane]
+    return ordered
+
+
+def _shown(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _unknown(error: socket.gaierror, host: str) -> socket.gaierror:
@@ -103,10 +323,9 @@ def _unknown(error: socket.gaierror, host: str) -> socket.gaierror:
     )
 
 
-def _explain(error: OSError, host: str, port: int) -> OSError:
+def _explain(error: OSError, where: str) -> OSError:
     """Say in the error where to it was, and what may help; its type and number stay."""
-    shown = f"[{host}]" if ":" in host else host
-    hint = _HINTS.get(error.errno or 0) or error.strerror or "the connection failed"
-    explained = type(error)(error.errno, f"cannot connect to {shown}:{port}: {hint}")
+    hint = _HINTS.get(error.errno or 0) or error.strerror or str(error) or "the connection failed"
+    explained = type(error)(error.errno, f"cannot connect to {where}: {hint}")
     explained.__cause__ = error
     return explained

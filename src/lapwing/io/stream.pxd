@@ -27,12 +27,19 @@ cdef class TLS:
     cdef object take_ciphertext
     cdef object pending_plaintext
     cdef object lock            # one thread at a time may use a session: `ssl` lets others run meanwhile
+    cdef TLS carrier            # the session that this one goes through; None when that is the network
     cdef bint established
+    cdef bint is_ended          # whether the peer's close notify has come
+    cdef bint is_cut            # whether the carrier ended without the end of this session
 
     cdef bint handshake(self) except -1
     cdef Py_ssize_t decrypt(self, unsigned char *room, size_t size) except -2
     cdef int encrypt(self, const unsigned char *data, size_t size) except -1
     cdef bint holds_input(self) except -1
+    cdef int take_in(self, object ciphertext) except -1
+    cdef bint has_output(self) except -1
+    cdef bytes take_output(self)
+    cdef int end(self) except -1
 
 
 cdef class Stream:

@@ -4,7 +4,14 @@ from typing import Any
 __all__ = ["TLS", "Stream"]
 
 class TLS:
-    def __init__(self, context: SSLContext, *, server_side: bool, server_hostname: str | None = None) -> None: ...
+    def __init__(
+        self,
+        context: SSLContext,
+        *,
+        server_side: bool,
+        server_hostname: str | None = None,
+        carrier: TLS | None = None,
+    ) -> None: ...
     @property
     def ssl_object(self) -> SSLObject: ...
 

@@ -101,6 +101,8 @@ cdef extern from *:
 # Plaintext that is encrypted in one go: what leaves as ciphertext is held until the kernel takes it, so this bounds it.
 cdef enum:
     MAX_ENCRYPTED = 256 * 1024
+    # The plaintext of one TLS record (RFC 8446 section 5.1).
+    MAX_RECORD = 16 * 1024
 
 
 cdef int accept_connection(int listener) except -2:
@@ -167,9 +169,12 @@ cdef class TLS:
         context: an `ssl.SSLContext`.
         server_side: which end this is.
         server_hostname: the name that the server's certificate must carry, and that is sent as SNI; clients only.
+        carrier: an established session that this one goes through, as TLS to a proxy carries TLS to a server; it
+            belongs to this one from then on.
     """
 
-    def __init__(self, context, *, bint server_side, server_hostname=None):
+    def __init__(self, context, *, bint server_side, server_hostname=None, TLS carrier=None):
+        self.carrier = carrier
         self.incoming = ssl.MemoryBIO()
         self.outgoing = ssl.MemoryBIO()
         self.session = context.wrap_bio(
@@ -206,16 +211,63 @@ cdef class TLS:
             except ssl.SSLWantReadError:
                 break
             if step == 0:
-                return count if count else END_OF_STREAM
+                self.is_ended = True
+                break
             count += step
-        return count if count else NOTHING_YET
+        if count:
+            return count
+        return END_OF_STREAM if self.is_ended else NOTHING_YET
 
     cdef int encrypt(self, const unsigned char *data, size_t size) except -1:
         self.write_record(PyMemoryView_FromMemory(<char *>data, size, PyBUF_READ))
         return 0
 
     cdef bint holds_input(self) except -1:
-        return self.incoming.pending or self.pending_plaintext()
+        """Whether `decrypt` has something to say: the end of the session counts, of which the network may not tell."""
+        return self.incoming.pending or self.is_ended or self.pending_plaintext()
+
+    cdef int take_in(self, object ciphertext) except -1:
+        """Take what came from the network: through the carrier, if there is one."""
+        if self.carrier is None:
+            self.incoming.write(ciphertext)
+            return 0
+        self.carrier.incoming.write(ciphertext)
+        while self.carrier.holds_input():
+            try:
+                record = self.carrier.read_record(MAX_RECORD)
+            except ssl.SSLWantReadError:
+                break
+            if not record:
+                self.carrier.established = False
+                self.is_cut = True
+                break
+            self.incoming.write(record)
+        return 0
+
+    cdef bint has_output(self) except -1:
+        """Whether there is something for the network."""
+        return self.outgoing.pending or (self.carrier is not None and self.carrier.outgoing.pending)
+
+    cdef bytes take_output(self):
+        """Take what is for the network: through the carrier, if there is one."""
+        if self.carrier is None:
+            return self.take_ciphertext()
+        if self.outgoing.pending:
+            ciphertext = self.take_ciphertext()
+            if self.carrier.established:  # nothing goes anywhere any more when it has ended
+                self.carrier.write_record(ciphertext)
+        return self.carrier.take_ciphertext()
+
+    cdef int end(self) except -1:
+        """Put the close notice into the output; a session that broke needs none."""
+        if not self.established:
+            return 0
+        self.established = False
+        try:
+            self.session.unwrap()
+        except ssl.SSLError:
+            pass
+        return 0
 
 
 @cython.final
@@ -303,7 +355,11 @@ cdef class Stream:
         if count == 0:
             self.was_cut = True
             return END_OF_STREAM
-        return self.decrypt(buffer, count, buffer, size)
+        count = self.decrypt(buffer, count, buffer, size)
+        if count == NOTHING_YET and self.tls.is_cut:
+            self.was_cut = True
+            return END_OF_STREAM
+        return count
 
     cdef Py_ssize_t decrypt(
         self, unsigned char *ciphertext, size_t ciphertext_size, unsigned char *buffer, size_t size
@@ -312,11 +368,11 @@ cdef class Stream:
         cdef Py_ssize_t count = NOTHING_YET
         with self.tls.lock:
             if ciphertext_size:
-                self.tls.incoming.write(PyMemoryView_FromMemory(<char *>ciphertext, ciphertext_size, PyBUF_READ))
+                self.tls.take_in(PyMemoryView_FromMemory(<char *>ciphertext, ciphertext_size, PyBUF_READ))
             if not self.tls.established:
                 return NOTHING_YET
             count = self.tls.decrypt(buffer, size)
-            if ciphertext_size and self.tls.outgoing.pending:
+            if ciphertext_size and self.tls.has_output():
                 self.push()
         return count
 
@@ -379,10 +435,10 @@ cdef class Stream:
         cdef Py_ssize_t size
         while True:
             if self.unsent is None:
-                if not self.tls.outgoing.pending:
+                if not self.tls.has_output():
                     self.is_full = False
                     return True
-                self.unsent = self.tls.take_ciphertext()
+                self.unsent = self.tls.take_output()
                 self.unsent_from = 0
             size = PyBytes_GET_SIZE(self.unsent) - self.unsent_from
             self.unsent_from += self.send_plain(
@@ -393,7 +449,7 @@ cdef class Stream:
 
     cdef bint needs_push(self) except -1:
         """Whether ciphertext waits to be sent."""
-        return self.tls is not None and (self.unsent is not None or self.tls.outgoing.pending)
+        return self.tls is not None and (self.unsent is not None or self.tls.has_output())
 
     cdef bint holds_input(self) except -1:
         """Whether `receive` has something that the descriptor's readiness does not show."""
@@ -411,14 +467,18 @@ cdef class Stream:
 
     cdef int end_tls(self) except -1:
         """Send the close notice; a stream that broke needs none, so what goes wrong here does not matter."""
-        if self.tls is None or not self.tls.established:
+        cdef TLS carrier
+        if self.tls is None:
+            return 0
+        carrier = self.tls.carrier
+        if not self.tls.established and (carrier is None or not carrier.established):
             return 0
         with self.tls.lock:
-            self.tls.established = False
-            try:
-                self.tls.session.unwrap()
-            except ssl.SSLError:
-                pass
+            self.tls.end()
+            if carrier is not None and carrier.established:
+                if self.tls.outgoing.pending:  # what the inner session says last goes first
+                    carrier.write_record(self.tls.take_ciphertext())
+                carrier.end()
         try:
             self.push()
         except OSError:

@@ -39,8 +39,10 @@ def server_context(certfile: str, keyfile: str | None) -> ssl.SSLContext:
     return context
 
 
-def explain(error: OSError, host: str, port: int) -> OSError:
+def explain(error: OSError, host: str, port: int, *, is_proxy: bool = False) -> OSError:
     """Say in an error of TLS what it was about, and what may help. It stays the same object."""
+    if is_proxy:
+        return _explain_proxy(error, host, port)
     if isinstance(error, ssl.SSLCertVerificationError):
         error.strerror = (
             f"the certificate of {host}:{port} is not trusted: {error.verify_message}: to trust another authority, "
@@ -56,4 +58,18 @@ def explain(error: OSError, host: str, port: int) -> OSError:
         )
     elif isinstance(error, ssl.SSLError):
         error.strerror = f"the TLS handshake with {host}:{port} failed: {error.strerror}"
+    return error
+
+
+def _explain_proxy(error: OSError, host: str, port: int) -> OSError:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        error.strerror = (
+            f"the certificate of the proxy {host}:{port} is not trusted: {error.verify_message}: to trust another "
+            "authority, pass proxy_ssl=ssl.create_default_context(cafile=...)"
+        )
+    elif isinstance(error, ssl.SSLError):
+        error.strerror = (
+            f"the TLS handshake with the proxy {host}:{port} failed: {error.strerror}: does its URL begin with http:// "
+            "rather than https://?"
+        )
     return error

@@ -7,7 +7,7 @@ clock and no event loop is needed: bytes go in, bytes and messages come out, and
 from .client_handshake import ClientHandshake
 from .close import CloseCode, Closed, may_be_sent
 from .endpoint import Endpoint, Ping
-from .errors import ConnectionClosed, HandshakeError, InvalidURL, ProtocolError, WebSocketError
+from .errors import ConnectionClosed, HandshakeError, InvalidURL, ProtocolError, ProxyError, WebSocketError
 from .extension import ExtensionOffer, format_extensions, parse_extensions
 from .frame import BINARY, TEXT, MaskingKeys, Opcode, apply_mask, build_frame
 from .handshake import accept_key
@@ -36,6 +36,7 @@ __all__ = [
     "Opcode",
     "Ping",
     "ProtocolError",
+    "ProxyError",
     "Request",
     "Response",
     "Role",

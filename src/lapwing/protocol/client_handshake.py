@@ -80,6 +80,9 @@ class ClientHandshake:
         "subprotocol",
     )
 
+    #: Whether another handshake follows this one, as it does on the way through a proxy.
+    is_tunnel = False
+
     def __init__(
         self,
         url: URL,
@@ -192,7 +195,7 @@ class ClientHandshake:
         self._reader = None
         if reader.empty:
             hint = "" if self._secure else ": perhaps it expects TLS, then use wss:// rather than ws://"
-            raise HandshakeError(f"the server closed the connection before it answered{hint}")
+            raise HandshakeError(f"the server closed the connection before it answered{hint}") from EOFError()
         self._finish(reader.receive_eof())
 
     def _open_reader(self) -> ResponseReader:

@@ -5,6 +5,7 @@
     WebSocketError
     +-- ConnectionClosed      also ConnectionError: the connection is closed, with how
     +-- HandshakeError        the opening handshake failed, with the server's response where there was one
+    |   +-- ProxyError        the proxy refused, or does not do what a proxy does
     +-- InvalidURL            also ValueError: the URL cannot be connected to
     +-- ProtocolError         the peer broke a rule of RFC 6455, with its name
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from .http import Headers
     from .violation import Violation
 
-__all__ = ["ConnectionClosed", "HandshakeError", "InvalidURL", "ProtocolError", "WebSocketError"]
+__all__ = ["ConnectionClosed", "HandshakeError", "InvalidURL", "ProtocolError", "ProxyError", "WebSocketError"]
 
 
 class WebSocketError(Exception):
@@ -64,6 +65,29 @@ class HandshakeError(WebSocketError):
         self.status = status
         self.headers = headers
         self.body = body
+
+
+class ProxyError(HandshakeError):
+    """A proxy refused to connect to the server, or does not speak as a proxy does.
+
+    A proxy that cannot be reached at all is an `OSError`, as a server is.
+
+    Attributes:
+        status, headers, body: the response of an HTTP proxy (RFC 9110 section 9.3.6), as in `HandshakeError`.
+        code: the reply code of a SOCKS proxy (RFC 1928 section 6; 90 to 93 in SOCKS 4); None when it gave none.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        headers: Headers | None = None,
+        body: bytes = b"",
+        code: int | None = None,
+    ) -> None:
+        super().__init__(message, status=status, headers=headers, body=body)
+        self.code = code
 
 
 class InvalidURL(WebSocketError, ValueError):  # noqa: N818 - as others name it

@@ -25,6 +25,7 @@ __all__ = [
     "check_extension_names",
     "check_headers",
     "check_subprotocols",
+    "format_cookies",
     "shown",
 ]
 
@@ -100,6 +101,27 @@ def check_headers(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> lis
         if hint is not None:
             raise ValueError(f"the header {name} is set by the handshake and must not be passed: {hint}")
     return pairs
+
+
+def format_cookies(cookies: Mapping[str, str]) -> str:
+    """Make the value of a Cookie header (RFC 6265 section 4.2.1).
+
+    Raises:
+        TypeError: a name or value is not a str.
+        ValueError: a name is not a token, or a value has something in it that would begin another cookie or header.
+    """
+    for name, value in cookies.items():
+        for part in (name, value):
+            if not isinstance(part, str):
+                raise TypeError(f"the name and the value of a cookie must be str, not {type(part).__name__}")
+        if not is_token(name):
+            raise ValueError(f"expected a token as the name of a cookie, got {name[:MAX_SHOWN]!a}")
+        if not (value.isascii() and value.isprintable()) or ";" in value or value != value.strip():
+            raise ValueError(
+                f"the value of the cookie {name} must be printable ASCII without ';' and white space around it: "
+                "encode it, for example percent-encoded"
+            )
+    return "; ".join(f"{name}={value}" for name, value in cookies.items())
 
 
 def check_extension_names(extensions: Iterable[ClientExtension] | Iterable[ServerExtension]) -> None:

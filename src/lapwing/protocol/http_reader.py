@@ -371,13 +371,18 @@ class ResponseReader:
 
     A few interim responses (1xx other than 101) are skipped (RFC 9110 section 15.2).
 
+    Args:
+        is_connect: whether the request was a CONNECT: a 2xx ends at the end of its head, whatever that says of a body
+            (RFC 9110 section 9.3.6), and a 101 is malformed.
+
     Attributes:
-        rest: the bytes that followed the head of a 101.
+        rest: the bytes that followed the head of a 101, or of a 2xx to a CONNECT.
     """
 
-    __slots__ = ("_body", "_head", "_interim", "_response", "rest")
+    __slots__ = ("_body", "_head", "_interim", "_is_connect", "_response", "rest")
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_connect: bool = False) -> None:
+        self._is_connect = is_connect
         self._head: HeadReader = _ResponseHeadReader()
         self._interim = 0
         self._response: Response | None = None
@@ -404,13 +409,15 @@ class ResponseReader:
                 return None
             head, data = found
             response = parse_response(head)
-            if response.status == 101:
+            if response.status == 101 if not self._is_connect else 200 <= response.status < 300:
                 self.rest = data
                 return response
             if response.status >= 200:
                 self._response, self._body = response, _BodyReader(head)
             else:
                 self._interim += 1
+                if response.status == 101:
+                    raise HandshakeError("it switched to another protocol, which CONNECT does not ask for")
                 if self._interim > _MAX_INTERIM:
                     raise HandshakeError(f"the server sent more than {_MAX_INTERIM} interim responses (1xx)")
                 self._head = _ResponseHeadReader()
@@ -424,5 +431,5 @@ class ResponseReader:
             HandshakeError: it came before the end of the head.
         """
         if self._response is None or self._body is None:
-            raise HandshakeError("the server closed the connection in the middle of its response")
+            raise HandshakeError("the server closed the connection in the middle of its response") from EOFError()
         return self._response._replace(body=self._body.body)

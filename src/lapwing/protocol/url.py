@@ -1,4 +1,4 @@
-"""WebSocket URLs (RFC 6455 section 3): from what a person wrote to what goes on the wire.
+"""WebSocket URLs (RFC 6455 section 3), over unix sockets too: from what a person wrote to what goes on the wire.
 
 It knows the generic syntax of RFC 3986 as far as ws:// and wss:// need it, and nothing of sockets, names or proxies:
 whether a host exists is found out elsewhere.
@@ -10,9 +10,11 @@ from typing import NamedTuple
 
 from .errors import InvalidURL
 
-__all__ = ["URL", "parse_url"]
+__all__ = ["URL", "check_url_characters", "parse_url", "shown_url", "split_authority"]
 
 _DEFAULT_PORTS = {"ws": 80, "wss": 443}
+#: The schemes of a WebSocket over a unix socket, each with the scheme of what goes over it.
+_UNIX_SCHEMES = {"ws+unix": "ws", "wss+unix": "wss"}
 _ALPHANUMERIC = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 #: RFC 3986 section 3.1.
@@ -20,6 +22,8 @@ _SCHEME_CHARACTERS = frozenset(_ALPHANUMERIC + "+-.")
 #: What may stand in a path or query as it is: unreserved, sub-delims, ":", "@", "/", "?" and the percent sign of what
 #: is already encoded (RFC 3986 sections 3.3 and 3.4).
 _TARGET_CHARACTERS = frozenset(_ALPHANUMERIC + "-._~!$&'()*+,;=:@/?%")
+#: What may stand as it is in the path of a unix socket within a URL.
+_PATH_CHARACTERS = _TARGET_CHARACTERS - frozenset(":?%")
 #: What a host name may consist of. RFC 3986 allows more, but no resolver does; the underscore is common in practice.
 _NAME_CHARACTERS = frozenset(_ALPHANUMERIC + "-._")
 #: What the zone of a link-local IPv6 address may consist of (RFC 6874 section 2: ZoneID, unreserved characters only).
@@ -43,6 +47,8 @@ class URL(NamedTuple):
         target: the RFC's resource name: path and query, in ASCII, percent-encoded (RFC 3987 section 3.1) where the URL
             was not. It begins with "/".
         userinfo: the user name and password, decoded, or None. They appear neither in `repr` nor in `str`.
+        unix_path: the path of the unix socket that a ws+unix or wss+unix URL names, decoded; None for TCP. `host` is
+            "localhost" then, for the Host header and the certificate.
     """
 
     scheme: str
@@ -50,6 +56,12 @@ class URL(NamedTuple):
     port: int
     target: str
     userinfo: tuple[str, str] | None = None
+    unix_path: str | None = None
+
+    @property
+    def origin(self) -> tuple[str, str, int, str | None]:
+        """What has to agree for two URLs to lead to the same server (RFC 6454 section 5)."""
+        return self.scheme, self.host, self.port, self.unix_path
 
     @property
     def secure(self) -> bool:
@@ -64,11 +76,16 @@ class URL(NamedTuple):
         return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
     def __str__(self) -> str:
+        if self.unix_path is not None:
+            return f"{self.scheme}+unix://{_encode(self.unix_path, _PATH_CHARACTERS)}:{self.target}"
         return f"{self.scheme}://{self.host_header}{self.target}"
 
     def __repr__(self) -> str:
         secret = ", userinfo=<hidden>" if self.userinfo is not None else ""
-        return f"URL(scheme={self.scheme!r}, host={self.host!r}, port={self.port}, target={self.target!r}{secret})"
+        socket = f", unix_path={self.unix_path!r}" if self.unix_path is not None else ""
+        return (
+            f"URL(scheme={self.scheme!r}, host={self.host!r}, port={self.port}, target={self.target!r}{secret}{socket})"
+        )
 
 
 def parse_url(text: str) -> URL:
@@ -76,7 +93,9 @@ def parse_url(text: str) -> URL:
 
     Args:
         text: such as "ws://localhost:8080/chat?room=1". Non-ASCII characters are encoded: IDNA in the host,
-            percent-encoded UTF-8 elsewhere. A user name and password may stand before the host.
+            percent-encoded UTF-8 elsewhere. A user name and password may stand before the host. A unix socket is named
+            as in "ws+unix:///run/app.sock:/chat?room=1": its absolute path, a colon, the target; a colon, question mark
+            or percent sign within the path is percent-encoded.
 
     Returns:
         The parts.
@@ -88,22 +107,59 @@ def parse_url(text: str) -> URL:
     """
     if not isinstance(text, str):
         raise TypeError(f"the URL must be a str, not {type(text).__name__}")
-    _check_characters(text)
+    check_url_characters(text)
     scheme, rest = _split_scheme(text)
     if "#" in rest:
         raise InvalidURL(
             f"a WebSocket URL has no fragment (RFC 6455 section 3): leave out what begins with '#', or write "
-            f"%23 for a '#' itself, in {_shown(text)}"
+            f"%23 for a '#' itself, in {shown_url(text)}"
         )
+    if scheme in _UNIX_SCHEMES:
+        return _parse_unix(_UNIX_SCHEMES[scheme], rest, text)
     end = min((position for mark in "/?" if (position := rest.find(mark)) >= 0), default=len(rest))
-    authority, target = rest[:end], rest[end:]
+    userinfo, host, port = split_authority(rest[:end], _DEFAULT_PORTS[scheme], text)
+    return URL(scheme, host, port, _encode_target(rest[end:]), userinfo)
+
+
+def split_authority(authority: str, default_port: int, text: str) -> tuple[tuple[str, str] | None, str, int]:
+    """Parse what stands between "://" and the path (RFC 3986 section 3.2).
+
+    Args:
+        authority: such as "user:password@localhost:8080".
+        default_port: the port where it names none.
+        text: the whole URL, for the message of an error; its characters have been checked.
+
+    Returns:
+        User name and password or None, the host, the port: as in `URL`.
+
+    Raises:
+        InvalidURL: a part of it is wrong.
+    """
     before, at, location = authority.rpartition("@")
-    host, port = _parse_location(location, _DEFAULT_PORTS[scheme], text)
-    userinfo = _parse_userinfo(before, text) if at else None
-    return URL(scheme, host, port, _encode_target(target), userinfo)
+    host, port = _parse_location(location, default_port, text)
+    return _parse_userinfo(before, text) if at else None, host, port
 
 
-def _shown(text: str) -> str:
+def _parse_unix(scheme: str, rest: str, text: str) -> URL:
+    """Parse what follows "ws+unix://": the path of a socket, a colon, the target."""
+    from urllib.parse import unquote
+
+    path, _, target = rest.partition(":")
+    if not path.startswith("/") or "?" in path or (target and not target.startswith(("/", "?"))):
+        raise InvalidURL(
+            f"expected the absolute path of a unix socket, a colon and a path to ask for, as in "
+            f"ws+unix:///run/app.sock:/chat, got {shown_url(text)}"
+        )
+    try:
+        path = unquote(path, errors="strict")
+    except UnicodeDecodeError:
+        raise InvalidURL(f"the path of the unix socket is not UTF-8, in {shown_url(text)}") from None
+    if any(character < " " or "\x7f" <= character <= "\x9f" for character in path):
+        raise InvalidURL(f"the path of a unix socket must not contain control characters, in {shown_url(text)}")
+    return URL(scheme, "localhost", _DEFAULT_PORTS[scheme], _encode_target(target), None, path)
+
+
+def shown_url(text: str) -> str:
     """Quote a URL for a message: bounded, printable, without the password."""
     scheme, separator, rest = text.partition("://")
     if not separator:
@@ -114,7 +170,12 @@ def _shown(text: str) -> str:
     return ascii(text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "...")
 
 
-def _check_characters(text: str) -> None:
+def check_url_characters(text: str) -> None:
+    """Check that a URL has only characters that may stand in one.
+
+    Raises:
+        InvalidURL: it has a control character, white space or half a character in it.
+    """
     # A line break in a URL would end the request line and begin a header of the URL's choice; the rest of the white
     # space and the control characters have no place in a URL either (RFC 3986 section 2).
     for position, character in enumerate(text):
@@ -132,21 +193,23 @@ def _split_scheme(text: str) -> tuple[str, str]:
     """Take the scheme off: the scheme and what follows "://"."""
     scheme, separator, rest = text.partition("://")
     scheme = scheme.lower()
-    if separator and scheme in _DEFAULT_PORTS:
+    if separator and (scheme in _DEFAULT_PORTS or scheme in _UNIX_SCHEMES):
         return scheme, rest
     if separator and scheme in ("http", "https"):
         meant = {"http": "ws", "https": "wss"}[scheme]
-        raise InvalidURL(f"expected ws:// or wss://, got {_shown(text)}: did you mean {_shown(f'{meant}://{rest}')}?")
+        raise InvalidURL(
+            f"expected ws:// or wss://, got {shown_url(text)}: did you mean {shown_url(f'{meant}://{rest}')}?"
+        )
     if separator and scheme and _SCHEME_CHARACTERS.issuperset(scheme):
         raise InvalidURL(
-            f"expected ws:// or wss://, got {_shown(text)}: {scheme[:_MAX_SHOWN]!a} is not a scheme of WebSocket"
+            f"expected ws:// or wss://, got {shown_url(text)}: {scheme[:_MAX_SHOWN]!a} is not a scheme of WebSocket"
         )
     if not text:
         raise InvalidURL("expected ws:// or wss://, got an empty URL")
     head, colon, tail = text.partition(":")
     meant, rest = (head.lower(), tail) if colon and head.lower() in _DEFAULT_PORTS else ("ws", text)
     raise InvalidURL(
-        f"expected ws:// or wss://, got {_shown(text)}: did you mean {_shown(meant + '://' + rest.lstrip('/:'))}?"
+        f"expected ws:// or wss://, got {shown_url(text)}: did you mean {shown_url(meant + '://' + rest.lstrip('/:'))}?"
     )
 
 
@@ -155,16 +218,16 @@ def _parse_location(location: str, default_port: int, text: str) -> tuple[str, i
     if location.startswith("["):
         address, bracket, port = location[1:].partition("]")
         if not bracket or (port and not port.startswith(":")):
-            raise InvalidURL(f"expected an IPv6 address in brackets and then a port or nothing, in {_shown(text)}")
+            raise InvalidURL(f"expected an IPv6 address in brackets and then a port or nothing, in {shown_url(text)}")
         return _check_address(address, text), _parse_port(port[1:], default_port, text)
     host, _, port = location.partition(":")
     if ":" in port:
         raise InvalidURL(
             f"more than one ':' in host and port: write an IPv6 address in brackets, as in "
-            f"ws://[::1]:8080/, in {_shown(text)}"
+            f"ws://[::1]:8080/, in {shown_url(text)}"
         )
     if not host:
-        raise InvalidURL(f"the host is missing in {_shown(text)}: expected one as in ws://localhost/")
+        raise InvalidURL(f"the host is missing in {shown_url(text)}: expected one as in ws://localhost/")
     return _encode_host(host, text), _parse_port(port, default_port, text)
 
 
@@ -173,7 +236,7 @@ def _parse_port(port: str, default: int, text: str) -> int:
     if not port:
         return default
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65535):
-        raise InvalidURL(f"the port must be a number from 1 to 65535, got {port[:_MAX_SHOWN]!a} in {_shown(text)}")
+        raise InvalidURL(f"the port must be a number from 1 to 65535, got {port[:_MAX_SHOWN]!a} in {shown_url(text)}")
     return int(port)
 
 
@@ -184,13 +247,13 @@ def _check_address(address: str, text: str) -> str:
     # "%25" is the percent sign, encoded, before the zone (RFC 6874 section 2).
     number, percent, zone = address.partition("%25")
     if percent and not (zone and _ZONE_CHARACTERS.issuperset(zone)):
-        raise InvalidURL(f"the zone of the IPv6 address is malformed in {_shown(text)}")
+        raise InvalidURL(f"the zone of the IPv6 address is malformed in {shown_url(text)}")
     try:
         IPv6Address(number)
     except AddressValueError:
         number = ""
     if not number or "%" in number:
-        raise InvalidURL(f"expected an IPv6 address in the brackets, got {address[:_MAX_SHOWN]!a} in {_shown(text)}")
+        raise InvalidURL(f"expected an IPv6 address in the brackets, got {address[:_MAX_SHOWN]!a} in {shown_url(text)}")
     return number.lower() + ("%" + zone if zone else "")
 
 
@@ -206,11 +269,11 @@ def _encode_host(host: str, text: str) -> str:
     # After the encoding: compatibility forms such as U+FF0F turn into "/" and its like on the way.
     wrong = sorted(set(name) - _NAME_CHARACTERS)
     if wrong:
-        raise InvalidURL(f"{wrong[0]!a} must not stand in a host name, in {_shown(text)}")
+        raise InvalidURL(f"{wrong[0]!a} must not stand in a host name, in {shown_url(text)}")
     if len(name) > _MAX_NAME or any(not 0 < len(label) <= _MAX_LABEL for label in name.removesuffix(".").split(".")):
         raise InvalidURL(
             f"a host name has labels of 1 to {_MAX_LABEL} characters between its dots and "
-            f"{_MAX_NAME} characters in all, got {_shown(text)}"
+            f"{_MAX_NAME} characters in all, got {shown_url(text)}"
         )
     return name.lower()
 
@@ -221,17 +284,17 @@ def _parse_userinfo(userinfo: str, text: str) -> tuple[str, str]:
 
     if "@" in userinfo:
         raise InvalidURL(
-            f"more than one '@' before the host: write %40 for an '@' in a user name or password, in {_shown(text)}"
+            f"more than one '@' before the host: write %40 for an '@' in a user name or password, in {shown_url(text)}"
         )
     user, _, password = userinfo.partition(":")
     try:
         user, password = unquote(user, errors="strict"), unquote(password, errors="strict")
     except UnicodeDecodeError:
-        raise InvalidURL(f"the user name or password is not UTF-8, in {_shown(text)}") from None
+        raise InvalidURL(f"the user name or password is not UTF-8, in {shown_url(text)}") from None
     if ":" in user:
-        raise InvalidURL(f"a user name must not contain a colon (RFC 7617 section 2), in {_shown(text)}")
+        raise InvalidURL(f"a user name must not contain a colon (RFC 7617 section 2), in {shown_url(text)}")
     if any(character < " " or "\x7f" <= character <= "\x9f" for character in user + password):
-        raise InvalidURL(f"a user name or password must not contain control characters, in {_shown(text)}")
+        raise InvalidURL(f"a user name or password must not contain control characters, in {shown_url(text)}")
     return user, password
 
 
@@ -239,9 +302,12 @@ def _encode_target(target: str) -> str:
     """Percent-encode what may not stand in a path or query (RFC 3987 section 3.1), and give an empty path its "/"."""
     if not target.startswith("/"):
         target = "/" + target
-    if _TARGET_CHARACTERS.issuperset(target):
-        return target
+    return target if _TARGET_CHARACTERS.issuperset(target) else _encode(target, _TARGET_CHARACTERS)
+
+
+def _encode(text: str, allowed: frozenset[str]) -> str:
+    """Percent-encode every character that is not allowed (RFC 3986 section 2.1)."""
     return "".join(
-        character if character in _TARGET_CHARACTERS else "".join(f"%{byte:02X}" for byte in character.encode())
-        for character in target
+        character if character in allowed else "".join(f"%{byte:02X}" for byte in character.encode())
+        for character in text
     )
