@@ -60,7 +60,7 @@ async def test_a_closed_port(face: Face) -> None:
     [
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", 200, "200"),
         (b"HTTP/1.0 404 Not Found\r\n\r\nnothing here", 404, "path"),
-        (b"HTTP/1.1 301 Moved\r\nLocation: wss://elsewhere.example/\r\nContent-Length: 0\r\n\r\n", 301, "elsewhere"),
+        (b"HTTP/1.1 301 Moved\r\nLocation: ftp://elsewhere.example/\r\nContent-Length: 0\r\n\r\n", 301, "elsewhere"),
         (b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n", 401, "credentials"),
         (b"220 smtp.example ESMTP\r\n", None, "HTTP"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", None, "HTTP"),
