@@ -94,6 +94,8 @@ def _has_ipv6() -> bool:
 def _listen_on(
     addresses: list[tuple[socket.AddressFamily, str]], port: int, backlog: int, reuse_port: bool
 ) -> list[socket.socket]:
+    if reuse_port and not hasattr(socket, "SO_REUSEPORT"):
+        raise OSError(errno.ENOPROTOOPT, "this system has no SO_REUSEPORT: leave reuse_port out")
     sockets: list[socket.socket] = []
     try:
         for family, address in addresses:
@@ -101,8 +103,6 @@ def _listen_on(
             sockets.append(sock)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if reuse_port:
-                if not hasattr(socket, "SO_REUSEPORT"):
-                    raise OSError(errno.ENOPROTOOPT, "this system has no SO_REUSEPORT: leave reuse_port out")
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             # What is accepted inherits it: no connection has to be asked for it again.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
