@@ -70,10 +70,10 @@ class HandshakeError(WebSocketError):
 class ProxyError(HandshakeError):
     """A proxy refused to connect to the server, or does not speak as a proxy does.
 
-    A proxy that cannot be reached at all is an `OSError`, as a server is.
+    A proxy that cannot be reached at all is an `OSError`, as a server is. The response of an HTTP proxy (RFC 9110
+    section 9.3.6) is there as the server's is in `HandshakeError`.
 
     Attributes:
-        status, headers, body: the response of an HTTP proxy (RFC 9110 section 9.3.6), as in `HandshakeError`.
         code: the reply code of a SOCKS proxy (RFC 1928 section 6; 90 to 93 in SOCKS 4); None when it gave none.
     """
 
