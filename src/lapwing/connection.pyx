@@ -107,7 +107,11 @@ cdef class BaseConnection(Source):
         self.frame_log = None
         self.endpoint.keep_alive(self._settings.ping_interval, self._settings.ping_timeout, now)
         logging = sys.modules.get("logging")  # nobody has enabled a logger before it is there
-        if logging is not None and logging.getLogger("lapwing.frames").isEnabledFor(logging.DEBUG):
+        if logging is None:
+            return 0
+        logger = logging.getLogger("lapwing.frames")
+        # Payloads may be secrets: its own level has to say so, not one that it has from above.
+        if logger.level and logger.isEnabledFor(logging.DEBUG):
             from .frames import FrameLog
 
             self.frame_log = FrameLog(self)

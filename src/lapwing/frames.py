@@ -1,4 +1,4 @@
-"""A log of frames: a line for each that comes or goes, for whoever enables the logger `lapwing.frames` for DEBUG."""
+"""A log of frames: a line for each that comes or goes, for whoever sets the logger `lapwing.frames` to DEBUG."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ async def test_connections_are_told_apart(face: Face, listen: Listen, caplog: py
 
 async def test_off_by_default(face: Face, listen: Listen, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    caplog.set_level(logging.INFO, "lapwing.frames")
+    caplog.set_level(logging.DEBUG, "lapwing")
     async with hosting(listen) as (server, guests), face.connected(url(server)) as ws:
         guest = await guests.next()
         caplog.set_level(logging.DEBUG, "lapwing.frames")  # too late for these
