@@ -33,17 +33,20 @@ LAYERS = (
     ("where to go", ("lapwing.proxies", "lapwing.socks")),
     ("the way there", ("lapwing.opening", "lapwing.route")),
     ("what the faces share", ("lapwing.connection", "lapwing.waiting", "lapwing.errands")),
-    ("the asyncio face's links", ("lapwing.link",)),
-    ("faces", ("lapwing.sync", "lapwing.aio")),
-    ("accepting", ("lapwing.accepting",)),
+    ("what each face stands on", ("lapwing.link", "lapwing.turns")),
+    ("faces", ("lapwing.blocking", "lapwing.aio")),
+    ("the blocking client", ("lapwing.sync",)),
+    ("accepting", ("lapwing.accepting", "lapwing.threaded")),
     (
         "what the server is made of",
         (
             "lapwing.admission",
             "lapwing.auth",
             "lapwing.draining",
+            "lapwing.handlers",
             "lapwing.listening",
             "lapwing.places",
+            "lapwing.threads",
             "lapwing.workers",
         ),
     ),
@@ -73,12 +76,14 @@ BELOW["what a server counts"] = BELOW["what the faces share"] | {"what the faces
 BELOW["reconnecting"] = {"the protocol's leaves"}
 BELOW["where to go"] = {"the protocol's leaves", "io"}
 BELOW["the way there"] = BELOW["what the faces share"] | {"where to go", "the way there"}
-BELOW["the asyncio face's links"] = BELOW["what the faces share"] | {"what the faces share"}
-BELOW["faces"] = BELOW["the asyncio face's links"] | {"the asyncio face's links", "the way there"}
+BELOW["what each face stands on"] = BELOW["what the faces share"] | {"what the faces share"}
+BELOW["faces"] = BELOW["what each face stands on"] | {"what each face stands on", "the way there"}
+BELOW["the blocking client"] = BELOW["faces"] | {"faces"}
 BELOW["accepting"] = BELOW["faces"] | {"faces"}
 BELOW["what the server is made of"] = BELOW["accepting"] | {"accepting"}
 BELOW["client and server"] = BELOW["what the server is made of"] | {
     "what the server is made of",
+    "the blocking client",
     "what a server counts",
     "reconnecting",
 }

@@ -16,6 +16,7 @@ from typing import IO
 
 import pytest
 
+import lapwing
 from tests.peers import wire
 from tests.peers.certificates import Certificates
 from tests.peers.raw import RawListener, RawPeer
@@ -199,6 +200,25 @@ def test_tls_client_trusts_its_authority_alone(start: Start, tls: Certificates) 
     client = start("tls_client.py", tls.ca_file, f"wss://localhost:{port}")
     assert client.wait() == 1
     assert "certificate" in client.complaints
+
+
+def test_thread_server_and_gevent_client(start: Start) -> None:
+    server = start("thread_server.py", 0)
+    url = f"ws://localhost:{server.port()}"
+    assert start("gevent_client.py", url).end() == ["first: 42", "second: 42", "third: 42"]
+    with (
+        lapwing.connect(url, "chat", timeout=TIMEOUT) as ada,
+        lapwing.connect(url, "chat", timeout=TIMEOUT) as bob,
+        lapwing.connect(url, "quick", timeout=TIMEOUT) as other,
+    ):
+        for ws in (bob, other):
+            ws.ping()  # they are in the room, or not, before anything is said
+        ada.send("hello")
+        assert [ada.receive(), bob.receive()] == ["hello", "hello"]
+        other.send("nothing came before this")
+        assert other.receive() == "nothing came before this"
+    for _ in (ada, bob):
+        assert server.line() == "one left, closed with 1000"
 
 
 def test_subprotocols(start: Start) -> None:

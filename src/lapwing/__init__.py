@@ -1,7 +1,7 @@
 """lapwing: WebSocket clients and servers (RFC 6455) over one native protocol engine.
 
 A blocking client (`Client`), an asyncio client with the same interface (`AsyncClient`), either one by `connect`, and an
-asyncio server (`listen`, or `run` for a whole program) that hands each connection to the handler of its subprotocol.
+server (`listen`, or `run` for a whole program) that hands each connection to the handler of its subprotocol.
 `lapwing.protocol` is the engine by itself, without I/O.
 
 Names are loaded when they are first used, so that a blocking client does not pay for asyncio, nor either for the
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from . import auth, client, metrics, protocol, server, stats
     from .admission import IncomingRequest
     from .aio import AsyncClient, Connection
+    from .blocking import BlockingConnection
     from .client import connect
     from .protocol.close import Closed
     from .protocol.errors import (
@@ -40,6 +41,7 @@ __all__ = [
     "BINARY",
     "TEXT",
     "AsyncClient",
+    "BlockingConnection",
     "Client",
     "Closed",
     "Connection",
@@ -69,6 +71,7 @@ __all__ = [
 _HOMES = {
     "AsyncClient": ".aio",
     "BINARY": ".protocol.frame",
+    "BlockingConnection": ".blocking",
     "Client": ".sync",
     "Closed": ".protocol.close",
     "Connection": ".aio",

@@ -44,8 +44,11 @@ cdef class Link(BaseConnection):
     cdef int wake_sender(self) except -1
     cdef int drop(self) except -1
 
-    # A server's own steps: it was given the request; its opening handshake is done; something came while it is
-    # ANNOUNCING or DECIDING, or nothing did for too long.
+    # Forget the stream and the endpoint without touching them: they go on elsewhere.
+    cdef int let_go(self) except -1
+
+    # A server's own steps: it was given the request; its opening handshake is done, and it may let go of the
+    # connection; something came while it is ANNOUNCING or DECIDING, or nothing did for too long.
     cdef int decide(self) except -1
     cdef int opened_by_peer(self) except -1
     cdef int read_early(self, Py_ssize_t count) except -1

@@ -236,10 +236,12 @@ cdef class Link(BaseConnection):
         self.stalls_seen = self.reactor.stalled
         if self.endpoint.ping_interval:
             self.look_in_by(self.endpoint.next_due())
-        if self.owner is not None:
-            self.opened_by_peer()
         if rest:
             self.endpoint.receive_data(rest, clock())
+        if self.owner is not None:
+            self.opened_by_peer()
+            if self.reactor is None:
+                return 0
         self.settle()
         if opener is not None:
             opener.wake()
@@ -472,6 +474,10 @@ cdef class Link(BaseConnection):
             self.is_lingering = False
             Py_DECREF(self)
         return 0
+
+    cdef int let_go(self) except -1:
+        self.phase = OVER
+        return self.reactor.detach(self)
 
     cdef int wake_all(self) except -1:
         """Wake everybody who waits for something that will not come any more, or has come with the end."""

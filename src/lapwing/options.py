@@ -131,6 +131,8 @@ class ServerOptions(ConnectionOptions, total=False):
         origins: origins whose pages may connect, beside those of the server's own host: a sequence such as
             `["https://example.com"]`, or `"*"` for all. Default none (RFC 6455 section 10.2).
         backlog: connections that may wait to be accepted. Default 1024.
+        max_threads: handlers that are plain functions and may run at once, each in a thread of its own. A client beyond
+            that is closed with 1013 (try again later). Default 1000.
         portable: as for a client.
         on_request: called with each `lapwing.IncomingRequest` before anything is accepted, a function or an `async def`
             one; returns None to go on, or a `lapwing.Response` to send instead. Default none.
@@ -155,6 +157,7 @@ class ServerOptions(ConnectionOptions, total=False):
     keyfile: str | None
     origins: Sequence[str] | str | None
     backlog: int
+    max_threads: int
     portable: bool
     on_request: Callable[[Any], Any] | None
     health: str | None
@@ -292,6 +295,7 @@ class ServerSettings(ConnectionSettings):
     keyfile: str | None = None
     origins: Sequence[str] | str | None = None
     backlog: int = 1024
+    max_threads: int = 1000
     portable: bool = False
     on_request: Callable[[Any], Any] | None = None
     health: str | None = None
@@ -307,6 +311,7 @@ class ServerSettings(ConnectionSettings):
         ConnectionSettings.__post_init__(self)
         _check_context(self.ssl)
         _check_count("backlog", self.backlog)
+        _check_count("max_threads", self.max_threads)
         for name in ("max_connections", "max_connections_per_address"):
             if getattr(self, name) is not None:
                 _check_count(name, getattr(self, name))

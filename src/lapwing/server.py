@@ -1,19 +1,17 @@
-"""The asyncio server: listens, hands each connection to the handler of its subprotocol, and closes in order."""
+"""The server: listens, hands each connection to the handler of its subprotocol, and closes in order."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-import inspect
 import logging
 import threading
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from .accepting import Listener, ServerConnection
 from .admission import Admission
 from .draining import close_evenly
+from .handlers import Handler, Handlers
 from .io import tcp, trust
 from .io.listen import HOLD_OFF, hold_off
 from .listening import Listening
@@ -25,21 +23,22 @@ from .protocol.server_handshake import ServerHandshake, ServerPolicy
 from .tally import Tally
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine, Mapping, Sequence
     from concurrent.futures import Future
     from types import TracebackType
 
     from .aio import Connection
+    from .blocking import BlockingConnection
     from .errands import Errands
     from .io.stream import Stream
     from .protocol.http import Response
     from .stats import ServerStats
+    from .threaded import ThreadConnection
+    from .threads import HandlerThreads
 
 __all__ = ["Handler", "Server", "listen"]
 
 logger = logging.getLogger("lapwing.server")
-
-#: What serves a connection: called with it, already open, in a task of its own.
-Handler = Callable[["Connection"], Coroutine[Any, Any, None]]
 
 
 class _All:
@@ -62,11 +61,17 @@ class Server:
     closes at the end of the block.
     """
 
-    def __init__(self, handlers: _Handlers, settings: ServerSettings) -> None:
+    def __init__(self, handlers: Handlers, settings: ServerSettings) -> None:
         self._handlers = handlers
         self._settings = settings
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()  # under gevent: that of the greenlet
         self._context = contextvars.copy_context()
+        self._threads: HandlerThreads | None = None
+        if handlers.plain:
+            from .threads import HandlerThreads  # the others need none of it
+
+            self._threads = HandlerThreads(self._loop, settings, self._context, self._forget)
         self._tls = settings.ssl
         if settings.certfile is not None:
             self._tls = trust.server_context(settings.certfile, settings.keyfile)
@@ -128,12 +133,15 @@ class Server:
         return list(self._addresses)
 
     @property
-    def connections(self) -> frozenset[Connection]:
-        """The open connections."""
+    def connections(self) -> frozenset[Connection | BlockingConnection]:
+        """The open connections, of either kind of handler."""
         return frozenset(self._open_connections())
 
-    def _open_connections(self) -> list[ServerConnection]:
-        return [connection for connection in self._connections if connection._is_open]
+    def _open_connections(self) -> list[ServerConnection | ThreadConnection]:
+        return [connection for connection in self._every_connection() if connection._is_open]
+
+    def _every_connection(self) -> list[ServerConnection | ThreadConnection]:
+        return [*self._connections, *(self._threads or ())]
 
     def _is_opening(self) -> bool:
         return any(connection._is_opening for connection in self._connections)
@@ -204,7 +212,10 @@ class Server:
             name = connection.subprotocol or "the default handler"
             logger.debug("connection from %s for %s", connection.peer_address, name)
         # Handlers see the context variables of whoever called `listen`, each in a copy of its own.
-        task = self._loop.create_task(handler(connection), context=self._context.copy())
+        if self._threads is not None and connection.subprotocol in self._handlers.plain:
+            self._threads.start(connection, handler)  # type: ignore[arg-type]
+            return
+        task = self._loop.create_task(handler(connection), context=self._context.copy())  # type: ignore[arg-type]
         task.add_done_callback(connection._handled)
         self._tasks.add(task)
 
@@ -221,7 +232,7 @@ class Server:
             if logger.isEnabledFor(logging.DEBUG):
                 logger.debug("connection from %s: %s", connection.peer_address, connection.closed or "handled")
             connection._begin_close(1000, "")
-        elif isinstance(error, ConnectionClosed) and connection.closed is not None:
+        elif isinstance(error, ConnectionClosed) and not connection._is_open:
             logger.debug("connection from %s: %s", connection.peer_address, error)
         else:
             name = connection.subprotocol or "default"
@@ -269,9 +280,22 @@ class Server:
         # Sending may end a connection, and with it change the set.
         return sum(
             connection._push_prepared(frame, limit)
-            for connection in list(self._connections)
+            for connection in self._every_connection()
             if isinstance(protocol, _All) or connection.subprotocol == protocol
         )
+
+    def _broadcast_from_thread(self, message: object, protocol: str | None, opcode: int | None) -> int:
+        """Have the loop broadcast for another thread, and wait for the result."""
+        if threading.get_ident() == self._thread:
+            return self.broadcast(message, protocol, opcode)
+        sent = self.broadcast_threadsafe(message, protocol, opcode)
+        try:
+            return sent.result(self._settings.closing)
+        except TimeoutError:
+            sent.cancel()
+            raise TimeoutError(
+                f"the server's event loop did not broadcast within {self._settings.closing:g} s: something blocks it"
+            ) from None
 
     def broadcast_threadsafe(
         self, message: object, protocol: str | _All | None = ALL, opcode: int | None = None
@@ -307,7 +331,8 @@ class Server:
         """Stop listening, and close what is open.
 
         Every connection is closed with 1001. Handlers see the end of their connection as ever; one that has not
-        returned `close_timeout` later is cancelled.
+        returned `close_timeout` later is cancelled. A plain function cannot be: it is left behind, with a warning in
+        the log, in a thread that does not keep the process from ending.
 
         Args:
             keep_clients: leave the connections to their handlers. They stay in `connections`, and a later `close()`
@@ -380,7 +405,12 @@ class Server:
 
     async def _close_connections(self, caller: asyncio.Task[Any] | None) -> None:
         connections = list(self._connections)
-        await asyncio.gather(*(connection.close(1001, "the server is closing") for connection in connections))
+        closing: list[Coroutine[Any, Any, object]] = [
+            connection.close(1001, "the server is closing") for connection in connections
+        ]
+        if self._threads is not None:
+            closing.append(self._threads.close())
+        await asyncio.gather(*closing)
         tasks = (self._tasks | self._admission.tasks) - {caller}
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=self._settings.closing)
@@ -409,47 +439,8 @@ class Server:
         await self.close()
 
 
-def _send_away(connection: ServerConnection) -> None:
+def _send_away(connection: ServerConnection | ThreadConnection) -> None:
     connection._begin_close(1012, "the server is restarting: connect again")
-
-
-class _Handlers:
-    """The handlers of a server, checked."""
-
-    def __init__(self, protocols: Mapping[str, Handler] | None, default: Handler | None) -> None:
-        if not protocols and default is None:
-            raise ValueError(
-                "expected protocols={name: handler} or default=handler: without either nobody can be served"
-            )
-        if protocols is not None and not isinstance(protocols, Mapping):
-            raise TypeError(f"expected protocols to be a mapping of subprotocol to handler, got {protocols!r}")
-        self.by_protocol = dict(protocols or {})
-        self.default = default
-        for name, handler in self.by_protocol.items():
-            _check_handler(handler, f"the handler of {name!r}")
-        if default is not None:
-            _check_handler(default, "the default handler")
-
-    def of(self, subprotocol: str | None) -> Handler:
-        handler = self.default if subprotocol is None else self.by_protocol[subprotocol]
-        if handler is None:
-            raise LookupError("a connection without a subprotocol is only accepted where there is a default handler")
-        return handler
-
-
-def _check_handler(handler: object, what: str) -> None:
-    """Refuse early what could not be awaited for each connection."""
-    if not callable(handler):
-        raise TypeError(f"expected {what} to be an 'async def' function that takes the connection, got {handler!r}")
-    inner: object = handler
-    while isinstance(inner, partial):
-        inner = inner.func
-    # An instance is called by way of its class.
-    if not inspect.iscoroutinefunction(inner) and not inspect.iscoroutinefunction(type(inner).__call__):
-        name = getattr(inner, "__qualname__", repr(inner))
-        raise TypeError(
-            f"expected {what} to be 'async def', but {name} is a plain function: write 'async def {name}(ws):'"
-        )
 
 
 def _prepare(message: object, opcode: int | None) -> bytes:
@@ -489,8 +480,9 @@ def listen(
     A client is served by the handler of the first of its subprotocols that the server has; by `default` when it asks
     for none, or for none that the server has; without `default` such a client is refused with HTTP 400.
 
-    A handler is called with each new connection. When it returns the connection is closed with 1000, when it raises
-    with 1011 and the exception is logged once; other connections are not touched.
+    A handler is called with each new connection: an `async def` function in a task, with a `Connection` to be awaited;
+    a plain function in a thread of its own, with a `BlockingConnection`. When it returns the connection is closed with
+    1000, when it raises with 1011 and the exception is logged once; other connections are not touched.
 
     Args:
         port: where to listen; 0 lets the system choose.
@@ -501,10 +493,10 @@ def listen(
 
     Raises:
         ValueError: there is no handler at all, or an option is out of its range or contradicts another.
-        TypeError: a handler is not `async def`, or an option does not exist or has the wrong type.
+        TypeError: a handler cannot be called with a connection, or an option does not exist or has the wrong type.
         OSError: the port cannot be listened on (when awaited).
     """
-    handlers = _Handlers(protocols, default)
+    handlers = Handlers(protocols, default)
     settings = settings_from(ServerSettings, options)
 
     async def make() -> Server:

@@ -95,8 +95,28 @@ async def test_a_wrong_accept(face: Face) -> None:
 # --- handlers and listen -----------------------------------------------------------------------------------------
 
 
-def plain(ws: Any) -> None:
-    """A handler without `async`."""
+def no_argument() -> None:
+    """A handler that leaves out the connection."""
+
+
+async def two_arguments(ws: Any, path: str) -> None:
+    """A handler of another library's."""
+
+
+def generator(ws: Any) -> Any:
+    """A handler of which nothing would run."""
+    yield ws
+
+
+async def async_generator(ws: Any) -> Any:
+    """Likewise."""
+    yield ws
+
+
+class Handler:
+    """A class, where an instance of it is meant."""
+
+    def __init__(self, ws: Any) -> None: ...
 
 
 @pytest.mark.parametrize("where", ["default", "protocols"])
@@ -104,14 +124,18 @@ def plain(ws: Any) -> None:
 @pytest.mark.parametrize(
     ("handler", "words"),
     [
-        (plain, r"async def plain\(ws\):"),
-        (lambda ws: None, "async def"),
-        (functools.partial(plain), r"async def plain\(ws\):"),
+        (no_argument, r"connection and nothing else, but no_argument\(\)"),
+        (two_arguments, "missing a required argument: 'path'"),
+        (functools.partial(no_argument), r"no_argument\(\)"),
+        (generator, "generator is a generator function"),
+        (async_generator, "async_generator is a generator function"),
+        (Handler, "Handler is a class"),
+        (functools.partial(Handler), "Handler is a class"),
         ("echo", "async def"),
         (42, "async def"),
     ],
 )
-def test_a_handler_that_is_not_async_def(function: Callable[..., Any], where: str, handler: Any, words: str) -> None:
+def test_a_handler_that_cannot_be_one(function: Callable[..., Any], where: str, handler: Any, words: str) -> None:
     argument = handler if where == "default" else {"chat": handler}
     with pytest.raises(TypeError, match=words) as caught:
         function(port=0, **{where: argument})

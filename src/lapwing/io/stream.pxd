@@ -53,6 +53,9 @@ cdef class Stream:
     cdef Address local
     cdef Address peer
 
+    # Whether the descriptor is to wait in `receive`, with the GIL released.
+    cdef int set_blocking(self, bint is_blocking) except -1
+
     # Read what is there: first into `room`, then into `buffer`; `room_size` may be 0. Returns how many bytes came,
     # END_OF_STREAM, or NOTHING_YET (with a blocking descriptor: its time-out expired or a signal came).
     cdef Py_ssize_t receive(self, unsigned char *room, size_t room_size, unsigned char *buffer, size_t size) except -2

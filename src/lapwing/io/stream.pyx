@@ -61,8 +61,8 @@ cdef extern from *:
 
     #include <fcntl.h>
 
-    #ifdef __linux__
     #include <sys/ioctl.h>
+    #ifdef __linux__
     #include <linux/sockios.h>
     #endif
 
@@ -74,6 +74,12 @@ cdef extern from *:
             return 0;
     #endif
         return count;
+    }
+
+    static int lapwing_set_blocking(int fd, int blocking)
+    {
+        int value = !blocking;
+        return ioctl(fd, FIONBIO, &value);
     }
 
     static int lapwing_accept(int listener)
@@ -92,6 +98,7 @@ cdef extern from *:
     """
     int lapwing_accept(int listener)
     unsigned int lapwing_unacknowledged(int fd)
+    int lapwing_set_blocking(int fd, int blocking)
     enum:
         MSG_NOSIGNAL
         PyBUF_READ
@@ -278,15 +285,13 @@ cdef class Stream:
     Args:
         fd: the descriptor.
         tls: the session that encrypts what goes over it, or None.
-        is_blocking: whether the descriptor waits in `receive`; the GIL is released then.
     """
 
-    def __init__(self, int fd, TLS tls=None, *, bint is_blocking=False):
+    def __init__(self, int fd, TLS tls=None):
         cdef sockaddr_storage storage
         cdef socklen_t size = sizeof(storage)
         self.fd = fd
         self.tls = tls
-        self.is_blocking = is_blocking
         if c_getsockname(fd, <sockaddr *>&storage, &size) == 0:
             store_address(&self.local, &storage, size)
         size = sizeof(storage)
@@ -313,6 +318,12 @@ cdef class Stream:
     def __dealloc__(self):
         if self.fd >= 0:
             c_close(self.fd)
+
+    cdef int set_blocking(self, bint is_blocking) except -1:
+        if lapwing_set_blocking(self.fd, is_blocking) < 0:
+            PyErr_SetFromErrno(OSError)
+        self.is_blocking = is_blocking
+        return 0
 
     cdef Py_ssize_t receive(
         self, unsigned char *room, size_t room_size, unsigned char *buffer, size_t size

@@ -1,0 +1,43 @@
+"""A server whose handlers are plain functions, beside one that is not: each plain call has a thread of its own.
+
+Usage: python thread_server.py [PORT]
+"""
+
+import asyncio
+import sys
+import time
+
+import lapwing
+
+
+def slow(ws: lapwing.BlockingConnection) -> None:
+    """Answer questions that take their time; nobody else waits for it."""
+    for question in ws:
+        time.sleep(0.1)  # a query to a database, say
+        ws.send(f"{question}: 42")
+
+
+def chat(ws: lapwing.BlockingConnection) -> None:
+    """Pass every message on to everybody in the room."""
+    with ws:
+        while (message := ws.receive()) is not None:
+            ws.broadcast(message)
+    print("one left, closed with", ws.closed.code if ws.closed else None, flush=True)
+
+
+async def quick(ws: lapwing.Connection) -> None:
+    """Serve in the event loop, as thousands of such connections could be."""
+    async for message in ws:
+        await ws.send(message)
+
+
+async def main(port: int) -> None:
+    async with lapwing.listen(
+        port=port, protocols={"slow": slow, "chat": chat, "quick": quick}, max_threads=100
+    ) as server:
+        print("listening on port", server.port, flush=True)
+        await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 8080))

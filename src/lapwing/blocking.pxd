@@ -1,0 +1,40 @@
+# The blocking face.
+
+from .protocol.endpoint cimport Output
+from .turns cimport Turns
+
+
+cdef enum SendOutcome:
+    DONE            # all was handed to the kernel
+    LATE            # the deadline came first; what is left waits
+    BROKEN          # the stream is broken: what is left will never go
+    SEND_RAISED     # an exception is set
+
+
+cdef class BlockingConnection(Turns):
+    cdef object __weakref__
+    cdef dict __dict__
+    cdef object owner               # the Server; None for a client
+    cdef Output unsent              # output that is being sent; belongs to the thread for which `is_sending` is set
+    cdef bint is_connected          # the descriptor is open and the opening handshake done
+    cdef bint is_receiving          # a thread is in `receive`
+    cdef double attended_at         # when somebody last came back from reading
+
+    cdef int require_open(self) except -1
+    cdef object take_message(self)
+    cdef double deadline_of(self, object timeout) except? -1
+
+    cdef int read_alone(self, double deadline) except -1
+    cdef int read(self, double deadline) except -1
+    cdef int take_input(self, Py_ssize_t count, unsigned char *room, size_t room_size) except -1
+    cdef int attend(self, double due) except -1
+    cdef int lose(self, str reason) except -1
+    cdef int end(self, double deadline) except -1
+    cdef bint is_given_up(self) except -1
+
+    cdef SendOutcome send_output(self, double deadline) except SEND_RAISED
+    cdef bint push_output(self, double deadline) except -1
+    cdef int wait_for_room(self, double deadline) except -1
+
+    # Called when output is left that the kernel did not take in time.
+    cdef int left_over(self) except -1

@@ -1,0 +1,5 @@
+from .connection import BaseConnection
+
+__all__ = ["Turns"]
+
+class Turns(BaseConnection): ...
