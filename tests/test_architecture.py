@@ -61,7 +61,7 @@ BELOW = {
     "the protocol": {"the protocol", "the protocol's leaves"},
     "the protocol's public names": {"the protocol", "the protocol's leaves"},
     "io": {"io"},
-    "options": set[str](),
+    "options": {"the protocol's leaves"},
     "what connections show": {"the protocol's leaves"},
 }
 BELOW["what the faces share"] = {

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .blocking import BlockingConnection
     from .client import connect
     from .protocol.close import Closed
+    from .protocol.deflate import Deflate
     from .protocol.errors import (
         ConnectionClosed,
         HandshakeError,
@@ -46,6 +47,7 @@ __all__ = [
     "Closed",
     "Connection",
     "ConnectionClosed",
+    "Deflate",
     "HandshakeError",
     "IncomingRequest",
     "InvalidURL",
@@ -76,6 +78,7 @@ _HOMES = {
     "Closed": ".protocol.close",
     "Connection": ".aio",
     "ConnectionClosed": ".protocol.errors",
+    "Deflate": ".protocol.deflate",
     "HandshakeError": ".protocol.errors",
     "IncomingRequest": ".admission",
     "InvalidURL": ".protocol.errors",

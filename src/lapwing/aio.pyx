@@ -196,7 +196,7 @@ cdef class Connection(Link):
         awaitable.iterating = True
         return awaitable
 
-    def send(self, message, opcode=None, *, timeout=UNSET):
+    def send(self, message, opcode=None, *, compress=None, timeout=UNSET):
         """Send a message (RFC 6455 section 6.1).
 
         Waits only while more than 64 KiB of earlier messages are unsent, because the peer reads too slowly.
@@ -204,12 +204,14 @@ cdef class Connection(Link):
         Args:
             message: `str` goes out as TEXT, bytes-like as BINARY.
             opcode: `lapwing.TEXT` or `lapwing.BINARY` overrides that; bytes sent as TEXT must be valid UTF-8.
+            compress: whether to compress it, where the peer agreed to that (RFC 7692); None when it has at least as
+                many bytes as `lapwing.Deflate.threshold` says. A message that does not get smaller goes out as it is.
             timeout: seconds to wait, None for ever; the connection's `timeout` by default.
 
         Raises:
             ConnectionClosed: the connection is closed, or is being closed by this end.
             TimeoutError: the peer did not read enough in time. The message was not sent.
-            TypeError: the message is neither `str` nor bytes-like.
+            TypeError: the message is neither `str` nor bytes-like, or `compress` is not True, False or None.
             ValueError: the opcode is neither TEXT nor BINARY, or bytes for TEXT are not UTF-8.
 
         Once the message is accepted it goes out whole and in order; cancelled before that, it is not sent at all. Not
@@ -221,20 +223,23 @@ cdef class Connection(Link):
         if self.phase < LIVE:
             self.require_open()
         if endpoint.phase == OPEN and (self.senders is not None or output_size(&endpoint.output) >= MUCH_OUTPUT):
-            return self._send_later(message, opcode, timeout)
-        endpoint.push_message(message, opcode)
+            return self._send_later(message, opcode, compress, timeout)
+        endpoint.push_message(message, opcode, compress)
         self.send_soon()
         return DONE
 
-    async def _send_later(self, message, opcode, timeout):
-        """Send once there is room, after those who waited before."""
+    async def _send_later(self, message, opcode, compress, timeout):
+        """Send once there is room, after those who waited before.
+
+        Compressing waits, too: what is compressed with context takeover must go out, and in that order.
+        """
         cdef Waiter waiter = self.wait(self.seconds_of(timeout), "the peer did not read enough to send more")
         if self.senders is None:
             self.senders = []
         self.senders.append(waiter)
         try:
             await waiter
-            self.endpoint.push_message(message, opcode)
+            self.endpoint.push_message(message, opcode, compress)
         finally:
             waiter.forget()
             self.senders.remove(waiter)
@@ -376,7 +381,7 @@ cdef class Connection(Link):
         self.endpoint.receive_eof(ABORTED)
         self.drop()
 
-    def broadcast(self, message, opcode=None):
+    def broadcast(self, message, opcode=None, *, compress=None):
         """Send a message to every connection of the same server and subprotocol, this one included.
 
         Does not wait; see `Server.broadcast`.
@@ -390,17 +395,22 @@ cdef class Connection(Link):
         """
         if self.owner is None:
             raise RuntimeError("a client has no other connections to broadcast to: only a server's connections have")
-        return self.owner.broadcast(message, protocol=self.subprotocol, opcode=opcode)
+        return self.owner.broadcast(message, protocol=self.subprotocol, opcode=opcode, compress=compress)
 
-    def _push_prepared(self, bytes frame not None, size_t limit):
-        """Queue a frame that is ready, unless `limit` bytes are unsent already; returns whether it was queued."""
+    def _push_prepared(self, prepared, size_t limit):
+        """Queue a `Prepared` message, unless `limit` bytes are unsent already; returns whether it was queued."""
+        cdef bytes frame
         if self.phase != LIVE or self.endpoint.phase != OPEN:
             return False
         if output_size(&self.endpoint.output) >= limit:
             self.endpoint.fail(1013, "too slow for what is sent to all", clock())
             self.settle()
             return False
-        self.endpoint.push_prepared(frame)
+        frame = prepared.frame_for(self.endpoint.codec)
+        if frame is None:
+            self.endpoint.push_message(prepared.message, prepared.opcode, prepared.compress)
+        else:
+            self.endpoint.push_prepared(frame, prepared.size)
         self.send_soon()
         return True
 

@@ -24,7 +24,7 @@ cdef class BlockingConnection(Turns):
     cdef object take_message(self)
     cdef double deadline_of(self, object timeout) except? -1
 
-    cdef int read_alone(self, double deadline) except -1
+    cdef int read_alone(self, unsigned long seen, double deadline) except -1
     cdef int read(self, double deadline) except -1
     cdef int take_input(self, Py_ssize_t count, unsigned char *room, size_t room_size) except -1
     cdef int attend(self, double due) except -1

@@ -102,13 +102,16 @@ cdef class BlockingConnection(Turns):
                 elif self.endpoint.phase == CLOSED:
                     self.end(deadline)
                 else:
-                    self.read_alone(deadline)
+                    self.read_alone(seen, deadline)
         finally:
             self.is_receiving = False
 
     cdef object take_message(self):
         """Take a message that is there."""
+        cdef bint decodes = self.endpoint.undecoded.end != 0
         message = self.endpoint.pop_message()
+        if decodes:
+            self.tell()
         if output_size(&self.endpoint.output) and not self.is_sending and self.is_connected:
             self.send_output(0)  # answers to pings that waited among the messages
         return message
@@ -124,12 +127,14 @@ cdef class BlockingConnection(Turns):
             raise StopIteration
         raise self.endpoint.closed_error()
 
-    def send(self, message, opcode=None, *, timeout=UNSET):
+    def send(self, message, opcode=None, *, compress=None, timeout=UNSET):
         """Send a message (RFC 6455 section 6.1), and wait until the kernel has taken it.
 
         Args:
             message: `str` goes out as TEXT, bytes-like as BINARY.
             opcode: `lapwing.TEXT` or `lapwing.BINARY` overrides that; bytes sent as TEXT must be valid UTF-8.
+            compress: whether to compress it, where the peer agreed to that (RFC 7692); None when it has at least as
+                many bytes as `lapwing.Deflate.threshold` says. A message that does not get smaller goes out as it is.
             timeout: seconds to wait, None for ever; the connection's `timeout` by default.
 
         Raises:
@@ -137,7 +142,7 @@ cdef class BlockingConnection(Turns):
             TimeoutError: the peer did not read enough in time. What the message says about this one holds: either it
                 was not sent, because earlier ones still wait, or it waits now and goes out with the next call. It is
                 never cut off in the middle.
-            TypeError: the message is neither `str` nor bytes-like.
+            TypeError: the message is neither `str` nor bytes-like, or `compress` is not True, False or None.
             ValueError: the opcode is neither TEXT nor BINARY, or bytes for TEXT are not UTF-8.
 
         Any number of threads may call it; each message goes out whole.
@@ -147,7 +152,7 @@ cdef class BlockingConnection(Turns):
         if output_size(&self.unsent) and not self.is_sending and self.send_output(deadline) == LATE:
             raise TimeoutError(
                 "the message was not sent: the peer did not read enough to finish an earlier one in time")
-        self.endpoint.push_message(message, opcode)
+        self.endpoint.push_message(message, opcode, compress)
         cdef SendOutcome outcome = self.send_output(deadline)
         if outcome == LATE:
             raise TimeoutError(
@@ -189,7 +194,7 @@ cdef class BlockingConnection(Turns):
                     raise RuntimeError(
                         "more messages wait than max_buffered allows, in front of the pong: receive them first")
                 else:
-                    self.read_alone(deadline)
+                    self.read_alone(seen, deadline)
         finally:
             self.endpoint.forget_ping(ping)
             self.endpoint.answered = None  # whoever waits for one of them looks at its own
@@ -233,13 +238,13 @@ cdef class BlockingConnection(Turns):
                 elif self.endpoint.phase == CLOSED:
                     self.end(deadline)
                 else:
-                    self.read_alone(deadline)
+                    self.read_alone(seen, deadline)
         except TimeoutError:
             self.endpoint.tick(NEVER)
             self.end(deadline)
         return self.endpoint.closed
 
-    def broadcast(self, message, opcode=None):
+    def broadcast(self, message, opcode=None, *, compress=None):
         """Send a message to every connection of the same server and subprotocol, this one included.
 
         The server's event loop does it; this waits for the loop, not for the peers, see `Server.broadcast`.
@@ -257,7 +262,7 @@ cdef class BlockingConnection(Turns):
         """
         if self.owner is None:
             raise RuntimeError("a client has no other connections to broadcast to: only a server's connections have")
-        return self.owner._broadcast_from_thread(message, self.subprotocol, opcode)
+        return self.owner._broadcast_from_thread(message, self.subprotocol, opcode, compress)
 
     def __enter__(self):
         return self
@@ -291,8 +296,16 @@ cdef class BlockingConnection(Turns):
 
     # --- input -----------------------------------------------------------------------------------------------------
 
-    cdef int read_alone(self, double deadline) except -1:
-        """Take the role of reading for one read."""
+    cdef int read_alone(self, unsigned long seen, double deadline) except -1:
+        """Take the role of reading for one read, unless what is waited for may have come already.
+
+        `seen` is what `changes` was before the caller looked for it.
+        """
+        if self.endpoint.is_inflating:      # by another thread, which tells when it is done
+            return self.await_change(seen, deadline)
+        if self.endpoint.undecoded.end and not self.endpoint.is_paused():
+            self.endpoint.decode_held()
+            return self.tell()
         self.is_reading = True
         try:
             return self.read(deadline)

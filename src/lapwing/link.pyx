@@ -227,6 +227,8 @@ cdef class Link(BaseConnection):
         self.phase = LIVE
         self.subprotocol = handshake.subprotocol
         self.opened = handshake if self.owner is None else handshake.request_head
+        if handshake.extensions:
+            self.endpoint.use(handshake.extensions)
         if self.owner is not None:
             if not handshake.accepted:
                 self.owner._refused(self, handshake)

@@ -94,6 +94,7 @@ class ClientOpening:
             subprotocols=() if self._protocol is None else self._protocol,
             origin=self.settings.origin,
             headers=headers,
+            extensions=() if self.settings.deflate is None else (self.settings.deflate.for_client,),
         )
         self.proxy = self._choose_proxy()
         self._tunnel: TunnelHandshake | None = None

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
+from .protocol.deflate import Deflate
+
 if TYPE_CHECKING:
     from os import PathLike
     from socket import socket
@@ -33,6 +35,9 @@ class _Unset:
 
 UNSET = _Unset()
 
+#: What `compression=True` means. One for all, because connections with the same settings share what they compress with.
+_DEFLATE = Deflate()
+
 #: Header fields to send beside those of the handshake: a mapping, or pairs of name and value.
 HeaderArgument = Mapping[str, str] | Iterable[tuple[str, str]]
 
@@ -58,6 +63,8 @@ class ConnectionOptions(TypedDict, total=False):
             least 1. Default None.
         tcp_user_timeout: seconds for which what was sent may remain unacknowledged, or a peer's window closed, before
             the operating system gives the connection up; None leaves that to the system. Default None. Linux only.
+        compression: whether to offer, or to agree to, compressing messages (permessage-deflate, RFC 7692); a
+            `lapwing.Deflate` says how. Default True.
     """
 
     timeout: float | None
@@ -69,6 +76,7 @@ class ConnectionOptions(TypedDict, total=False):
     ping_timeout: float | None
     tcp_keepalive: float | None
     tcp_user_timeout: float | None
+    compression: bool | Deflate | None
 
 
 class ClientOptions(ConnectionOptions, total=False):
@@ -197,6 +205,7 @@ class ConnectionSettings:
     ping_timeout: float | None = _PING_TIMEOUT
     tcp_keepalive: float | None = None
     tcp_user_timeout: float | None = None
+    compression: bool | Deflate | None = True
 
     def __post_init__(self) -> None:
         for name in _SECONDS:
@@ -210,6 +219,15 @@ class ConnectionSettings:
                 "nothing has to be answered"
             )
         _check_tcp(self.tcp_keepalive, self.tcp_user_timeout)
+        if self.compression is not None and not isinstance(self.compression, (bool, Deflate)):
+            raise TypeError(f"expected compression to be True, False, None or a lapwing.Deflate, got {self.compression!r}")
+
+    @property
+    def deflate(self) -> Deflate | None:
+        """How to compress; None for not at all."""
+        if isinstance(self.compression, Deflate):
+            return self.compression
+        return _DEFLATE if self.compression else None
 
     @property
     def opening(self) -> float:

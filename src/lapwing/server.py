@@ -18,7 +18,7 @@ from .listening import Listening
 from .options import ServerOptions, ServerSettings, check_duration, settings_from
 from .places import Places
 from .protocol.errors import ConnectionClosed
-from .protocol.frame import Opcode, build_frame
+from .protocol.prepared import Prepared
 from .protocol.server_handshake import ServerHandshake, ServerPolicy
 from .tally import Tally
 
@@ -79,6 +79,7 @@ class Server:
             subprotocols=list(handlers.by_protocol),
             default=handlers.default is not None,
             origins=settings.origins,
+            extensions=() if settings.deflate is None else (settings.deflate.for_server,),
             plain_http=settings.on_request is not None or settings.health is not None,
         )
         self._admission = Admission(settings, self._loop, self._context)
@@ -252,10 +253,17 @@ class Server:
         if not self._connections:
             self._connections.clear()  # lets go of the table, which does not shrink by itself
 
-    def broadcast(self, message: object, protocol: str | _All | None = ALL, opcode: int | None = None) -> int:
+    def broadcast(
+        self,
+        message: object,
+        protocol: str | _All | None = ALL,
+        opcode: int | None = None,
+        *,
+        compress: bool | None = None,
+    ) -> int:
         """Send a message to every open connection, or to those of one subprotocol.
 
-        The frame is built once. This does not wait: a connection that has `max_buffered` bytes unsent by now is closed
+        The frame is built once, and compressed once for all connections without context takeover. This does not wait: a connection that has `max_buffered` bytes unsent by now is closed
         with 1013, so that one slow reader holds up nobody and costs a bounded amount of memory.
 
         Args:
@@ -263,32 +271,35 @@ class Server:
             protocol: only to connections of this subprotocol; None: to those that have none, which the default handler
                 serves. By default to all.
             opcode: `lapwing.TEXT` or `lapwing.BINARY` overrides what the type of the message says.
+            compress: as for `send`.
 
         Returns:
             To how many connections it goes.
 
         Raises:
-            TypeError: the message is neither `str` nor bytes-like.
+            TypeError: the message is neither `str` nor bytes-like, or `compress` is not True, False or None.
             ValueError: no handler has this subprotocol, the opcode is neither TEXT nor BINARY, or bytes for TEXT are
                 not UTF-8.
         """
         if not isinstance(protocol, _All) and protocol is not None and protocol not in self._handlers.by_protocol:
             offered = ", ".join(map(repr, self._handlers.by_protocol)) or "none"
             raise ValueError(f"expected a subprotocol of this server ({offered}), got {protocol!r}")
-        frame = _prepare(message, opcode)
+        prepared = Prepared(message, opcode, compress)
         limit = self._settings.max_buffered
         # Sending may end a connection, and with it change the set.
         return sum(
-            connection._push_prepared(frame, limit)
+            connection._push_prepared(prepared, limit)
             for connection in self._every_connection()
             if isinstance(protocol, _All) or connection.subprotocol == protocol
         )
 
-    def _broadcast_from_thread(self, message: object, protocol: str | None, opcode: int | None) -> int:
+    def _broadcast_from_thread(
+        self, message: object, protocol: str | None, opcode: int | None, compress: bool | None
+    ) -> int:
         """Have the loop broadcast for another thread, and wait for the result."""
         if threading.get_ident() == self._thread:
-            return self.broadcast(message, protocol, opcode)
-        sent = self.broadcast_threadsafe(message, protocol, opcode)
+            return self.broadcast(message, protocol, opcode, compress=compress)
+        sent = self.broadcast_threadsafe(message, protocol, opcode, compress=compress)
         try:
             return sent.result(self._settings.closing)
         except TimeoutError:
@@ -441,26 +452,6 @@ class Server:
 
 def _send_away(connection: ServerConnection | ThreadConnection) -> None:
     connection._begin_close(1012, "the server is restarting: connect again")
-
-
-def _prepare(message: object, opcode: int | None) -> bytes:
-    """Build the frame of a message for any number of connections."""
-    is_text = isinstance(message, str)
-    payload = message.encode() if isinstance(message, str) else message
-    if opcode is None:
-        opcode = Opcode.TEXT if is_text else Opcode.BINARY
-    if opcode not in (Opcode.TEXT, Opcode.BINARY):
-        raise ValueError(f"expected the opcode TEXT (1) or BINARY (2), got {opcode!r}")
-    if not isinstance(payload, (bytes, bytearray, memoryview)):
-        raise TypeError(f"expected a message of str or bytes-like, got {type(message).__name__}: encode it first")
-    if opcode == Opcode.TEXT and not is_text:
-        try:
-            str(payload, "utf-8")
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                "expected valid UTF-8 for a TEXT message (RFC 6455 section 8.1): send it as BINARY"
-            ) from error
-    return build_frame(opcode, payload)
 
 
 def listen(

@@ -132,6 +132,8 @@ cdef class Client(BlockingConnection):
 
     cdef int begin(self, object handshake) except -1:
         """Begin with messages, now that the opening handshake is done."""
+        if handshake.extensions:
+            self.endpoint.use(handshake.extensions)
         self.opened = handshake
         self.subprotocol = handshake.subprotocol
         self.attended_at = clock()

@@ -19,6 +19,8 @@ from .protocol.endpoint cimport output_clear, output_size
 from .protocol.state cimport DROP, OPEN
 from .blocking cimport BlockingConnection
 
+from .protocol.errors import ConnectionClosed
+
 __all__ = ["Courier", "ThreadConnection"]
 
 logger = logging.getLogger("lapwing.server")
@@ -73,15 +75,25 @@ cdef class ThreadConnection(BlockingConnection):
         """Whether messages can be sent."""
         return self.is_connected and self.endpoint.phase == OPEN
 
-    def _push_prepared(self, bytes frame not None, size_t limit):
-        """Queue a frame that is ready, unless `limit` bytes are unsent already; returns whether it was queued."""
+    def _push_prepared(self, prepared, size_t limit):
+        """Queue a `Prepared` message, unless `limit` bytes are unsent already; returns whether it was queued."""
+        cdef bytes frame
         if not self.is_connected or self.endpoint.phase != OPEN:
             return False
         if output_size(&self.endpoint.output) + output_size(&self.unsent) >= limit:
             self.endpoint.fail(1013, "too slow for what is sent to all", clock())
             self._attend()
             return False
-        self.endpoint.push_prepared(frame)
+        frame = prepared.frame_for(self.endpoint.codec)
+        if frame is not None:
+            if self.endpoint.phase != OPEN:
+                return False    # the thread has closed it while another one's frame was compressed
+            self.endpoint.push_prepared(frame, prepared.size)
+        else:
+            try:
+                self.endpoint.push_message(prepared.message, prepared.opcode, prepared.compress)
+            except ConnectionClosed:
+                return False    # likewise
         if not self.is_sending:
             self.send_output(0)
         return True

@@ -1,4 +1,4 @@
-"""The WebSocket protocol (RFC 6455) without I/O: what both faces stand on, and whatever else speaks it.
+"""The WebSocket protocol (RFC 6455, RFC 7692) without I/O: what both faces stand on, and whatever else speaks it.
 
 `ClientHandshake` and `ServerHandshake` open a connection, an `Endpoint` is one end of it from then on. No socket, no
 clock and no event loop is needed: bytes go in, bytes and messages come out, and the time is passed in.
@@ -6,6 +6,8 @@ clock and no event loop is needed: bytes go in, bytes and messages come out, and
 
 from .client_handshake import ClientHandshake
 from .close import CloseCode, Closed, may_be_sent
+from .compression import PerMessageDeflate
+from .deflate import ClientDeflate, Deflate, ServerDeflate
 from .endpoint import Endpoint, Ping
 from .errors import ConnectionClosed, HandshakeError, InvalidURL, ProtocolError, ProxyError, WebSocketError
 from .extension import ExtensionOffer, format_extensions, parse_extensions
@@ -13,6 +15,7 @@ from .frame import BINARY, TEXT, MaskingKeys, Opcode, apply_mask, build_frame
 from .handshake import accept_key
 from .http import Headers, Request, Response
 from .http_reader import parse_request, parse_response
+from .prepared import Prepared
 from .server_handshake import ServerHandshake, ServerPolicy
 from .state import Ending, Role, State
 from .url import URL, parse_url
@@ -22,10 +25,12 @@ __all__ = [
     "BINARY",
     "TEXT",
     "URL",
+    "ClientDeflate",
     "ClientHandshake",
     "CloseCode",
     "Closed",
     "ConnectionClosed",
+    "Deflate",
     "Ending",
     "Endpoint",
     "ExtensionOffer",
@@ -34,12 +39,15 @@ __all__ = [
     "InvalidURL",
     "MaskingKeys",
     "Opcode",
+    "PerMessageDeflate",
     "Ping",
+    "Prepared",
     "ProtocolError",
     "ProxyError",
     "Request",
     "Response",
     "Role",
+    "ServerDeflate",
     "ServerHandshake",
     "ServerPolicy",
     "State",

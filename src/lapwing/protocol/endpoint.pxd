@@ -46,6 +46,7 @@ cdef class Endpoint(Inbound):
     cdef bytes late_pong
     cdef unsigned char sending_opcode    # of the message of fragments under way, 0 between two
     cdef unsigned char sending_utf8
+    cdef object sending_compressor      # of that message, None when it is not compressed
     # pings that wait for their pong, and those answered since the face last looked
     cdef list pings
     cdef list answered
@@ -58,9 +59,11 @@ cdef class Endpoint(Inbound):
     cdef unsigned int sent_controls
     cdef unsigned int received_controls
 
-    cdef int push_message(self, object message, object asked) except -1
+    # Queue a message. To compress it lets other threads run, so what else the caller knows of this endpoint may have
+    # changed on return.
+    cdef int push_message(self, object message, object asked, object compress=*) except -1
     cdef int push_bytes(self, bytes data) except -1
-    cdef int push_prepared(self, bytes frame) except -1
+    cdef int push_prepared(self, bytes frame, size_t size) except -1
     cdef int output_sent(self, size_t size) except -1
     cdef Output take_output(self) noexcept
     cdef object closed_error(self)
@@ -84,9 +87,15 @@ cdef class Endpoint(Inbound):
     cdef int take_pong(self, bytes payload) except -1
     cdef int take_close(self, bytes payload) except -1
     cdef int fail_with(self, int code, str reason) except -1
-    cdef int push_buffer(self, object payload, int opcode, bint fin) except -1
     cdef int push_data(
         self, unsigned char first_byte, const unsigned char *payload, size_t size, object owner) except -1
+    cdef bint wants_deflating(self, size_t size, object compress) except -1
+    cdef int push_whole(
+        self, int opcode, const unsigned char *data, size_t size, object compress, object owner) except -1
+    cdef int push_deflated(
+        self, int opcode, const unsigned char *data, size_t size, bint forced, object owner) except -1
+    cdef int push_fragment(self, object payload, int first, bint fin, object compress) except -1
+    cdef int require_sendable(self) except -1
     cdef int push_control(self, unsigned char opcode, bytes payload) except -1
     cdef int push_frame(
         self, unsigned char first_byte, const unsigned char *payload, size_t size, object owner) except -1

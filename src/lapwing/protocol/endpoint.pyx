@@ -13,6 +13,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_CheckBuffer
 from cpython.mem cimport PyMem_Free
 from libc.string cimport memcpy
 
+from .compression cimport PerMessageDeflate
 from .frame cimport (
     BINARY_FRAME, CLOSE_FRAME, CONTINUATION_FRAME, MAX_CONTROL_PAYLOAD, MAX_HEADER_SIZE, PING_FRAME, PONG_FRAME,
     TEXT_FRAME, FrameHeader, MaskingKeys, mask_payload, read_header, write_header,
@@ -49,6 +50,10 @@ cdef enum:
     # From this size on a payload that needs no mask is sent from where it is: below, a copy costs less than the second
     # segment of a gathering write.
     LARGE_PAYLOAD = 16 * 1024
+    # RSV1 of a data frame: the message is compressed (RFC 7692 section 6).
+    COMPRESSED = 0x40
+    # What the end of a compressed message leaves out (RFC 7692 section 7.2.1).
+    FLUSHED = 4
     # Pongs wait in the output up to this many bytes; a peer that pings faster than it reads gets only the newest
     # answered, which RFC 6455 section 5.5.3 allows.
     MAX_WAITING_PONGS = 16 * 1024
@@ -142,9 +147,12 @@ cdef class Endpoint(Inbound):
     def held(self):
         """Bytes held for this connection, all together.
 
-        These are undecoded input, the message being put together, messages that wait for the application, and output.
+        These are undecoded input, the message being put together or inflated, messages that wait for the application,
+        and output. Of a compressed message nothing is held before it is inflated.
         """
-        return buffer_size(&self.undecoded) + self.assembled + self.message_bytes + output_size(&self.output)
+        cdef size_t inflated = 0 if self.inflation is None else self.inflation.size
+        return (
+            buffer_size(&self.undecoded) + self.assembled + inflated + self.message_bytes + output_size(&self.output))
 
     @property
     def latency(self):
@@ -166,6 +174,21 @@ cdef class Endpoint(Inbound):
         self.closed = Closed(was_clean, code, reason)
         self.late_pong = None
         return self.drop_input()
+
+    def use(self, extensions):
+        """Use what the opening handshake agreed on (RFC 6455 section 9.1), before the first byte goes in or out.
+
+        Args:
+            extensions: `extensions` of the handshake. The one that there is is permessage-deflate (RFC 7692).
+
+        Raises:
+            TypeError: one of them is another.
+        """
+        for extension in extensions:
+            if not isinstance(extension, PerMessageDeflate):
+                raise TypeError(f"expected permessage-deflate, as a handshake agrees on it, got {extension!r}")
+            self.codec = extension
+            self.reserved = COMPRESSED
 
     # --- time ------------------------------------------------------------------------------------------------------
 
@@ -409,46 +432,108 @@ cdef class Endpoint(Inbound):
 
     # --- the application's side ------------------------------------------------------------------------------------
 
-    def send(self, message, opcode=None):
+    def send(self, message, opcode=None, *, compress=None):
         """Queue a message as one frame (RFC 6455 section 6.1).
 
         Args:
             message: `str` goes out as TEXT, bytes-like as BINARY.
             opcode: `TEXT` or `BINARY` overrides that; bytes sent as TEXT must be valid UTF-8.
+            compress: whether to compress it (RFC 7692); None when it has as many bytes as the threshold says. Without
+                effect where compression was not agreed on. Without context takeover a message that does not get smaller
+                goes out as it is.
 
         Raises:
             ConnectionClosed: the connection is closing or closed.
-            TypeError: the message is neither `str` nor bytes-like.
+            TypeError: the message is neither `str` nor bytes-like, or `compress` is not True, False or None.
             BufferError: the bytes-like object is not in one piece (a `memoryview` with steps).
             ValueError: the opcode is neither TEXT nor BINARY, or bytes for TEXT are not UTF-8.
             RuntimeError: a message of fragments is under way.
         """
-        self.push_message(message, opcode)
+        self.push_message(message, opcode, compress)
 
-    cdef int push_message(self, object message, object asked) except -1:
+    cdef int push_message(self, object message, object asked, object compress=None) except -1:
         """Queue a message; `asked` is its opcode, or None for the one that fits its type."""
         cdef int opcode = NATURAL if asked is None else data_opcode(asked)
         cdef Py_ssize_t size
         cdef const unsigned char *data
+        cdef Py_buffer view
+        if compress is not None:
+            require_choice(compress)
         if self.client:
             self.keys.prepare()
-        if self.phase != OPEN:
-            raise self.closed_error()
-        if self.sending_opcode:
-            raise RuntimeError("a message of fragments is under way: end it with send_fragment(..., fin=True) first")
+        self.require_sendable()
         if isinstance(message, str):
             data = <const unsigned char *>PyUnicode_AsUTF8AndSize(message, &size)
-            return self.push_data(0x80 | (TEXT_FRAME if opcode == NATURAL else opcode), data, size, message)
+            return self.push_whole(TEXT_FRAME if opcode == NATURAL else opcode, data, size, compress, message)
+        opcode = BINARY_FRAME if opcode == NATURAL else opcode
         if isinstance(message, bytes):
-            opcode = BINARY_FRAME if opcode == NATURAL else opcode
             data = <const unsigned char *>PyBytes_AS_STRING(message)
             size = PyBytes_GET_SIZE(message)
             if opcode == TEXT_FRAME:
                 require_utf8(data, size)
-            return self.push_data(0x80 | opcode, data, size, message)
-        return self.push_buffer(message, BINARY_FRAME if opcode == NATURAL else opcode, True)
+            return self.push_whole(opcode, data, size, compress, message)
+        # The bytes of any other object are copied: they may change once this returns.
+        require_buffer(message)
+        PyObject_GetBuffer(message, &view, PyBUF_SIMPLE)
+        try:
+            if opcode == TEXT_FRAME:
+                require_utf8(<const unsigned char *>view.buf, view.len)
+            return self.push_whole(opcode, <const unsigned char *>view.buf, view.len, compress, None)
+        finally:
+            PyBuffer_Release(&view)
 
-    def send_fragment(self, payload, *, bint fin, opcode=None):
+    cdef int require_sendable(self) except -1:
+        if self.phase != OPEN:
+            raise self.closed_error()
+        if self.sending_opcode:
+            raise RuntimeError("a message of fragments is under way: end it with send_fragment(..., fin=True) first")
+        return 0
+
+    cdef bint wants_deflating(self, size_t size, object compress) except -1:
+        """Whether to compress a message of `size` bytes; there must be a codec."""
+        return size >= self.codec.threshold if compress is None else compress
+
+    cdef int push_whole(
+        self, int opcode, const unsigned char *data, size_t size, object compress, object owner
+    ) except -1:
+        """Queue a message of one frame, compressed or not."""
+        if self.codec is not None and self.wants_deflating(size, compress):
+            return self.push_deflated(opcode, data, size, compress is not None, owner)
+        return self.push_data(0x80 | opcode, data, size, owner)
+
+    cdef int push_deflated(
+        self, int opcode, const unsigned char *data, size_t size, bint forced, object owner
+    ) except -1:
+        """Compress a message and queue it (RFC 7692 section 7.2.1).
+
+        With context takeover the two are one step: no other message is compressed in between, and when the second does
+        not happen, the compressor begins anew.
+        """
+        cdef PerMessageDeflate codec = self.codec
+        cdef bytes payload
+        if codec.keeps_outgoing:
+            codec.acquire()
+        try:
+            payload = codec.deflate(data, size, forced)
+            # Other threads have run.
+            if self.client:
+                self.keys.prepare()
+            self.require_sendable()
+            if payload is None:
+                return self.push_data(0x80 | opcode, data, size, owner)
+            data = <const unsigned char *>PyBytes_AS_STRING(payload)
+            self.push_frame(0x80 | COMPRESSED | opcode, data, PyBytes_GET_SIZE(payload) - FLUSHED, payload)
+            self.sent_messages += 1
+            self.sent_payload += size
+            return 0
+        except BaseException:
+            codec.forget()
+            raise
+        finally:
+            if codec.keeps_outgoing:
+                codec.release()
+
+    def send_fragment(self, payload, *, bint fin, opcode=None, compress=None):
         """Queue one fragment of a message (RFC 6455 section 5.4).
 
         Args:
@@ -456,10 +541,14 @@ cdef class Endpoint(Inbound):
             fin: whether this is the last fragment.
             opcode: `TEXT` or `BINARY` for the first fragment, by default what fits `payload`; later ones go by it. A
                 message of TEXT may be cut anywhere, but what it is cut from must be UTF-8 (RFC 6455 section 5.6).
+            compress: for the first fragment, whether to compress the message; None when this fragment alone has as many
+                bytes as the threshold says. Each fragment can be inflated when it arrives, which costs five bytes.
 
         Raises:
             ConnectionClosed, TypeError, ValueError: as for `send`; the message is then as it was before.
         """
+        if compress is not None:
+            require_choice(compress)
         if self.client:
             self.keys.prepare()
         if self.phase != OPEN:
@@ -476,19 +565,42 @@ cdef class Endpoint(Inbound):
         cdef unsigned char utf8 = self.sending_utf8
         if first == TEXT_FRAME:
             utf8 = check_fragment(utf8, payload, fin)
-        self.push_buffer(payload, CONTINUATION_FRAME if self.sending_opcode else first, fin)
+        self.push_fragment(payload, first, fin, compress)
         self.sending_utf8 = utf8
         self.sending_opcode = 0 if fin else first
+        if fin:
+            self.sending_compressor = None
 
-    cdef int push_buffer(self, object payload, int opcode, bint fin) except -1:
-        """Queue a frame from any bytes-like object. Its bytes are copied: they may change once this returns."""
+    cdef int push_fragment(self, object payload, int first, bint fin, object compress) except -1:
+        """Queue a frame of a message of several. Its bytes are copied: they may change once this returns."""
         cdef Py_buffer view
+        cdef bytes deflated
+        cdef int first_byte = (0x80 if fin else 0) | (CONTINUATION_FRAME if self.sending_opcode else first)
         require_buffer(payload)
         PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
         try:
-            if opcode == TEXT_FRAME and fin:
-                require_utf8(<const unsigned char *>view.buf, view.len)
-            return self.push_data((0x80 if fin else 0) | opcode, <const unsigned char *>view.buf, view.len, None)
+            if self.sending_opcode == 0:
+                self.sending_compressor = None
+                if self.codec is not None and self.wants_deflating(view.len, compress):
+                    self.sending_compressor = self.codec.begin()
+                    if self.sending_compressor is not None:
+                        first_byte |= COMPRESSED
+            if self.sending_compressor is None:
+                return self.push_data(first_byte, <const unsigned char *>view.buf, view.len, None)
+            try:
+                deflated = self.codec.deflate_fragment(
+                    self.sending_compressor, <const unsigned char *>view.buf, view.len, fin)
+                self.push_frame(
+                    first_byte, <const unsigned char *>PyBytes_AS_STRING(deflated),
+                    PyBytes_GET_SIZE(deflated) - (FLUSHED if fin else 0), deflated)
+                self.sent_messages += fin
+                self.sent_payload += <size_t>view.len
+                return 0
+            except BaseException:
+                # What was compressed cannot be compressed again, and without it the message would be another one.
+                self.codec.forget()
+                self.fail_with(1011, "a compressed message could not be continued")
+                raise
         finally:
             PyBuffer_Release(&view)
 
@@ -631,17 +743,17 @@ cdef class Endpoint(Inbound):
         self.output.head.end += size
         return 0
 
-    cdef int push_prepared(self, bytes frame) except -1:
-        """Put a frame behind the output that was built for several connections; it is a whole message."""
+    cdef int push_prepared(self, bytes frame, size_t size) except -1:
+        """Put a frame behind the output that was built for several connections: a whole message of `size` bytes."""
         cdef FrameHeader header
         cdef const unsigned char *data = <const unsigned char *>PyBytes_AS_STRING(frame)
-        cdef int size = read_header(data, len(frame), False, 0x70, &header)
+        cdef int header_size = read_header(data, len(frame), False, 0x70, &header)
         self.push_bytes(frame)
         self.sent_wire += <size_t>len(frame)
         self.sent_messages += 1
-        self.sent_payload += header.length
+        self.sent_payload += size
         if self.frame_log is not None:
-            self.log_frame(True, data[0], header.length, data + size, NULL)
+            self.log_frame(True, data[0], header.length, data + header_size, NULL)
         return 0
 
     cdef int push_data(
@@ -708,6 +820,12 @@ cdef unsigned char check_fragment(unsigned char state, object payload, bint fin)
     if state == UTF8_REJECT or (fin and state != UTF8_ACCEPT):
         raise ValueError("expected the fragments of a TEXT message to make valid UTF-8 together (RFC 6455 section 5.6)")
     return state
+
+
+cdef int require_choice(object compress) except -1:
+    if not isinstance(compress, bool):
+        raise TypeError(f"expected compress to be True, False, or None for the threshold to decide, got {compress!r}")
+    return 0
 
 
 cdef int require_buffer(object payload) except -1:

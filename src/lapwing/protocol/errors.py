@@ -108,4 +108,4 @@ class ProtocolError(WebSocketError):
         self.violation = violation
 
     def __str__(self) -> str:
-        return f"{self.violation.text} (RFC 6455 section {self.violation.section})"
+        return f"{self.violation.text} (RFC {self.violation.rfc} section {self.violation.section})"

@@ -3,6 +3,7 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 
+from .compression cimport Inflation, PerMessageDeflate
 from .frame cimport FrameHeader, MAX_HEADER_SIZE
 from .state cimport EndpointState
 
@@ -39,6 +40,8 @@ cdef class Inbound:
     cdef unsigned char header_size
     cdef unsigned char message_opcode   # of the message under way, 0 between two
     cdef unsigned char utf8_state
+    cdef unsigned char reserved         # the reserved bits that an extension gave a meaning
+    cdef unsigned char is_inflating     # a message is being inflated, while which other threads may run
     cdef bint in_frame
     cdef bint skipping              # the payload of data frames means nothing any more
     cdef FrameHeader frame
@@ -49,6 +52,9 @@ cdef class Inbound:
     cdef size_t assembled
     cdef bint is_lent               # `payload_room` gave out a place in the assembly, and nothing came back since
     cdef PyObject *lent             # an assembly that was dropped in that time, owned; NULL when there is none
+    # permessage-deflate
+    cdef PerMessageDeflate codec    # None unless it was agreed on
+    cdef Inflation inflation        # of the compressed message under way, None when there is none
     # what waits for the application: messages, and input to be decoded
     cdef Queue messages
     cdef size_t message_bytes
@@ -86,13 +92,17 @@ cdef class Inbound:
     # Steps of the above, for this module alone.
     cdef size_t decode(self, unsigned char *data, size_t size) except? 0
     cdef int decode_held(self) except -1
+    cdef int join_undecoded(self, Buffer *held) except -1
     cdef bint is_whole_message(self) noexcept
     cdef size_t begin_frame(self, const unsigned char *data, size_t size) except? 0
     cdef int accept_frame(self) except -1
     cdef int log_end_of_frame(self) except -1
     cdef int end_frame(self) except -1
     cdef int take_message(self, unsigned char *data, size_t size) except -1
-    cdef int take_payload(self, const unsigned char *data, size_t size) except -1
+    cdef int take_payload(self, unsigned char *data, size_t size) except -1
+    cdef int take_deflated(self, unsigned char *data, size_t size) except -1
+    cdef int finish_inflated(self, unsigned char opcode) except -1
+    cdef uint64_t max_deflated(self) noexcept
     cdef int count_payload(self, const unsigned char *place, size_t size) except -1
     cdef int make_room(self, size_t size) except -1
     cdef int finish_message(self, unsigned char opcode) except -1

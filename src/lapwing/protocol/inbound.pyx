@@ -3,7 +3,11 @@
 How input travels: a header that comes in pieces waits in `header_bytes`. The payload of a data frame that is all there
 becomes its `str` or `bytes` at once; any other goes, unmasked and checked, to the end of `assembly`, the `bytes` object
 that the application will get. When the application lags, whole reads wait in `undecoded`, and the owner stops reading.
-So every byte is held once, whichever way the peer cuts a message up.
+So every byte is held once, whichever way the peer cuts a message up. A compressed message is inflated as it comes and
+takes the place of `assembly` in its `Inflation`.
+
+While a message is inflated other threads may run. What they may find then: `is_inflating` is set, so that none decodes
+what comes later, which waits in `undecoded`; one that ends the connection drops `inflation`, and with it the message.
 
 Control frames are only collected here: what they mean, and how a connection fails, is for `Endpoint`, the one subclass.
 """
@@ -14,6 +18,7 @@ from cpython.object cimport PyObject
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.string cimport memcpy
 
+from .compression cimport INFLATED_TOO_MUCH, NOT_DEFLATED, Inflated, Inflation
 from .frame cimport (
     BAD_CONTROL_FRAGMENT, BAD_CONTROL_LENGTH, BAD_LENGTH_FORM, BAD_LENGTH_SIGN, BAD_MASK_MISSING, BAD_MASK_PRESENT,
     BAD_OPCODE, BAD_RESERVED_BIT, BINARY_FRAME, CONTINUATION_FRAME, MAX_CONTROL_PAYLOAD, MAX_HEADER_SIZE, TEXT_FRAME,
@@ -58,6 +63,9 @@ cdef enum:
     EAGER_MEMORY = 1024 * 1024
     # Payload bytes that the frame log has of a frame.
     LOGGED_PAYLOAD = 64
+    # Bytes that a compressed message may have beyond the size limit: what does not compress grows a little, and each
+    # fragment has a few bytes of its own. Nothing of them is held.
+    DEFLATE_OVERHEAD = 16 * 1024
     # From this much missing payload on, it is worth a read of its own into its place; below, a copy is cheaper.
     LARGE_REST = 16 * 1024
 
@@ -117,19 +125,36 @@ cdef class Inbound:
 
     cdef int decode_held(self) except -1:
         """Decode input that had to wait; for a pong in it, the time of the last read stands in for its own."""
-        cdef Buffer held = self.undecoded
-        self.undecoded = Buffer(NULL, 0, 0, 0)
-        cdef size_t size = buffer_size(&held)
+        cdef Buffer held
         cdef size_t used
-        try:
-            used = self.decode(held.data + held.start, size)
-        except BaseException:
-            buffer_free(&held)
-            raise
-        buffer_consume(&held, used)
-        if self.phase == CLOSED:
-            buffer_free(&held)
-        self.undecoded = held
+        cdef bint goes_on = not self.is_inflating
+        while goes_on:
+            held = self.undecoded
+            self.undecoded = Buffer(NULL, 0, 0, 0)
+            try:
+                used = self.decode(held.data + held.start, buffer_size(&held))
+            except BaseException:
+                buffer_free(&held)
+                raise
+            buffer_consume(&held, used)
+            if self.phase == CLOSED:
+                buffer_free(&held)
+                buffer_free(&self.undecoded)
+            goes_on = held.end == 0 and self.undecoded.end != 0
+            if not goes_on:
+                self.join_undecoded(&held)
+        return 0
+
+    cdef int join_undecoded(self, Buffer *held) except -1:
+        """Put back what is left of the input that was being decoded, before what came meanwhile."""
+        cdef Buffer later = self.undecoded
+        cdef int outcome = 0
+        if later.end:
+            outcome = buffer_append(held, later.data + later.start, buffer_size(&later))
+            buffer_free(&later)
+        self.undecoded = held[0]
+        if outcome < 0:
+            raise MemoryError
         return 0
 
     cdef bint is_paused(self) noexcept:
@@ -149,6 +174,7 @@ cdef class Inbound:
             drop(self.assembly)
         self.assembly = NULL
         self.assembled = 0
+        self.inflation = None
         return 0
 
     cdef int end_loan(self) except -1:
@@ -201,7 +227,7 @@ cdef class Inbound:
         return 0
 
     cdef int log_end_of_frame(self) except -1:
-        """Note the frame that came in pieces and is complete now."""
+        """Note the frame that came in pieces and is complete now; nothing is kept of what it had before inflating."""
         cdef const unsigned char *payload = NULL
         cdef unsigned char first_byte = (0x80 if self.frame.fin else 0) | self.frame.reserved | self.frame.opcode
         if self.frame.opcode & 0x8:
@@ -219,7 +245,7 @@ cdef class Inbound:
             return 0
         self.now = now
         self.received_wire += size
-        if buffer_size(&self.undecoded) == 0:
+        if buffer_size(&self.undecoded) == 0 and not self.is_inflating:
             used = self.decode(data, size)
         if used < size and self.phase != CLOSED and buffer_append(&self.undecoded, data + used, size - used) < 0:
             raise MemoryError
@@ -267,11 +293,11 @@ cdef class Inbound:
         cdef size_t count
         cdef int outcome = 0
         if before == 0:
-            outcome = read_header(data, size, not self.client, 0, &self.frame)
+            outcome = read_header(data, size, not self.client, self.reserved, &self.frame)
         if outcome <= 0:
             count = min(size, MAX_HEADER_SIZE - before)
             memcpy(self.header_bytes + before, data, count)
-            outcome = read_header(self.header_bytes, before + count, not self.client, 0, &self.frame)
+            outcome = read_header(self.header_bytes, before + count, not self.client, self.reserved, &self.frame)
         if outcome == 0:
             self.header_size = <unsigned char>(before + count)
             return count
@@ -285,13 +311,23 @@ cdef class Inbound:
     cdef int accept_frame(self) except -1:
         """Check a complete header against the message under way and the size limit (RFC 6455 sections 5.4 and 10.4)."""
         cdef unsigned char opcode = self.frame.opcode
+        if self.frame.reserved and opcode & 0x8:
+            return self.fail_by(Violation.COMPRESSED_CONTROL)
         if opcode & 0x8 == 0:
             if opcode == CONTINUATION_FRAME and self.message_opcode == 0:
                 return self.fail_by(Violation.UNEXPECTED_CONTINUATION)
             if opcode != CONTINUATION_FRAME and self.message_opcode != 0:
                 return self.fail_by(Violation.EXPECTED_CONTINUATION)
             self.skipping = self.phase == CLOSING
-            if not self.skipping and self.frame.length > self.max_message - self.assembled:
+            if self.frame.reserved:
+                if opcode == CONTINUATION_FRAME:
+                    return self.fail_by(Violation.COMPRESSED_CONTINUATION)
+                if not self.skipping:
+                    self.inflation = Inflation.__new__(Inflation, self.codec)
+            if (
+                not self.skipping and self.frame.length > self.max_message - self.assembled
+                and (self.inflation is None or self.frame.length > self.max_deflated())
+            ):
                 return self.fail_by(Violation.MESSAGE_TOO_BIG)
             if opcode != CONTINUATION_FRAME:
                 self.message_opcode = opcode
@@ -303,6 +339,9 @@ cdef class Inbound:
     cdef int take_message(self, unsigned char *data, size_t size) except -1:
         """Deliver a message that is one frame and all there."""
         cdef bytes binary
+        if self.inflation is not None:
+            self.take_deflated(data, size)
+            return 0 if self.inflation is None else self.finish_inflated(self.frame.opcode)
         if self.frame.opcode == BINARY_FRAME:
             if not self.frame.masked:
                 return self.deliver(PyBytes_FromStringAndSize(<char *>data, size), size)
@@ -331,7 +370,7 @@ cdef class Inbound:
         self.received_payload += size
         return 0
 
-    cdef int take_payload(self, const unsigned char *data, size_t size) except -1:
+    cdef int take_payload(self, unsigned char *data, size_t size) except -1:
         """Take the next `size` bytes of the current frame's payload."""
         cdef size_t offset = self.frame.length - self.remaining
         cdef unsigned char *place
@@ -344,6 +383,8 @@ cdef class Inbound:
         elif self.skipping:
             self.remaining -= size
             return 0
+        elif self.inflation is not None:
+            return self.take_deflated(data, size)
         else:
             self.make_room(size)
             place = <unsigned char *>bytes_data(self.assembly) + self.assembled
@@ -353,6 +394,46 @@ cdef class Inbound:
             memcpy(place, data, size)
         self.remaining -= size
         return 0 if self.frame.opcode & 0x8 else self.count_payload(place, size)
+
+    cdef int take_deflated(self, unsigned char *data, size_t size) except -1:
+        """Inflate the next bytes of a compressed message (RFC 7692 section 7.2.2); text is checked as it comes."""
+        cdef Inflation inflation = self.inflation   # held: another thread may end the connection meanwhile
+        cdef size_t before = inflation.size
+        cdef Inflated outcome
+        if self.frame.masked:
+            mask_payload(data, data, size, self.frame.key, self.frame.length - self.remaining)
+        self.remaining -= size
+        self.is_inflating = True
+        try:
+            outcome = inflation.feed(data, size, self.frame.fin and self.remaining == 0, self.max_message)
+        finally:
+            self.is_inflating = False
+        if self.inflation is not inflation:
+            return 0
+        if outcome == INFLATED_TOO_MUCH or inflation.taken > self.max_deflated():
+            return self.fail_by(Violation.MESSAGE_TOO_BIG)
+        if outcome == NOT_DEFLATED:
+            return self.fail_by(Violation.NOT_DEFLATED)
+        if self.message_opcode == TEXT_FRAME and inflation.size > before:
+            self.utf8_state = utf8_check(self.utf8_state, inflation.inflated() + before, inflation.size - before)
+            if self.utf8_state == UTF8_REJECT:
+                return self.fail_by(Violation.TEXT_NOT_UTF8)
+        return 0
+
+    cdef uint64_t max_deflated(self) noexcept:
+        """How many bytes a compressed message may have before it is inflated."""
+        return self.max_message + self.max_message // 4 + DEFLATE_OVERHEAD
+
+    cdef int finish_inflated(self, unsigned char opcode) except -1:
+        """Deliver the message that was inflated."""
+        cdef bytes data
+        if opcode == TEXT_FRAME and self.utf8_state != UTF8_ACCEPT:
+            return self.fail_by(Violation.TEXT_NOT_UTF8)
+        data = self.inflation.take_result()
+        self.inflation = None
+        if opcode == BINARY_FRAME:
+            return self.deliver(data, PyBytes_GET_SIZE(data))
+        return self.deliver_text(<unsigned char *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
 
     cdef int count_payload(self, const unsigned char *place, size_t size) except -1:
         """Make `size` unmasked bytes behind the end of the assembly part of it; text is checked as it comes."""
@@ -386,7 +467,7 @@ cdef class Inbound:
         self.end_loan()
         if (
             not self.in_frame or self.phase != OPEN or self.frame.opcode & 0x8 or self.skipping
-            or self.remaining < LARGE_REST or buffer_size(&self.undecoded)
+            or self.remaining < LARGE_REST or buffer_size(&self.undecoded) or self.inflation is not None
         ):
             return NULL
         self.make_room(1)
@@ -421,6 +502,10 @@ cdef class Inbound:
             return self.take_control()
         if not self.frame.fin:
             return 0
+        if self.inflation is not None and self.frame.length == 0:
+            self.take_deflated(self.header_bytes, 0)    # the end of the message, in a frame without payload
+            if self.phase == CLOSED:
+                return 0
         cdef unsigned char opcode = self.message_opcode
         self.message_opcode = 0
         if self.skipping:
@@ -431,6 +516,8 @@ cdef class Inbound:
         """Deliver the message that was put together."""
         cdef PyObject *assembly
         cdef size_t size = self.assembled
+        if self.inflation is not None:
+            return self.finish_inflated(opcode)
         if opcode == TEXT_FRAME and self.utf8_state != UTF8_ACCEPT:
             return self.fail_by(Violation.TEXT_NOT_UTF8)
         if self.assembly is NULL:

@@ -1,4 +1,4 @@
-"""Every rule of RFC 6455 that a peer can break once the connection is open, each with its name."""
+"""Every rule of RFC 6455 and RFC 7692 that a peer can break once the connection is open, each with its name."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ __all__ = ["Violation"]
 class Violation(Enum):
     """A rule that the peer broke.
 
-    Each member has `code`, the close code with which the connection is failed, `section`, where RFC 6455 states the
-    rule, and `text`, the close reason: what was expected, in words that fit a close frame.
+    Each member has `code`, the close code with which the connection is failed, `section`, where the RFC states the
+    rule, `text`, the close reason: what was expected, in words that fit a close frame, and `rfc`, 6455 or 7692.
     """
 
-    def __init__(self, code: int, section: str, text: str) -> None:
+    def __init__(self, code: int, section: str, text: str, rfc: int = 6455) -> None:
         self.code = code
         self.section = section
         self.text = text
+        self.rfc = rfc
 
     RESERVED_BIT = 1002, "5.2", "a reserved bit is set, but no extension was agreed that gives it a meaning"
     RESERVED_OPCODE = 1002, "5.2", "the opcode is reserved: expected 0, 1, 2, 8, 9 or 10"
@@ -34,3 +35,6 @@ class Violation(Enum):
     CLOSE_REASON_NOT_UTF8 = 1007, "5.5.1", "the close reason is not valid UTF-8"
     TEXT_NOT_UTF8 = 1007, "8.1", "a TEXT message is not valid UTF-8"
     MESSAGE_TOO_BIG = 1009, "10.4", "the message is larger than max_message_size"
+    COMPRESSED_CONTROL = 1002, "6.1", "a control frame must not be compressed", 7692
+    COMPRESSED_CONTINUATION = 1002, "6.1", "only the first frame of a message may say that it is compressed", 7692
+    NOT_DEFLATED = 1007, "7.2.2", "a compressed message is not whole and valid DEFLATE data", 7692

@@ -1,0 +1,66 @@
+# What permessage-deflate does to the payloads of a connection (RFC 7692 section 7.2).
+
+from cpython.object cimport PyObject
+from libc.stdint cimport uint64_t
+
+
+cdef enum Inflated:
+    INFLATED
+    INFLATED_TOO_MUCH
+    NOT_DEFLATED
+
+
+cdef class PerMessageDeflate:
+    cdef readonly bint keeps_outgoing       # whether a message may refer to earlier ones: context takeover
+    cdef readonly bint keeps_incoming
+    cdef readonly int outgoing_window_bits
+    cdef readonly int incoming_window_bits
+    cdef readonly size_t threshold
+    cdef int level
+    cdef int memory_level
+    cdef list pool                  # idle compressors, shared by all connections without context takeover
+    cdef list small_pool            # likewise, for small messages
+    # With context takeover: of this connection alone.
+    cdef object compressor
+    cdef bytes window               # the end of what was received, for the next message to refer to
+    cdef void *lock
+
+    # Compress a message: its payload with `FLUSHED` bytes behind it that are not sent. None when it is to be sent as it
+    # is. Other threads may run meanwhile; with `keeps_outgoing` only between `acquire` and `release`, and what was
+    # compressed must go out in that order, or `forget` be called.
+    cdef bytes deflate(self, const unsigned char *data, size_t size, bint forced)
+    cdef int acquire(self) except -1
+    cdef int release(self) noexcept
+    cdef int forget(self) noexcept
+
+    # The compressor for a message of fragments, which is to be given back after its last one, flushed.
+    cdef object begin(self)
+    cdef bytes deflate_fragment(self, object compressor, const unsigned char *data, size_t size, bint fin)
+
+    cdef list pool_for(self, size_t size)
+    cdef object take(self, list pool)
+    cdef int give_back(self, list pool, object compressor) except -1
+
+
+cdef class Inflation:
+    cdef PerMessageDeflate codec
+    cdef object stream
+    cdef bytes first                # the first piece of output, while it is the only one
+    cdef PyObject *output           # all pieces, a bytes object with room, owned; NULL while `first` holds them
+    cdef readonly size_t size       # bytes inflated
+    cdef size_t final_blocks
+    cdef uint64_t taken             # bytes before they were inflated
+    cdef bint is_complete
+
+    # Inflate more of the message's payload, at most so much that it has `limit` bytes; `last` with the end of it. Other
+    # threads may run meanwhile.
+    cdef Inflated feed(self, const unsigned char *data, size_t size, bint last, uint64_t limit) except *
+
+    cdef const unsigned char *inflated(self) noexcept
+    cdef bytes take_result(self)
+
+    # Steps of the above.
+    cdef Inflated inflate(self, bytes data, bint last, uint64_t limit) except *
+    cdef int add(self, bytes piece, uint64_t limit) except -1
+    cdef object new_stream(self)
+    cdef bytes window(self)

@@ -1,0 +1,391 @@
+"""What permessage-deflate does to payloads (RFC 7692 section 7.2): compressing messages, and inflating them in bounds.
+
+Without context takeover every message stands for itself, and a connection owns nothing for compression: it borrows.
+
+A compressor is borrowed from a pool for the time of one message and flushed with Z_FULL_FLUSH, which makes it forget
+what it has seen, so nothing of one message can be referred to by the next. While it is in use it is out of the pool, so
+it needs no lock and belongs to no thread: the library lets other threads run while it compresses, and one of these that
+wants to compress finds another compressor or makes one. A pool is thus as large as the threads that ever compressed at
+the same moment, and one that failed half-way is simply not given back. A decompressor cannot be made to forget, so
+every message gets a fresh one, which costs a microsecond: whatever a peer sends, it can refer to its own message only.
+
+With context takeover a compressor belongs to its connection, and is made when the first message is compressed. To
+forget it and begin with a new one is always allowed, since then nothing is referred to: that is what happens when
+anything goes wrong between compressing and queueing. Of what came in, the last bytes are kept, as many as the window
+has, and are handed to the decompressor of the next message as its dictionary. So a decompressor never outlives its
+message, and its end can be made sure of: see `END`.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.memoryview cimport PyMemoryView_FromMemory
+from cpython.buffer cimport PyBUF_READ
+from cpython.object cimport PyObject
+from cpython.pythread cimport (
+    NOWAIT_LOCK, WAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock, PyThread_release_lock,
+)
+from libc.stdint cimport uint64_t
+from libc.string cimport memcpy
+
+__all__ = ["Inflation", "PerMessageDeflate"]
+
+
+cdef extern from *:
+    PyObject *new_bytes "PyBytes_FromStringAndSize"(const char *bytes, Py_ssize_t size)
+    int resize_bytes "_PyBytes_Resize"(PyObject **bytes, Py_ssize_t size)
+    void drop "Py_XDECREF"(PyObject *object)
+    char *bytes_data "PyBytes_AS_STRING"(PyObject *bytes)
+    Py_ssize_t bytes_size "PyBytes_GET_SIZE"(PyObject *bytes)
+
+
+cdef enum:
+    # What a flush leaves at the end, 00 00 FF FF, which is not sent (RFC 7692 section 7.2.1).
+    FLUSHED = 4
+    # Messages below this are compressed with `SMALL_LEVEL` where the application did not choose a level: at this size
+    # it costs a few microseconds and gains a few per cent, beyond it is slower and no better (bench/NOTES.md).
+    SMALL_MESSAGE = 2048
+    SMALL_LEVEL = 9
+    LEVEL = 6
+    # Idle compressors that a pool keeps, each of about 200 KiB.
+    POOL_SIZE = 4
+    # Bytes that are inflated in one step: what may be allocated beyond the size limit of a message.
+    PIECE = 32 * 1024
+    # Bytes that are given to a decompressor at once. It copies what it has not used yet at every step.
+    SLICE = 16 * 1024
+    # A block with BFINAL set costs its reader a new decompressor, a hundred times as much as its sender. So many are
+    # taken, and one more for every so many bytes.
+    FINAL_BLOCKS = 64
+    BYTES_PER_FINAL_BLOCK = 16
+
+
+# Appended to a payload before it is inflated: the four bytes that were not sent (RFC 7692 section 7.2.2), and an empty
+# block with BFINAL set. When the decompressor has come to its end with the last byte, the payload was complete.
+cdef bytes END = b"\x00\x00\xff\xff\x03\x00"
+
+# An empty block without compression, as a payload: what a compressor without input does not make again.
+cdef bytes EMPTY = b"\x00\x00\x00\xff\xff"
+
+# The library, loaded when the first message is compressed or inflated.
+cdef object library = None
+cdef object new_compressor, new_decompressor, ZLibError
+cdef int FULL_FLUSH, SYNC_FLUSH, DEFLATED
+
+# Idle compressors by their parameters.
+cdef dict pools = {}
+
+
+cdef int load() except -1:
+    global library, new_compressor, new_decompressor, ZLibError, FULL_FLUSH, SYNC_FLUSH, DEFLATED
+    from zlib_ng import zlib_ng
+
+    new_compressor = zlib_ng.compressobj
+    new_decompressor = zlib_ng.decompressobj
+    ZLibError = zlib_ng.error
+    FULL_FLUSH = zlib_ng.Z_FULL_FLUSH
+    SYNC_FLUSH = zlib_ng.Z_SYNC_FLUSH
+    DEFLATED = zlib_ng.DEFLATED
+    library = zlib_ng
+    return 0
+
+
+cdef class PerMessageDeflate:
+    """permessage-deflate as agreed on (RFC 7692): what an endpoint needs to compress and to inflate.
+
+    Without context takeover in either direction one object may serve any number of connections; with it, each
+    connection has its own.
+
+    Args:
+        keeps_outgoing: whether messages that are sent refer to earlier ones.
+        keeps_incoming: whether messages that are received may do so.
+        outgoing_window_bits: base-2 logarithm of the window to compress with, 9 to 15; 8 never compresses, because no
+            common library does so rightly with a window of 256 bytes.
+        incoming_window_bits: of the window that the peer compresses with, 8 to 15.
+        level: from 1, quick, to 9, small; None for what suits the size.
+        memory_level: from 1, little memory, to 9.
+        threshold: messages of fewer bytes are not compressed unless that is asked for.
+    """
+
+    def __init__(
+        self, *, bint keeps_outgoing, bint keeps_incoming, int outgoing_window_bits, int incoming_window_bits,
+        level, int memory_level, size_t threshold
+    ):
+        self.keeps_outgoing = keeps_outgoing
+        self.keeps_incoming = keeps_incoming
+        self.outgoing_window_bits = outgoing_window_bits
+        self.incoming_window_bits = incoming_window_bits
+        self.level = LEVEL if level is None else level
+        self.memory_level = memory_level
+        self.threshold = threshold
+        if not keeps_outgoing:
+            key = (self.level, outgoing_window_bits, memory_level)
+            self.pool = self.small_pool = pools.setdefault(key, [])
+            if level is None:
+                key = (SMALL_LEVEL, outgoing_window_bits, memory_level)
+            self.small_pool = pools.setdefault(key, [])
+
+    def __dealloc__(self):
+        if self.lock is not NULL:
+            PyThread_free_lock(self.lock)
+
+    @property
+    def name(self):
+        """The extension token."""
+        return "permessage-deflate"
+
+    def __repr__(self):
+        return (
+            f"<permessage-deflate outgoing: {self.outgoing_window_bits} bits"
+            f"{', context takeover' if self.keeps_outgoing else ''}; incoming: {self.incoming_window_bits} bits"
+            f"{', context takeover' if self.keeps_incoming else ''}>")
+
+    cdef int acquire(self) except -1:
+        """Keep other threads from compressing with the compressor of this connection."""
+        if self.lock is NULL:
+            self.lock = PyThread_allocate_lock()
+            if self.lock is NULL:
+                raise MemoryError
+        if PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
+            return 0
+        with nogil:
+            PyThread_acquire_lock(self.lock, WAIT_LOCK)
+        return 0
+
+    cdef int release(self) noexcept:
+        PyThread_release_lock(self.lock)
+        return 0
+
+    cdef int forget(self) noexcept:
+        self.compressor = None
+        return 0
+
+    cdef list pool_for(self, size_t size):
+        return self.small_pool if size < SMALL_MESSAGE else self.pool
+
+    cdef object take(self, list pool):
+        """Take a compressor out of a pool, or make one; None for the pool means the connection's own."""
+        cdef int level = self.level
+        if pool is None:
+            if self.compressor is not None:
+                return self.compressor
+        else:
+            try:
+                return pool.pop()
+            except IndexError:
+                if pool is not self.pool:
+                    level = SMALL_LEVEL
+        if library is None:
+            load()
+        return new_compressor(level, DEFLATED, -self.outgoing_window_bits, self.memory_level)
+
+    cdef int give_back(self, list pool, object compressor) except -1:
+        if pool is None:
+            self.compressor = compressor
+        elif len(pool) < POOL_SIZE:
+            pool.append(compressor)
+        return 0
+
+    cdef bytes deflate(self, const unsigned char *data, size_t size, bint forced):
+        cdef list pool
+        cdef bytes head, tail
+        if self.outgoing_window_bits == 8:
+            return None
+        if size == 0:
+            return EMPTY if forced and self.keeps_outgoing else None
+        pool = None if self.keeps_outgoing else self.pool_for(size)
+        compressor = self.take(pool)
+        head = compressor.compress(PyMemoryView_FromMemory(<char *>data, size, PyBUF_READ))
+        tail = compressor.flush(FULL_FLUSH if pool is not None else SYNC_FLUSH)
+        self.give_back(pool, compressor)
+        if head:
+            tail = head + tail
+        if pool is not None and PyBytes_GET_SIZE(tail) - FLUSHED >= <Py_ssize_t>size:
+            return None
+        return tail
+
+    def compressed(self, payload):
+        """Compress a message for every connection that has the same outgoing parameters.
+
+        Args:
+            payload: bytes-like.
+
+        Returns:
+            The payload of its frame; None when the message is to be sent as it is, because it does not get smaller.
+
+        Raises:
+            ValueError: with context takeover each connection compresses for itself.
+        """
+        cdef bytes data = bytes(memoryview(payload))
+        cdef bytes whole
+        if self.keeps_outgoing:
+            raise ValueError("with context takeover a message is compressed for each connection: send it")
+        whole = self.deflate(<const unsigned char *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), False)
+        return None if whole is None else whole[:PyBytes_GET_SIZE(whole) - FLUSHED]
+
+    cdef object begin(self):
+        if self.outgoing_window_bits == 8:
+            return None
+        return self.take(self.pool)
+
+    cdef bytes deflate_fragment(self, object compressor, const unsigned char *data, size_t size, bint fin):
+        cdef bytes head, tail
+        head = compressor.compress(PyMemoryView_FromMemory(<char *>data, size, PyBUF_READ)) if size else b""
+        tail = compressor.flush(FULL_FLUSH if fin and self.pool is not None else SYNC_FLUSH)
+        if fin:
+            self.give_back(self.pool, compressor)
+        # A compressor that was flushed has nothing to flush again.
+        return head + tail if head or tail else (EMPTY if fin else b"")
+
+
+cdef class Inflation:
+    """The inflating of one message (RFC 7692 section 7.2.2).
+
+    It holds what was inflated, and of what came no more than the decompressor does within one byte.
+
+    Args:
+        codec: what was agreed.
+    """
+
+    def __cinit__(self, PerMessageDeflate codec not None):
+        self.codec = codec
+
+    def __dealloc__(self):
+        drop(self.output)
+
+    cdef Inflated feed(self, const unsigned char *data, size_t size, bint last, uint64_t limit) except *:
+        cdef size_t used = 0
+        cdef size_t count
+        cdef bytes part
+        cdef bint at_end
+        cdef Inflated outcome
+        self.taken += size
+        while True:
+            count = min(size - used, <size_t>SLICE)
+            at_end = last and used + count == size
+            if count == 0 and not at_end:
+                return INFLATED
+            part = PyBytes_FromStringAndSize(NULL, count + (PyBytes_GET_SIZE(END) if at_end else 0))
+            memcpy(PyBytes_AS_STRING(part), data + used, count)
+            if at_end:
+                memcpy(PyBytes_AS_STRING(part) + count, PyBytes_AS_STRING(END), PyBytes_GET_SIZE(END))
+            used += count
+            outcome = self.inflate(part, at_end, limit)
+            if outcome != INFLATED:
+                return outcome
+            if at_end:
+                break
+        if not self.is_complete:
+            return NOT_DEFLATED
+        if self.codec.keeps_incoming:
+            self.codec.window = self.window()
+        return INFLATED
+
+    cdef Inflated inflate(self, bytes data, bint last, uint64_t limit) except *:
+        """Inflate all of `data`, which holds `END` at the end of the message."""
+        cdef bytes piece
+        cdef size_t room
+        while True:
+            if self.stream is None:
+                # A message may end with a block that has BFINAL set, without the byte of an empty block behind it that
+                # RFC 7692 section 7.2.3.4 asks for: then nothing is missing either.
+                if last and self.final_blocks and data == END:
+                    self.is_complete = True
+                    return INFLATED
+                self.stream = self.new_stream()
+            room = <size_t>min(<uint64_t>PIECE, limit - self.size + 1)
+            try:
+                piece = self.stream.decompress(data, room)
+            except ZLibError:
+                return NOT_DEFLATED
+            if piece:
+                if self.size + <size_t>PyBytes_GET_SIZE(piece) > limit:
+                    return INFLATED_TOO_MUCH
+                self.add(piece, limit)
+            if self.stream.eof:
+                # After a block with BFINAL set there may be more (RFC 7692 section 7.2.3.4).
+                data = self.stream.unused_data
+                self.stream = None
+                self.final_blocks += 1
+                if not data:
+                    self.is_complete = last
+                    return INFLATED
+                if self.final_blocks > FINAL_BLOCKS + self.taken // BYTES_PER_FINAL_BLOCK:
+                    return NOT_DEFLATED
+            else:
+                data = self.stream.unconsumed_tail
+                if not data and <size_t>PyBytes_GET_SIZE(piece) < room:
+                    return INFLATED
+
+    cdef object new_stream(self):
+        cdef bytes window
+        # A window of 256 bytes is one of 512 that is half used: the library has none of 256.
+        cdef int bits = -max(self.codec.incoming_window_bits, 9)
+        if library is None:
+            load()
+        if self.final_blocks:
+            window = self.window()
+        else:
+            window = self.codec.window
+        return new_decompressor(bits, window) if window else new_decompressor(bits)
+
+    cdef bytes window(self):
+        """Build what the next bytes may refer to: the end of what was inflated before and now."""
+        cdef size_t width = <size_t>1 << self.codec.incoming_window_bits
+        cdef bytes before = self.codec.window or b""
+        cdef const unsigned char *place = self.inflated()
+        cdef size_t old
+        if self.size >= width:
+            return (<char *>place + self.size - width)[:width]
+        if self.size == 0:
+            return before
+        old = min(<size_t>PyBytes_GET_SIZE(before), width - self.size)
+        cdef bytes both = PyBytes_FromStringAndSize(NULL, old + self.size)
+        memcpy(PyBytes_AS_STRING(both), PyBytes_AS_STRING(before) + PyBytes_GET_SIZE(before) - old, old)
+        memcpy(PyBytes_AS_STRING(both) + old, place, self.size)
+        return both
+
+    cdef int add(self, bytes piece, uint64_t limit) except -1:
+        """Put a piece behind the output; the room for it never grows beyond the limit."""
+        cdef size_t count = PyBytes_GET_SIZE(piece)
+        cdef size_t capacity, wanted
+        if self.size == 0:
+            self.first = piece
+            self.size = count
+            return 0
+        capacity = 0 if self.output is NULL else bytes_size(self.output)
+        if self.size + count > capacity:
+            wanted = max(capacity + capacity // 2, self.size + count, <size_t>(2 * PIECE))
+            wanted = <size_t>max(<uint64_t>(self.size + count), min(<uint64_t>wanted, limit))
+            if self.output is NULL:
+                self.output = new_bytes(NULL, wanted)
+                if self.output is NULL:
+                    raise MemoryError
+                memcpy(bytes_data(self.output), PyBytes_AS_STRING(self.first), self.size)
+                self.first = None
+            elif resize_bytes(&self.output, wanted) < 0:
+                self.size = 0
+                raise MemoryError
+        memcpy(bytes_data(self.output) + self.size, PyBytes_AS_STRING(piece), count)
+        self.size += count
+        return 0
+
+    cdef const unsigned char *inflated(self) noexcept:
+        """Where the output is; NULL while there is none."""
+        if self.output is not NULL:
+            return <unsigned char *>bytes_data(self.output)
+        return NULL if self.first is None else <unsigned char *>PyBytes_AS_STRING(self.first)
+
+    cdef bytes take_result(self):
+        """Take all output; there is none left then."""
+        cdef PyObject *output = self.output
+        cdef bytes result
+        if output is NULL:
+            result = b"" if self.first is None else self.first
+            self.first = None
+            self.size = 0
+            return result
+        self.output = NULL
+        if resize_bytes(&output, self.size) < 0:
+            raise MemoryError
+        self.size = 0
+        result = <bytes>output
+        drop(output)
+        return result
