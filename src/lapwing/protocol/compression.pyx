@@ -256,7 +256,6 @@ cdef class Inflation:
         cdef bytes part
         cdef bint at_end
         cdef Inflated outcome
-        self.taken += size
         while True:
             count = min(size - used, <size_t>SLICE)
             at_end = last and used + count == size
@@ -267,6 +266,7 @@ cdef class Inflation:
             if at_end:
                 memcpy(PyBytes_AS_STRING(part) + count, PyBytes_AS_STRING(END), PyBytes_GET_SIZE(END))
             used += count
+            self.taken += count
             outcome = self.inflate(part, at_end, limit)
             if outcome != INFLATED:
                 return outcome
@@ -282,6 +282,7 @@ cdef class Inflation:
         """Inflate all of `data`, which holds `END` at the end of the message."""
         cdef bytes piece
         cdef size_t room
+        cdef uint64_t left
         while True:
             if self.stream is None:
                 # A message may end with a block that has BFINAL set, without the byte of an empty block behind it that
@@ -304,11 +305,14 @@ cdef class Inflation:
                 data = self.stream.unused_data
                 self.stream = None
                 self.final_blocks += 1
+                left = PyBytes_GET_SIZE(data)
+                if last:
+                    left -= min(left, <uint64_t>PyBytes_GET_SIZE(END))
+                if self.final_blocks > FINAL_BLOCKS + (self.taken - left) // BYTES_PER_FINAL_BLOCK:
+                    return NOT_DEFLATED
                 if not data:
                     self.is_complete = last
                     return INFLATED
-                if self.final_blocks > FINAL_BLOCKS + self.taken // BYTES_PER_FINAL_BLOCK:
-                    return NOT_DEFLATED
             else:
                 data = self.stream.unconsumed_tail
                 if not data and <size_t>PyBytes_GET_SIZE(piece) < room:
