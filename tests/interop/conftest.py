@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from lapwing import Deflate
 from tests.interop.ends import TIMEOUT, AsyncPeer, Awaited, End, Listening, LoopThread, Peer
 from tests.interop.ours import AsyncioFace, BlockingClient, Engine
 from tests.interop.with_aiohttp import Aiohttp
@@ -28,11 +29,16 @@ THEIRS: dict[str, Callable[[], Peer | AsyncPeer]] = {
     "websockets.sync": WebsocketsSync,
     "websockets.sync+deflate": partial(WebsocketsSync, "deflate"),
     "aiohttp": Aiohttp,
+    "aiohttp+deflate": partial(Aiohttp, compress=True),
     "websocket-client": WebsocketClient,
     "picows": Picows,
     "ws": Node,
 }
 CLIENTS_ONLY = {"websocket-client"}
+
+#: Those that compress, as clients and as servers: the plain aiohttp only as a server.
+DEFLATING_CLIENTS = ("websockets+deflate", "websockets.sync+deflate", "aiohttp+deflate", "ws")
+DEFLATING_SERVERS = ("websockets+deflate", "websockets.sync+deflate", "aiohttp", "ws")
 
 #: lapwing's own.
 OUR_SERVERS: dict[str, Callable[[], Peer | AsyncPeer]] = {"listen": AsyncioFace, "Endpoint": Engine}
@@ -41,6 +47,17 @@ OUR_CLIENTS: dict[str, Callable[[], Peer | AsyncPeer]] = {
     "AsyncClient": AsyncioFace,
     "Endpoint": Engine,
 }
+
+#: The same with settings for compression; the plain faces compress, too, but not the plain engine.
+_SETTINGS = {
+    "deflate": Deflate(threshold=0),
+    "takeover": Deflate(threshold=0, context_takeover=True),
+    "window": Deflate(threshold=0, context_takeover=True, server_max_window_bits=10, client_max_window_bits=9),
+}
+for _name, _settings in _SETTINGS.items():
+    OUR_SERVERS[f"listen+{_name}"] = OUR_CLIENTS[f"AsyncClient+{_name}"] = partial(AsyncioFace, _settings)
+    OUR_SERVERS[f"Endpoint+{_name}"] = OUR_CLIENTS[f"Endpoint+{_name}"] = partial(Engine, _settings)
+    OUR_CLIENTS[f"Client+{_name}"] = partial(BlockingClient, _settings)
 
 
 class LinkName(NamedTuple):
@@ -55,8 +72,20 @@ class LinkName(NamedTuple):
 
 
 LINKS = [
-    *(LinkName(theirs, ours, True) for theirs in THEIRS for ours in OUR_SERVERS),
-    *(LinkName(theirs, ours, False) for theirs in THEIRS if theirs not in CLIENTS_ONLY for ours in OUR_CLIENTS),
+    *(LinkName(theirs, ours, True) for theirs in THEIRS for ours in OUR_SERVERS if "+" not in ours),
+    *(
+        LinkName(theirs, ours, False)
+        for theirs in THEIRS
+        if theirs not in CLIENTS_ONLY
+        for ours in OUR_CLIENTS
+        if "+" not in ours
+    ),
+]
+
+#: Those that compress, with each of the settings.
+DEFLATING_LINKS = [
+    *(LinkName(theirs, ours, True) for theirs in DEFLATING_CLIENTS for ours in OUR_SERVERS if "+" in ours),
+    *(LinkName(theirs, ours, False) for theirs in DEFLATING_SERVERS for ours in OUR_CLIENTS if "+" in ours),
 ]
 
 

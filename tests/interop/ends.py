@@ -48,6 +48,11 @@ class End(ABC):
         """The subprotocol that was agreed."""
 
     @property
+    def extensions(self) -> str | None:
+        """What Sec-WebSocket-Extensions said in the response, as far as this end knows it."""
+        return None
+
+    @property
     @abstractmethod
     def ended(self) -> Ended:
         """What the peer's close frame said, once the connection has ended."""
@@ -123,6 +128,10 @@ class AsyncEnd(ABC):
     def subprotocol(self) -> str | None: ...
 
     @property
+    def extensions(self) -> str | None:
+        return None
+
+    @property
     @abstractmethod
     def ended(self) -> Ended: ...
 
@@ -194,6 +203,10 @@ class AwaitedEnd(End):
     @property
     def subprotocol(self) -> str | None:
         return self._end.subprotocol
+
+    @property
+    def extensions(self) -> str | None:
+        return self._end.extensions
 
     @property
     def ended(self) -> Ended:

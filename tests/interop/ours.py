@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 import lapwing
+from lapwing import Deflate
 from lapwing.protocol import (
     BINARY,
     TEXT,
@@ -39,6 +40,10 @@ from tests.interop.ends import (
 from tests.peers.certificates import Certificates
 
 
+def _extensions(ws: lapwing.Client | lapwing.Connection) -> str | None:
+    return None if ws.response is None else ws.response.headers.get("Sec-WebSocket-Extensions")
+
+
 def _ended(closed: lapwing.Closed | None) -> Ended:
     assert closed is not None, "the connection is still open"
     assert closed.was_clean, closed
@@ -50,9 +55,14 @@ class BlockingClient(Peer):
 
     fragments = False
 
+    def __init__(self, compression: bool | Deflate = True) -> None:
+        self._compression = compression
+
     def connect(self, url: str, subprotocols: Sequence[str], tls: Certificates | None) -> End:
         context = None if tls is None else tls.client_context()
-        client = lapwing.Client(timeout=TIMEOUT, max_message_size=LIMIT, ssl=context)
+        client = lapwing.Client(
+            timeout=TIMEOUT, max_message_size=LIMIT, ssl=context, compression=self._compression
+        )
         client.connect(url, subprotocols)
         return _BlockingEnd(client)
 
@@ -67,6 +77,10 @@ class _BlockingEnd(End):
     @property
     def subprotocol(self) -> str | None:
         return self._client.subprotocol
+
+    @property
+    def extensions(self) -> str | None:
+        return _extensions(self._client)
 
     @property
     def ended(self) -> Ended:
@@ -98,9 +112,14 @@ class AsyncioFace(AsyncPeer):
 
     fragments = False
 
+    def __init__(self, compression: bool | Deflate = True) -> None:
+        self._compression = compression
+
     async def connect(self, url: str, subprotocols: Sequence[str], tls: Certificates | None) -> AsyncEnd:
         context = None if tls is None else tls.client_context()
-        client = lapwing.AsyncClient(timeout=TIMEOUT, max_message_size=LIMIT, ssl=context)
+        client = lapwing.AsyncClient(
+            timeout=TIMEOUT, max_message_size=LIMIT, ssl=context, compression=self._compression
+        )
         await client.connect(url, subprotocols)
         return _AsyncioEnd(client)
 
@@ -120,6 +139,7 @@ class AsyncioFace(AsyncPeer):
             timeout=TIMEOUT,
             max_message_size=LIMIT,
             ssl=context,
+            compression=self._compression,
         ) as server:
             yield server.port
 
@@ -132,6 +152,10 @@ class _AsyncioEnd(AsyncEnd):
     @property
     def subprotocol(self) -> str | None:
         return self._ws.subprotocol
+
+    @property
+    def extensions(self) -> str | None:
+        return _extensions(self._ws)
 
     @property
     def ended(self) -> Ended:
@@ -159,34 +183,41 @@ class _AsyncioEnd(AsyncEnd):
 
 
 class Engine(Peer):
-    """`lapwing.protocol` on a plain socket: it can send fragments."""
+    """`lapwing.protocol` on a plain socket: it can send fragments, and compresses them where it is given settings."""
+
+    def __init__(self, settings: Deflate | None = None) -> None:
+        self._settings = settings
 
     def connect(self, url: str, subprotocols: Sequence[str], tls: Certificates | None) -> End:
         assert tls is None
         target = parse_url(url)
         sock = socket.create_connection((target.host, target.port), TIMEOUT)
         try:
-            handshake = ClientHandshake(target, nonce=os.urandom(16), subprotocols=subprotocols)
+            extensions = [] if self._settings is None else [self._settings.for_client]
+            handshake = ClientHandshake(
+                target, nonce=os.urandom(16), subprotocols=subprotocols, extensions=extensions
+            )
             sock.sendall(handshake.data_to_send())
             while not handshake.receive_data(sock.recv(65536)):
                 pass
         except BaseException:
             sock.close()
             raise
-        return _EngineEnd(sock, Role.CLIENT, handshake.subprotocol, handshake.rest)
+        return _EngineEnd(sock, Role.CLIENT, handshake)
 
     @contextmanager
     def listen(self, tls: Certificates | None) -> Iterator[Listening]:
         assert tls is None
         with socket.create_server(("127.0.0.1", 0)) as sock:
-            yield _EngineListening(sock)
+            yield _EngineListening(sock, self._settings)
 
 
 class _EngineListening(Listening):
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, settings: Deflate | None) -> None:
         sock.settimeout(TIMEOUT)
         self._sock = sock
-        self._policy = ServerPolicy(subprotocols=list(SUBPROTOCOLS), default=True)
+        extensions = [] if settings is None else [settings.for_server]
+        self._policy = ServerPolicy(subprotocols=list(SUBPROTOCOLS), default=True, extensions=extensions)
         self.url = url_of(sock.getsockname()[1], None)
 
     def accept(self) -> End:
@@ -201,19 +232,25 @@ class _EngineListening(Listening):
         except BaseException:
             sock.close()
             raise
-        return _EngineEnd(sock, Role.SERVER, handshake.subprotocol, handshake.rest)
+        return _EngineEnd(sock, Role.SERVER, handshake)
 
 
 class _EngineEnd(End):
-    def __init__(self, sock: socket.socket, role: Role, subprotocol: str | None, rest: bytes) -> None:
+    def __init__(self, sock: socket.socket, role: Role, handshake: ClientHandshake | ServerHandshake) -> None:
         self._sock = sock
         self._endpoint = Endpoint(role, max_message_size=LIMIT)
-        self._subprotocol = subprotocol
-        self._endpoint.receive_data(rest, time.monotonic())
+        self._endpoint.use(handshake.extensions)
+        self._handshake = handshake
+        self._endpoint.receive_data(handshake.rest, time.monotonic())
 
     @property
     def subprotocol(self) -> str | None:
-        return self._subprotocol
+        return self._handshake.subprotocol
+
+    @property
+    def extensions(self) -> str | None:
+        assert self._handshake.response is not None
+        return self._handshake.response.headers.get("Sec-WebSocket-Extensions")
 
     @property
     def ended(self) -> Ended:

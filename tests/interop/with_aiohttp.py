@@ -14,9 +14,12 @@ from tests.peers.certificates import Certificates
 
 
 class Aiohttp(AsyncPeer):
-    """Both ends."""
+    """Both ends. The server agrees to permessage-deflate; the client offers it when told to."""
 
     fragments = False
+
+    def __init__(self, *, compress: bool = False) -> None:
+        self._compress = 15 if compress else 0
 
     async def connect(self, url: str, subprotocols: Sequence[str], tls: Certificates | None) -> AsyncEnd:
         session = ClientSession()
@@ -27,6 +30,7 @@ class Aiohttp(AsyncPeer):
                 ssl=True if tls is None else tls.client_context(),
                 max_msg_size=LIMIT,
                 autoping=False,
+                compress=self._compress,
             )
         except BaseException:
             await session.close()

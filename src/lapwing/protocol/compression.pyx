@@ -47,8 +47,10 @@ cdef enum:
     LEVEL = 6
     # Idle compressors that a pool keeps, each of about 200 KiB.
     POOL_SIZE = 4
-    # Bytes that are inflated in one step: what may be allocated beyond the size limit of a message.
+    # Bytes that are inflated in one step, and close to the size limit of the message, so that with the decompressor's
+    # own 40 KiB no more than 64 KiB beyond the limit are ever allocated.
     PIECE = 32 * 1024
+    LAST_PIECE = 8 * 1024
     # Bytes that are given to a decompressor at once. It copies what it has not used yet at every step.
     SLICE = 16 * 1024
     # A block with BFINAL set costs its reader a new decompressor, a hundred times as much as its sender. So many are
@@ -291,7 +293,9 @@ cdef class Inflation:
                     self.is_complete = True
                     return INFLATED
                 self.stream = self.new_stream()
-            room = <size_t>min(<uint64_t>PIECE, limit - self.size + 1)
+            room = PIECE
+            if limit - self.size < 4 * PIECE:
+                room = <size_t>min(<uint64_t>(LAST_PIECE if self.size else PIECE), limit - self.size + 1)
             try:
                 piece = self.stream.decompress(data, room)
             except ZLibError:
@@ -357,7 +361,8 @@ cdef class Inflation:
         capacity = 0 if self.output is NULL else bytes_size(self.output)
         if self.size + count > capacity:
             wanted = max(capacity + capacity // 2, self.size + count, <size_t>(2 * PIECE))
-            wanted = <size_t>max(<uint64_t>(self.size + count), min(<uint64_t>wanted, limit))
+            # The last of it is added piece by piece.
+            wanted = max(self.size + count, <size_t>min(<uint64_t>wanted, limit - min(limit, <uint64_t>PIECE)))
             if self.output is NULL:
                 self.output = new_bytes(NULL, wanted)
                 if self.output is NULL:

@@ -1,0 +1,55 @@
+"""permessage-deflate between lapwing and the implementations of other authors (RFC 7692)."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.interop.cases import FRAGMENTED, LARGE, MESSAGES
+from tests.interop.conftest import DEFLATING_LINKS, Link
+from tests.interop.ends import TIMEOUT, Message
+from tests.interop.test_interop import carry
+
+pytestmark = pytest.mark.parametrize("link", DEFLATING_LINKS, ids=str, indirect=True)
+
+#: Messages that gain from what went before, and some that do not compress at all.
+ALIKE: tuple[Message, ...] = tuple('{"number": %d, "name": "message", "on": true}' % number for number in range(50))
+
+
+def test_it_is_agreed_on(link: Link) -> None:
+    with link.open() as pair:
+        assert (pair.ours.extensions or "").startswith("permessage-deflate")
+
+
+def test_messages_back_and_forth(link: Link) -> None:
+    with link.open() as pair:
+        for message in MESSAGES + ALIKE:
+            for sender, receiver in pair.both_ways():
+                carry(pair, sender, receiver, message)
+
+
+def test_messages_in_one_go(link: Link) -> None:
+    with link.open() as pair:
+        for sender, receiver in pair.both_ways():
+            received = pair.meanwhile(lambda end: [end.receive() for _ in ALIKE], receiver)
+            for message in ALIKE:
+                sender.send(message)
+            assert received.result(TIMEOUT) == list(ALIKE)
+
+
+def test_a_large_message(link: Link) -> None:
+    with link.open() as pair:
+        for sender, receiver in pair.both_ways():
+            carry(pair, sender, receiver, LARGE[: 2 * 1024 * 1024])
+
+
+def test_fragments(link: Link) -> None:
+    with link.open() as pair:
+        for sender, receiver in pair.both_ways():
+            able = link.ours if sender is pair.ours else link.theirs
+            if not able.fragments:
+                continue
+            for parts, text, ping in FRAGMENTED:
+                whole = b"".join(parts)
+                received = pair.meanwhile(receiver.receive)
+                sender.send_fragments(parts, text=text, ping=ping)
+                assert received.result(TIMEOUT) == (whole.decode() if text else whole)
