@@ -55,6 +55,11 @@ _OTHERS = (
 )
 
 SERVERS = (FLOOR, *_LAPWING, *_PICOWS, Contender("picows.websockets", "picows", "uvloop"), *_OTHERS)
+COMPRESSING = (
+    *_LAPWING,
+    Contender("websockets", "websockets", "asyncio"),
+    Contender("websockets", "websockets", "uvloop"),
+)
 BLOCKING_CLIENTS = (
     BARE_SOCKET,
     Contender("lapwing", "lapwing"),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import machine
-from contenders import ASYNCIO_CLIENTS, BLOCKING_CLIENTS, FLOOR, SERVERS, Contender
+from contenders import ASYNCIO_CLIENTS, BLOCKING_CLIENTS, COMPRESSING, FLOOR, SERVERS, Contender
 from processes import BUILD, HERE, MeasurementError, measure, running
 
 WARM_UP = 0.3
@@ -168,6 +168,21 @@ def _measure_client(contender: Contender, settings: Settings) -> Measured:
     return measured
 
 
+def _measure_compression(contender: Contender, settings: Settings) -> Measured:
+    measured = {}
+    for takeover in (False, True):
+        options = ["--takeover"] if takeover else []
+        script = HERE / "servers" / f"{contender.stem}_compressed_server.py"
+        command = [settings.python, str(script), *contender.arguments(), *options]
+        with running(command, settings.measured_core) as (server, port):
+            for size in (1 << 10, 4 << 10, 16 << 10, 64 << 10):
+                load = [settings.python, str(HERE / "clients" / "compressed_load.py"), port, str(server.pid), str(size)]
+                load += ["--seconds", str(settings.seconds), *options]
+                case = f"{size >> 10} KiB, {'with' if takeover else 'without'} context takeover"
+                measured[case] = measure(load, settings.peer_core, settings.seconds + PATIENCE)
+    return measured
+
+
 _LOAD_COLUMNS = {"per second": "per_second", "p50 (us)": "p50", "p99 (us)": "p99"}
 _CLIENT_COLUMNS = {"wall (us)": "wall_us"}
 
@@ -189,6 +204,16 @@ PARTS = (
         "server_cpu_us",
         "CPU us",
         _LOAD_COLUMNS,
+    ),
+    Part(
+        "compression",
+        "CPU time of the server process for each JSON message echoed, received and sent compressed, one connection. "
+        "The ratio is that of the text to what the server sends for it, with its frame's header.",
+        COMPRESSING,
+        _measure_compression,
+        "server_cpu_us",
+        "CPU us",
+        {"ratio": "ratio", "per second": "per_second"},
     ),
     Part(
         "connect",

@@ -279,6 +279,17 @@ def test_timeouts(start: Start) -> None:
     ]
 
 
+def test_compression(start: Start) -> None:
+    assert start("compression.py").end() == [
+        "agreed on: permessage-deflate",
+        "received 15190 characters",
+        "received 15190 characters",
+        "agreed on: None",
+        "received 15190 characters",
+        "received 15190 characters",
+    ]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_graceful_stop(start: Start, number: signal.Signals) -> None:
     server = start("graceful_stop.py", 0)

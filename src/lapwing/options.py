@@ -220,7 +220,9 @@ class ConnectionSettings:
             )
         _check_tcp(self.tcp_keepalive, self.tcp_user_timeout)
         if self.compression is not None and not isinstance(self.compression, (bool, Deflate)):
-            raise TypeError(f"expected compression to be True, False, None or a lapwing.Deflate, got {self.compression!r}")
+            raise TypeError(
+                f"expected compression to be True, False, None or a lapwing.Deflate, got {self.compression!r}"
+            )
 
     @property
     def deflate(self) -> Deflate | None:

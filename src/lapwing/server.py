@@ -263,8 +263,9 @@ class Server:
     ) -> int:
         """Send a message to every open connection, or to those of one subprotocol.
 
-        The frame is built once, and compressed once for all connections without context takeover. This does not wait: a connection that has `max_buffered` bytes unsent by now is closed
-        with 1013, so that one slow reader holds up nobody and costs a bounded amount of memory.
+        The frame is built once, and compressed once for all connections without context takeover. This does not wait: a
+        connection that has `max_buffered` bytes unsent by now is closed with 1013, so that one slow reader holds up
+        nobody and costs a bounded amount of memory.
 
         Args:
             message: `str` goes out as TEXT, bytes-like as BINARY.

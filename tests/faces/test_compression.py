@@ -51,8 +51,8 @@ async def test_it_is_agreed_on_by_default(face: Face, listen: Listen) -> None:
 @pytest.mark.parametrize("compression", [False, None])
 @pytest.mark.parametrize("where", ["client", "server"])
 async def test_either_end_can_do_without(face: Face, listen: Listen, compression: bool | None, where: str) -> None:
-    server_options = {"compression": compression} if where == "server" else {}
-    client_options = {"compression": compression} if where == "client" else {}
+    server_options: dict[str, Any] = {"compression": compression} if where == "server" else {}
+    client_options: dict[str, Any] = {"compression": compression} if where == "client" else {}
     async with hosting(listen, **server_options) as (server, guests):
         async with face.connected(url(server), **client_options) as ws:
             assert agreed(ws) is None
@@ -61,7 +61,9 @@ async def test_either_end_can_do_without(face: Face, listen: Listen, compression
             assert await (await guests.next()).receive() == JSON
 
 
-@pytest.mark.parametrize("settings", [Deflate(context_takeover=True), Deflate(level=1), Deflate(server_max_window_bits=9)])
+@pytest.mark.parametrize(
+    "settings", [Deflate(context_takeover=True), Deflate(level=1), Deflate(server_max_window_bits=9)]
+)
 async def test_settings(face: Face, listen: Listen, settings: Deflate) -> None:
     async with hosting(listen, compression=settings) as (server, guests):
         async with face.connected(url(server), compression=settings) as ws:
@@ -93,7 +95,7 @@ async def test_the_choice_for_a_message(listen: Listen) -> None:
                 assert frame.rsv == (RSV1 if size == 512 or compress else 0)
                 assert (inflate(frame.payload) if frame.rsv else frame.payload) == message.encode()
             with pytest.raises(TypeError, match="expected compress to be"):
-                await guest.send("x", compress=1)
+                await guest.send("x", compress=1)  # type: ignore[arg-type]
 
 
 def test_the_choice_for_a_message_of_the_blocking_client() -> None:
@@ -157,7 +159,13 @@ async def test_broadcast_to_every_kind_of_connection(listen: Listen) -> None:
                     peers.append(await call(RawPeer.connect, server.port, headers=headers))
                     await guests.next()
                 before = [b""] * len(peers)
-                for message, compress in ((JSON, None), ("short", None), (JSON, False), ("short " * 20, True), (JSON, None)):
+                for message, compress in (
+                    (JSON, None),
+                    ("short", None),
+                    (JSON, False),
+                    ("short " * 20, True),
+                    (JSON, None),
+                ):
                     assert server.broadcast(message, compress=compress) == len(peers)
                     for number, (offer, peer) in enumerate(zip(offers, peers, strict=True)):
                         frame = await call(peer.read_frame)
@@ -289,7 +297,7 @@ async def test_cancelled_sends_that_wait_for_room(listen: Listen) -> None:
     """The queue of those who wait: every other one is cancelled, at each of its steps."""
     settings = Deflate(context_takeover=True)
     async with facing_server_that_offers(listen, settings) as (ws, peer):
-        expected = []
+        expected: list[str] = []
         while True:  # until a send has to wait
             message = f"{len(expected)} {os.urandom(100_000).hex()}"
             filling = asyncio.create_task(send(ws, message))

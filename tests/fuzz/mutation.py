@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import zlib
 from random import Random
 
-from tests.fuzz.targets import STEPS, Step, format_steps, parse_steps
-from tests.peers import wire
+from tests.fuzz.targets import DEFLATE, STEPS, Step, format_steps, parse_steps
+from tests.peers import deflated, wire
+from tests.peers.deflated import deflate
 
 __all__ = ["mutate", "seeds"]
 
@@ -40,8 +42,8 @@ TOKENS = (
 
 def seeds(target: str) -> list[bytes]:
     """Good inputs to begin with."""
-    if target.endswith("endpoint"):
-        key = wire.MASK if target.startswith("server") else None
+    if _is_endpoint(target):
+        key = _key(target)
         frames = [
             wire.frame(1, b"Hel", fin=False, key=key),
             wire.frame(9, b"ping", key=key),
@@ -49,7 +51,16 @@ def seeds(target: str) -> list[bytes]:
         ]
         end = wire.frame(8, wire.close_payload(1000, "bye"), key=key)
         conversation = [Step("feed", b"".join(frames)), Step("take", b""), Step("send", b"x"), Step("feed", end)]
-        return [b"\xff" + format_steps(conversation), b"\x00" + format_steps(Step("feed", frame) for frame in frames)]
+        found = [b"\xff" + format_steps(conversation), b"\x00" + format_steps(Step("feed", frame) for frame in frames)]
+        if target.startswith("deflating"):
+            for takes_over in range(len(DEFLATE)):
+                payload = deflate(b"Hello, hello, hello" * 9, bits=9)
+                whole = deflated.frame(1, payload, key=key)
+                cut = [deflated.frame(2, payload[:9], key=key, fin=False), wire.frame(0, payload[9:], key=key)]
+                steps = [Step("feed", whole), *(Step("feed bytewise", frame) for frame in cut), Step("send", b"x" * 99)]
+                steps += [Step("fragment", b"y" * 99), Step("last fragment", b""), Step("send text", b"z" * 999)]
+                found.append(bytes([9 + takes_over]) + format_steps(steps))
+        return found
     if target == "client_handshake":
         good = wire.response("AAAAAAAAAAAAAAAAAAAAAA==", subprotocol="chat")
         return [good, b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\ngone", b"HTTP/1.1 100 C\r\n\r\n" + good]
@@ -65,19 +76,28 @@ def seeds(target: str) -> list[bytes]:
 def mutate(target: str, data: bytes, other: bytes, random: Random) -> bytes:
     """Change an input; `other` is one to borrow from."""
     for _ in range(random.choice((1, 1, 2, 4, 8))):
-        if target.endswith("endpoint") and random.random() < 0.8:
-            data = _mutate_conversation(data, other, wire.MASK if target.startswith("server") else None, random)
+        if _is_endpoint(target) and random.random() < 0.8:
+            data = _mutate_conversation(data, other, _key(target), target.startswith("deflating"), random)
         else:
             data = _mutate_bytes(data, other, random)
     return data[:20_000]
 
 
-def _mutate_conversation(data: bytes, other: bytes, key: bytes | None, random: Random) -> bytes:
+def _is_endpoint(target: str) -> bool:
+    return target.endswith("endpoint") or target.startswith("deflating")
+
+
+def _key(target: str) -> bytes | None:
+    """What frames to this target are masked with."""
+    return wire.MASK if "server" in target else None
+
+
+def _mutate_conversation(data: bytes, other: bytes, key: bytes | None, deflating: bool, random: Random) -> bytes:
     first, steps = data[:1] or b"\x05", parse_steps(data[1:])
     place = random.randrange(len(steps) + 1)
     match random.randrange(7):
         case 0 | 1:
-            steps.insert(place, Step(random.choice(("feed", "feed", "feed bytewise")), _frame(key, random)))
+            steps.insert(place, Step(random.choice(("feed", "feed", "feed bytewise")), _frame(key, deflating, random)))
         case 2:
             steps.insert(place, Step(random.choice(STEPS), _payload(random)))
         case 3:
@@ -96,7 +116,7 @@ def _mutate_conversation(data: bytes, other: bytes, key: bytes | None, random: R
     return first + format_steps(steps[:60])
 
 
-def _frame(key: bytes | None, random: Random) -> bytes:
+def _frame(key: bytes | None, deflating: bool, random: Random) -> bytes:
     """A frame, right in most respects."""
     opcode = random.choice((0, 0, 1, 1, 2, 2, 8, 9, 10, random.randrange(16)))
     masked = key if random.random() < 0.97 else (wire.MASK if key is None else None)
@@ -107,6 +127,9 @@ def _frame(key: bytes | None, random: Random) -> bytes:
         form = 64 if declared > 65535 or random.random() < 0.3 else 16 if declared > 125 or random.random() < 0.3 else 7
         return wire.frame(opcode, _payload(random), fin=fin, rsv=rsv, key=masked, length=declared, form=form)
     payload = _payload(random)
+    if deflating and random.random() < 0.5:
+        payload = _deflated(payload, random)
+        rsv = 4 if opcode in (1, 2) else rsv
     return wire.frame(opcode, payload[:125] if opcode & 8 else payload, fin=fin, rsv=rsv, key=masked)
 
 
@@ -122,6 +145,24 @@ def _payload(random: Random) -> bytes:
             return b"x" * random.choice(LENGTHS[:8])
         case _:
             return random.randbytes(random.randrange(40))
+
+
+def _deflated(payload: bytes, random: Random) -> bytes:
+    """A compressed message, right in most respects, or a block or two of it."""
+    level = random.choice((0, 1, 6, 9))
+    compressor = zlib.compressobj(level, zlib.DEFLATED, -random.choice((9, 9, 12, 15)))
+    payload *= random.choice((1, 1, 2, 50))
+    data = compressor.compress(payload)
+    match random.randrange(5):
+        case 0:
+            data += compressor.flush(zlib.Z_FINISH) + random.choice((b"", b"\x00"))
+        case 1:
+            data += compressor.flush(zlib.Z_SYNC_FLUSH)
+        case _:
+            data += compressor.flush(zlib.Z_SYNC_FLUSH)[:-4]
+    if random.random() < 0.2:
+        data = _mutate_bytes(data, data, random)
+    return data
 
 
 def _mutate_bytes(data: bytes, other: bytes, random: Random) -> bytes:

@@ -1,4 +1,4 @@
-"""What is fuzzed: five ways into the protocol. Each takes any bytes, raises only what is documented, and is checked.
+"""What is fuzzed: seven ways into the protocol. Each takes any bytes, raises only what is documented, and is checked.
 
 A conversation with an endpoint is a list of steps, each a byte that says what is done, two bytes for a length, and so
 many bytes of data: any bytes are a conversation.
@@ -13,6 +13,7 @@ from typing import NamedTuple
 from lapwing.protocol import (
     ClientHandshake,
     ConnectionClosed,
+    Deflate,
     Endpoint,
     HandshakeError,
     InvalidURL,
@@ -20,6 +21,7 @@ from lapwing.protocol import (
     ServerHandshake,
     ServerPolicy,
     State,
+    Violation,
     may_be_sent,
     parse_url,
 )
@@ -36,7 +38,20 @@ STEPS = ("feed", "feed bytewise", "take", "send", "send text", "fragment", "last
 
 #: The status of a handshake that succeeds.
 OPEN = "101"
-POLICY = ServerPolicy(subprotocols=["chat", "superchat"], default=True, origins=["https://example.com"])
+POLICY = ServerPolicy(
+    subprotocols=["chat", "superchat"],
+    default=True,
+    origins=["https://example.com"],
+    extensions=[Deflate().for_server],
+)
+#: What can be wrong with one compressed message at a time. What is found first depends on how much of it came at once:
+#: of input that is no DEFLATE at its end, nothing is inflated.
+OF_ONE_MESSAGE = {Violation.NOT_DEFLATED, Violation.TEXT_NOT_UTF8, Violation.MESSAGE_TOO_BIG}
+DEFLATE = (
+    Deflate(threshold=3),
+    Deflate(threshold=3, context_takeover=True),
+    Deflate(threshold=0, context_takeover=True, server_max_window_bits=9, client_max_window_bits=9),
+)
 URL = parse_url("ws://user:secret@server.example.com/chat?x=1")
 
 
@@ -68,8 +83,13 @@ def format_steps(steps: Iterable[Step]) -> bytes:
 class _Conversation:
     """An endpoint, and what must hold after every step."""
 
-    def __init__(self, role: Role, limit: int) -> None:
+    def __init__(self, role: Role, limit: int, deflate: Deflate | None = None) -> None:
         self.endpoint = Endpoint(role, max_message_size=5000, max_buffered=limit)
+        if deflate is not None:
+            answered = deflate.for_server.respond(deflate.for_client.offer())
+            assert answered is not None
+            client = deflate.for_client.accept(answered[0].parameters)
+            self.endpoint.use([client if role is Role.CLIENT else answered[1]])
         self.fed = b""
         self.only_input = True
         self.messages: list[str | bytes] = []
@@ -135,9 +155,10 @@ class _Conversation:
             assert closed.code == 1005 or may_be_sent(closed.code)
 
 
-def _endpoint(role: Role, data: bytes) -> Behaviour:
+def _endpoint(role: Role, data: bytes, *, deflating: bool = False) -> Behaviour:
     limit = 1 + data[0] * 20 if data else 1
-    conversation = _Conversation(role, limit)
+    deflate = DEFLATE[limit // 20 % len(DEFLATE)] if deflating else None
+    conversation = _Conversation(role, limit, deflate)
     endpoint = conversation.endpoint
     trail: set[object] = set()
     for step in parse_steps(data[1:]):
@@ -149,20 +170,27 @@ def _endpoint(role: Role, data: bytes) -> Behaviour:
     while part := endpoint.data_to_send():
         conversation.output += part
     conversation.check()
-    _check_output(role, conversation.output)
+    _check_output(role, conversation.output, deflate)
     if conversation.only_input:
         # However it was cut and whenever it was taken: the same came of it as of all at once.
-        other = _Conversation(role, 1 << 30)
+        other = _Conversation(role, 1 << 30, deflate)
         other.do(Step("feed", conversation.fed))
         other.take(1 << 30)
         assert conversation.messages == other.messages
-        assert (endpoint.violation, endpoint.closed) == (other.endpoint.violation, other.endpoint.closed)
+        violations = {endpoint.violation, other.endpoint.violation}
+        if deflate is None or not violations <= OF_ONE_MESSAGE:
+            assert (endpoint.violation, endpoint.closed) == (other.endpoint.violation, other.endpoint.closed), (
+                violations
+            )
     kinds = frozenset((type(message), len(message).bit_length()) for message in conversation.messages)
     return (frozenset(trail), kinds, endpoint.ending, None if endpoint.closed is None else endpoint.closed.code)
 
 
-def _check_output(role: Role, output: bytes) -> None:
-    """All that was sent is frames, the last of them at most one close frame."""
+def _check_output(role: Role, output: bytes, deflate: Deflate | None) -> None:
+    """All that was sent is frames, the last of them at most one close frame; the peer can inflate them."""
+    peer = _Conversation(Role.SERVER if role is Role.CLIENT else Role.CLIENT, 1 << 30, deflate).endpoint
+    peer.receive_data(output)
+    assert peer.violation in (None, Violation.MESSAGE_TOO_BIG), peer.violation
     view = memoryview(output)
     opcodes = []
 
@@ -175,7 +203,7 @@ def _check_output(role: Role, output: bytes) -> None:
     while view:
         frame = wire.read_frame(read_exactly)
         assert frame.masked is (role is Role.CLIENT)
-        assert frame.rsv == 0
+        assert frame.rsv == 0 or (deflate is not None and frame.rsv == 4 and frame.opcode in (wire.TEXT, wire.BINARY))
         opcodes.append(frame.opcode)
     assert opcodes.count(wire.CLOSE) <= 1
     after = opcodes[opcodes.index(wire.CLOSE) + 1 :] if wire.CLOSE in opcodes else []
@@ -192,6 +220,16 @@ def client_endpoint(data: bytes) -> Behaviour:
     return _endpoint(Role.CLIENT, data)
 
 
+def deflating_server(data: bytes) -> Behaviour:
+    """Drive the server's end of a connection with permessage-deflate."""
+    return _endpoint(Role.SERVER, data, deflating=True)
+
+
+def deflating_client(data: bytes) -> Behaviour:
+    """Drive the client's end of a connection with permessage-deflate."""
+    return _endpoint(Role.CLIENT, data, deflating=True)
+
+
 def _words(text: object) -> str:
     """A message without what it quotes: each place in the source that raises has words of its own."""
     return re.sub(r"(?s)\bgot .*|'[^']*'|\"[^\"]*\"|\d+|: .*", "", str(text))
@@ -201,7 +239,7 @@ def client_handshake(data: bytes) -> Behaviour:
     """Give a client a response, whole and byte by byte: the same must come of it."""
     found: list[tuple[str, object, str]] = []
     for pieces in ([data], [data[i : i + 1] for i in range(len(data))]):
-        handshake = ClientHandshake(URL, nonce=bytes(16), subprotocols=["chat"])
+        handshake = ClientHandshake(URL, nonce=bytes(16), subprotocols=["chat"], extensions=[Deflate().for_client])
         handshake.data_to_send()
         try:
             done = any(handshake.receive_data(piece) for piece in pieces)
@@ -257,5 +295,14 @@ def url(data: bytes) -> Behaviour:
 
 
 TARGETS: dict[str, Callable[[bytes], Behaviour]] = {
-    target.__name__: target for target in (server_endpoint, client_endpoint, client_handshake, server_handshake, url)
+    target.__name__: target
+    for target in (
+        server_endpoint,
+        client_endpoint,
+        deflating_server,
+        deflating_client,
+        client_handshake,
+        server_handshake,
+        url,
+    )
 }

@@ -60,9 +60,7 @@ class BlockingClient(Peer):
 
     def connect(self, url: str, subprotocols: Sequence[str], tls: Certificates | None) -> End:
         context = None if tls is None else tls.client_context()
-        client = lapwing.Client(
-            timeout=TIMEOUT, max_message_size=LIMIT, ssl=context, compression=self._compression
-        )
+        client = lapwing.Client(timeout=TIMEOUT, max_message_size=LIMIT, ssl=context, compression=self._compression)
         client.connect(url, subprotocols)
         return _BlockingEnd(client)
 
@@ -194,9 +192,7 @@ class Engine(Peer):
         sock = socket.create_connection((target.host, target.port), TIMEOUT)
         try:
             extensions = [] if self._settings is None else [self._settings.for_client]
-            handshake = ClientHandshake(
-                target, nonce=os.urandom(16), subprotocols=subprotocols, extensions=extensions
-            )
+            handshake = ClientHandshake(target, nonce=os.urandom(16), subprotocols=subprotocols, extensions=extensions)
             sock.sendall(handshake.data_to_send())
             while not handshake.receive_data(sock.recv(65536)):
                 pass

@@ -64,7 +64,9 @@ def codec(*, takeover: bool = False, **options: Any) -> PerMessageDeflate:
     )
 
 
-def compressing(role: Role, *, takeover: bool = False, use: PerMessageDeflate | None = None, **options: Any) -> Endpoint:
+def compressing(
+    role: Role, *, takeover: bool = False, use: PerMessageDeflate | None = None, **options: Any
+) -> Endpoint:
     """An endpoint that has agreed on permessage-deflate."""
     endpoint = Endpoint(role, **options)
     endpoint.use([use or codec(takeover=takeover)])
@@ -182,7 +184,9 @@ def test_rsv1_on_a_continuation_frame(role: Role, first: int) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_messages_with_and_without_compression_take_turns(role: Role) -> None:
-    data = from_peer(role, TEXT, b"plain") + from_peer(role, TEXT, HELLO, rsv=RSV1) + from_peer(role, BINARY, b"\x00\xff")
+    data = (
+        from_peer(role, TEXT, b"plain") + from_peer(role, TEXT, HELLO, rsv=RSV1) + from_peer(role, BINARY, b"\x00\xff")
+    )
     assert run(role, data).messages == ["plain", "Hello", b"\x00\xff"]
 
 
@@ -272,7 +276,9 @@ def test_bad_text_fails_before_the_message_ends() -> None:
 @pytest.mark.parametrize("size", [0, 1, 5])
 def test_text_cut_within_a_character(size: int) -> None:
     payload = deflate("größer, 日本語".encode())
-    data = from_peer(SERVER, TEXT, payload[:size], rsv=RSV1, fin=False) + from_peer(SERVER, CONTINUATION, payload[size:])
+    data = from_peer(SERVER, TEXT, payload[:size], rsv=RSV1, fin=False) + from_peer(
+        SERVER, CONTINUATION, payload[size:]
+    )
     assert run(SERVER, data).messages == ["größer, 日本語"]
 
 
@@ -623,12 +629,14 @@ def test_prepared_messages_obey_threshold_and_choice() -> None:
 
 
 def test_prepared_messages_are_checked() -> None:
-    for arguments in ((5,), ("x", None, "yes")):
-        with pytest.raises(TypeError):
-            Prepared(*arguments)
-    for arguments in (("x", 8), (b"\xff", TEXT)):
-        with pytest.raises(ValueError):
-            Prepared(*arguments)
+    with pytest.raises(TypeError):
+        Prepared(5)
+    with pytest.raises(TypeError):
+        Prepared("x", None, "yes")  # type: ignore[arg-type]
+    with pytest.raises(ValueError):
+        Prepared("x", 8)
+    with pytest.raises(ValueError):
+        Prepared(b"\xff", TEXT)
 
 
 def test_only_what_is_shared_is_compressed_for_others() -> None:

@@ -111,7 +111,9 @@ def test_cve_2026_48779_tiny_compressed_fragments() -> None:
     payload = deflate(message)
     endpoint = compressing(SERVER)
     pieces = [
-        from_peer(SERVER, CONTINUATION if index else BINARY, payload[index : index + 1], fin=False, rsv=0 if index else 4)
+        from_peer(
+            SERVER, CONTINUATION if index else BINARY, payload[index : index + 1], fin=False, rsv=0 if index else 4
+        )
         for index in range(len(payload))
     ]
     endpoint.receive_data(pieces[0])  # so that what is loaded first is not counted
@@ -141,7 +143,7 @@ def test_cve_2026_29035_out_of_bounds_in_deflate() -> None:
 
 @pytest.mark.parametrize("name", ["__proto__", "constructor", "toString", "__class__", "prototype"])
 def test_names_that_mean_something_to_the_implementation(name: str) -> None:
-    """ws and others: a parameter or an extension of such a name is just unknown."""
+    """Ws and others: a parameter or an extension of such a name is just unknown."""
     server = Deflate().for_server
     for value in (None, "1"):
         assert server.respond(ExtensionOffer("permessage-deflate", ((name, value),))) is None

@@ -88,7 +88,7 @@ def test_wrong_settings(arguments: dict[str, Any], error: type[Exception]) -> No
 
 
 def test_a_window_of_8_bits_is_refused_with_the_reason() -> None:
-    with pytest.raises(ValueError, match="expected server_max_window_bits .* from 9 to 15, or None, got 8: zlib"):
+    with pytest.raises(ValueError, match=r"expected server_max_window_bits .* from 9 to 15, or None, got 8: zlib"):
         Deflate(server_max_window_bits=8)
 
 
@@ -120,7 +120,10 @@ def test_offers(settings: dict[str, Any], offer: str) -> None:
         (f"{NAME}; server_max_window_bits=9", f"{FORGETFUL}; server_max_window_bits=9"),
         (f"{NAME}; server_no_context_takeover; client_no_context_takeover", FORGETFUL),
         # Section 5.1: several offers; the first that is acceptable counts.
-        (f"{NAME}; server_max_window_bits=8, {NAME}; server_max_window_bits=10", f"{FORGETFUL}; server_max_window_bits=10"),
+        (
+            f"{NAME}; server_max_window_bits=8, {NAME}; server_max_window_bits=10",
+            f"{FORGETFUL}; server_max_window_bits=10",
+        ),
         (f"{NAME}; x, {NAME}", FORGETFUL),
         (f"{NAME}, {NAME}; server_max_window_bits=10", FORGETFUL),
         (f"x-other; a=b, {NAME}", FORGETFUL),
@@ -152,7 +155,11 @@ def test_what_a_server_makes_of_its_settings(settings: dict[str, Any], offer: st
 
 HOSTILE = [
     *(f"{name}={value}" for name in ("server_max_window_bits", "client_max_window_bits") for value in (0, 7, 16, 100)),
-    *(f"{name}={value}" for name in ("server_max_window_bits", "client_max_window_bits") for value in ("08", "+9", "9x")),
+    *(
+        f"{name}={value}"
+        for name in ("server_max_window_bits", "client_max_window_bits")
+        for value in ("08", "+9", "9x")
+    ),
     "server_max_window_bits",
     "server_no_context_takeover=1",
     "client_no_context_takeover=true",
@@ -199,7 +206,11 @@ def test_offers_against_the_grammar_are_refused(value: str) -> None:
         (NAME, {"context_takeover": True}, (True, True, 12, 15)),
         (f"{NAME}; client_no_context_takeover", {"context_takeover": True}, (False, True, 12, 15)),
         (f"{NAME}; server_no_context_takeover", {"context_takeover": True}, (True, False, 12, 15)),
-        (f"{NAME}; server_max_window_bits=9", {"context_takeover": True, "server_max_window_bits": 10}, (True, True, 12, 9)),
+        (
+            f"{NAME}; server_max_window_bits=9",
+            {"context_takeover": True, "server_max_window_bits": 10},
+            (True, True, 12, 9),
+        ),
     ],
 )
 def test_responses(response: str, settings: dict[str, Any], expected: tuple[bool, bool, int, int]) -> None:
@@ -230,9 +241,7 @@ def test_responses_that_do_not_answer_the_offer_fail_the_handshake(response: str
 
 @pytest.mark.parametrize("extensions", [f"{FORGETFUL}, {FORGETFUL}", "x-other", f"{NAME}-2"])
 def test_a_response_with_more_than_was_offered_fails_the_handshake(extensions: str) -> None:
-    handshake = ClientHandshake(
-        parse_url("ws://localhost"), nonce=bytes(16), extensions=[ClientDeflate(Deflate())]
-    )
+    handshake = ClientHandshake(parse_url("ws://localhost"), nonce=bytes(16), extensions=[ClientDeflate(Deflate())])
     with pytest.raises(HandshakeError, match="the server agreed to the extension"):
         handshake.receive_data(
             wire.response("AAAAAAAAAAAAAAAAAAAAAA==", headers=[("Sec-WebSocket-Extensions", extensions)])

@@ -63,8 +63,8 @@ class Crowd:
     def __init__(self) -> None:
         self._clients: list[lapwing.AsyncClient] = []
 
-    async def gather(self, port: int, size: int, at_once: int = 100) -> int:
-        """Connect `size` clients, each of which has a message echoed; returns how many were."""
+    async def gather(self, port: int, size: int, at_once: int = 100, length: int = 0) -> int:
+        """Connect `size` clients, each of which has a message of `length` bytes or more echoed; returns how many had."""
         numbers = iter(range(size))
         echoed = 0
 
@@ -74,9 +74,10 @@ class Crowd:
                 client = lapwing.AsyncClient(timeout=120)
                 await client.connect(f"ws://127.0.0.{1 + number % 8}:{port}")
                 self._clients.append(client)
-                await client.send(f"message {number}")
+                text = f"message {number}".ljust(length)
+                await client.send(text)
                 message = await client.receive()
-                echoed += message == f"message {number}"
+                echoed += message == text
 
         async with asyncio.TaskGroup() as group:
             for _ in range(at_once):

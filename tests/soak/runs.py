@@ -106,6 +106,33 @@ def crowds(size: int, *, processes: int = 2, rounds: int = 3) -> list[str]:
     return report
 
 
+def idle_with_and_without_compression(size: int) -> str:
+    """Connections that have compressed and are idle now cost hardly more than ones that did not agree to compress."""
+    each = {}
+    for argument in ("--uncompressed", "--compressed"):
+        with Child("server", argument) as server, Child("clients") as clients, Child("clients") as first:
+            port = server.ask("start")["port"]
+            # What all connections share is there before the first is counted.
+            assert first.ask("crowd", port=port, size=size, length=2000)["echoed"] == size
+            before = Held(*server.ask("count")["held"])
+            assert clients.ask("crowd", port=port, size=size, length=2000)["echoed"] == size
+            after = Held(*server.ask("count")["held"])
+            each[argument] = [
+                (after.allocated - before.allocated) / size,
+                (after.blocks - before.blocks) / size,
+                (after.resident - before.resident) / size,
+            ]
+    without, compressed = each["--uncompressed"], each["--compressed"]
+    # What was allocated is exact; what is resident comes in pages and arenas.
+    assert compressed[0] <= 1.1 * without[0] + 64, each
+    assert compressed[1] <= 1.1 * without[1] + 0.5, each
+    assert compressed[2] <= 1.1 * without[2] + 1024, each
+    return (
+        f"{size} idle connections: {without[2] / 1024:.2f} KiB each without compression, {compressed[2] / 1024:.2f} "
+        f"with; blocks {without[1]:.1f} and {compressed[1]:.1f}"
+    )
+
+
 def _check_returned(before: Held, after: Held, size: int) -> None:
     """What a crowd took is given back; what is left are tables that do not shrink, and free lists of a fixed length."""
     check_idle(before, after)

@@ -57,4 +57,7 @@ async def main(options: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main({"portable": True} if "--portable" in sys.argv else {}))
+    chosen: dict[str, Any] = {"portable": True} if "--portable" in sys.argv else {}
+    if "--uncompressed" in sys.argv:
+        chosen["compression"] = False
+    asyncio.run(main(chosen))

@@ -29,3 +29,7 @@ def test_a_crowd_that_is_killed_leaves_nothing_in_a_server() -> None:
 @pytest.mark.parametrize("portable", [False, True], ids=["epoll", "portable"])
 def test_a_drained_server_loses_nothing_that_was_acknowledged(portable: bool) -> None:
     draining(100, portable=portable)
+
+
+def test_idle_connections_cost_nothing_for_compression() -> None:
+    runs.idle_with_and_without_compression(500)

@@ -149,9 +149,7 @@ class _Codecs:
         self._settings = settings
         self._shared: dict[tuple[int, int], PerMessageDeflate] = {}
 
-    def make(
-        self, *, keeps_outgoing: bool, keeps_incoming: bool, outgoing: int, incoming: int
-    ) -> PerMessageDeflate:
+    def make(self, *, keeps_outgoing: bool, keeps_incoming: bool, outgoing: int, incoming: int) -> PerMessageDeflate:
         settings = self._settings
         threshold = settings.threshold
         if threshold is None:
