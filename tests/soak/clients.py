@@ -64,7 +64,7 @@ class Crowd:
         self._clients: list[lapwing.AsyncClient] = []
 
     async def gather(self, port: int, size: int, at_once: int = 100, length: int = 0) -> int:
-        """Connect `size` clients, each of which has a message of at least `length` bytes echoed; returns how many had."""
+        """Connect `size` clients, each of which has a message of `length` bytes or more echoed; returns how many."""
         numbers = iter(range(size))
         echoed = 0
 
