@@ -7,6 +7,7 @@ message is taken from the endpoint when the task runs again.
 import asyncio
 import threading
 import warnings
+from functools import partial
 
 cimport cython
 from cpython.object cimport PyObject, PyTypeObject
@@ -249,12 +250,13 @@ cdef class Connection(Link):
                 self.send_soon()
                 self.wake_sender()
 
-    def send_threadsafe(self, message, opcode=None):
+    def send_threadsafe(self, message, opcode=None, *, compress=None):
         """Send a message from any thread.
 
         Args:
             message: as for `send`; a mutable one must stay as it is until the future is done.
             opcode: as for `send`.
+            compress: as for `send`.
 
         Returns:
             A `concurrent.futures.Future`: it is done when `send` would have returned, so that waiting for it holds a
@@ -267,7 +269,8 @@ cdef class Connection(Link):
         The messages of each thread go out in the order of its calls. Do not wait for the future in the event loop's own
         thread, where the message is sent; while the loop does not run, nothing happens.
         """
-        return self.find_errands().leave(self.send, message, opcode)
+        send = self.send if compress is None else partial(self.send, compress=compress)
+        return self.find_errands().leave(send, message, opcode)
 
     def close_threadsafe(self, code=1000, str reason not None=""):
         """Close the connection from any thread, after what that thread sent before.

@@ -310,7 +310,12 @@ class Server:
             ) from None
 
     def broadcast_threadsafe(
-        self, message: object, protocol: str | _All | None = ALL, opcode: int | None = None
+        self,
+        message: object,
+        protocol: str | _All | None = ALL,
+        opcode: int | None = None,
+        *,
+        compress: bool | None = None,
     ) -> Future[int]:
         """Send a message to every open connection, or to those of one subprotocol, from any thread.
 
@@ -318,6 +323,7 @@ class Server:
             message: as for `broadcast`, like the others; a mutable one must stay as it is until the future is done.
             protocol: to whom.
             opcode: TEXT or BINARY.
+            compress: as for `send`.
 
         Returns:
             A `concurrent.futures.Future` of what `broadcast` returns; it raises what that raises, and
@@ -326,7 +332,7 @@ class Server:
         The messages of each thread go out in the order of its calls. Do not wait for the future in the event loop's own
         thread.
         """
-        return self._find_errands().leave(self.broadcast, message, protocol, opcode)
+        return self._find_errands().leave(partial(self.broadcast, compress=compress), message, protocol, opcode)
 
     def _find_errands(self) -> Errands:
         if self._errands is None:

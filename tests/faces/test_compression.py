@@ -145,6 +145,33 @@ async def test_a_response_that_does_not_answer_the_offer(face: Face, response: s
         await serving
 
 
+async def test_what_is_counted_is_the_message_and_what_went_over_the_wire(face: Face, listen: Listen) -> None:
+    async with hosting(listen) as (server, guests), face.connected(url(server)) as ws:
+        guest = await guests.next()
+        await ws.send(JSON)
+        await guest.receive()
+        for message in (JSON, "short"):
+            await guest.send(message)
+            await ws.receive()
+        server.broadcast(JSON)
+        await ws.receive()
+        sent, received = guest.stats(), ws.stats()
+        assert sent.payload_sent == received.payload_received == 2 * len(JSON) + 5
+        assert sent.messages_sent == received.messages_received == 3
+        assert sent.wire_sent == received.wire_received < len(JSON)
+        assert sent.payload_received == received.payload_sent == len(JSON)
+        assert sent.wire_received == received.wire_sent < len(JSON) / 2
+
+
+async def test_calls_from_other_threads(face: Face, listen: Listen) -> None:
+    async with hosting(listen) as (server, guests), face.connected(url(server)) as ws:
+        guest = await guests.next()
+        await call(lambda: guest.send_threadsafe("x" * 100, compress=True).result(GUARD))
+        await call(lambda: server.broadcast_threadsafe("y" * 1000, compress=False).result(GUARD))
+        assert [await ws.receive(), await ws.receive()] == ["x" * 100, "y" * 1000]
+        assert 1000 < guest.stats().wire_sent < 1050
+
+
 # --- broadcast ---------------------------------------------------------------------------------------------------
 
 

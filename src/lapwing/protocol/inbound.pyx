@@ -8,6 +8,7 @@ takes the place of `assembly` in its `Inflation`.
 
 While a message is inflated other threads may run. What they may find then: `is_inflating` is set, so that none decodes
 what comes later, which waits in `undecoded`; one that ends the connection drops `inflation`, and with it the message.
+A thread that is about to wait for input looks at both first: what it waits for may be in there.
 
 Control frames are only collected here: what they mean, and how a connection fails, is for `Endpoint`, the one subclass.
 """
@@ -200,7 +201,8 @@ cdef class Inbound:
 
         Returns:
             A list of `(is_sent, first_byte, size, beginning)`: the first byte of the header (RFC 6455 section 5.2: FIN,
-            RSV1 to RSV3, opcode), the bytes of payload, and up to 64 of them, unmasked; None when they were skipped.
+            RSV1 to RSV3, opcode), the bytes of payload, and up to 64 of them, unmasked; None when they were skipped, or
+            inflated as they came.
         """
         frames = self.frame_log
         if not frames:
