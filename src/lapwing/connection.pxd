@@ -13,7 +13,6 @@ cdef class BaseConnection(Source):
     cdef readonly object _settings
     cdef object opened              # what tells of the opening handshake: a client's handshake, a server's request head
     cdef readonly str subprotocol
-    cdef public object user         # what a server's `on_request` made known of the client
     cdef double opened_at           # when the opening handshake was done, 0 before
     # Bytes that had arrived when a ping of the keepalive was queued behind others; negative when it was not.
     cdef int64_t delivered

@@ -27,6 +27,9 @@ cdef class BaseConnection(Source):
         user: what a server's `on_request` has set as its request's `user`: who the client is; otherwise None.
     """
 
+    # An attribute of the class: a connection that has a user of its own keeps it as it keeps attributes of a program's.
+    user = None
+
     @property
     def closed(self):
         """How the connection ended, a `Closed`, or None while it is open."""
