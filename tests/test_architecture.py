@@ -41,6 +41,7 @@ LAYERS = (
         "what the server is made of",
         (
             "lapwing.admission",
+            "lapwing.broadcasting",
             "lapwing.auth",
             "lapwing.draining",
             "lapwing.handlers",

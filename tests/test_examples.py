@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import queue
 import re
 import signal
@@ -247,6 +248,14 @@ def test_push_ticker_and_a_follower_that_comes_back(start: Start) -> None:
     while follower.line() != "connected":
         pass
     assert time_of_day.fullmatch(follower.line())
+
+
+def test_prices(start: Start) -> None:
+    port = start("prices.py", 0).port()
+    with lapwing.connect(f"ws://localhost:{port}") as ws:
+        seen: set[str] = set()
+        while seen != {"BTC", "ETH", "SOL"}:
+            seen.update(json.loads(ws.receive() or ""))
 
 
 def test_reconnecting(start: Start) -> None:

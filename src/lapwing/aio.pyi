@@ -1,14 +1,14 @@
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Hashable, Sequence
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, NoReturn, Self, Unpack
 
 from typing_extensions import Buffer
 
+from .broadcasting import Broadcast
 from .link import Link
-from .options import ClientOptions
+from .options import ClientOptions, Lagging
 from .protocol.close import Closed
-from .protocol.prepared import Prepared
 
 __all__ = ["AsyncClient", "Connection"]
 
@@ -28,9 +28,17 @@ class Connection(Link):
     def close_threadsafe(self, code: int = 1000, reason: str = "") -> Future[Closed]: ...
     async def ping(self, payload: str | Buffer | None = None, *, timeout: float | None = ...) -> float: ...
     async def close(self, code: int = 1000, reason: str = "", *, timeout: float | None = None) -> Closed: ...
-    def broadcast(self, message: str | Buffer, opcode: int | None = None, *, compress: bool | None = None) -> int: ...
+    def broadcast(
+        self,
+        message: str | Buffer,
+        opcode: int | None = None,
+        *,
+        compress: bool | None = None,
+        lagging: Lagging | None = None,
+        key: Hashable = None,
+    ) -> int: ...
     def _begin_close(self, code: int, reason: str, timeout: float | None = None) -> None: ...
-    def _push_prepared(self, prepared: Prepared, limit: int) -> bool: ...
+    def _take_broadcast(self, broadcast: Broadcast, threshold: int) -> bool: ...
     def __aiter__(self) -> Self: ...
     def __anext__(self) -> Coroutine[Any, Any, str | bytes]: ...
     async def __aenter__(self) -> Self: ...

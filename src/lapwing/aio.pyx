@@ -11,6 +11,7 @@ from functools import partial
 
 cimport cython
 from cpython.object cimport PyObject, PyTypeObject
+from libc.math cimport INFINITY
 
 from .io.reactor cimport READABLE, clock
 from .io.stream cimport Stream
@@ -384,7 +385,7 @@ cdef class Connection(Link):
         self.endpoint.receive_eof(ABORTED)
         self.drop()
 
-    def broadcast(self, message, opcode=None, *, compress=None):
+    def broadcast(self, message, opcode=None, *, compress=None, lagging=None, key=None):
         """Send a message to every connection of the same server and subprotocol, this one included.
 
         Does not wait; see `Server.broadcast`.
@@ -398,24 +399,21 @@ cdef class Connection(Link):
         """
         if self.owner is None:
             raise RuntimeError("a client has no other connections to broadcast to: only a server's connections have")
-        return self.owner.broadcast(message, protocol=self.subprotocol, opcode=opcode, compress=compress)
+        return self.owner.broadcast(
+            message, protocol=self.subprotocol, opcode=opcode, compress=compress, lagging=lagging, key=key)
 
-    def _push_prepared(self, prepared, size_t limit):
-        """Queue a `Prepared` message, unless `limit` bytes are unsent already; returns whether it was queued."""
-        cdef bytes frame
+    def _take_broadcast(self, broadcast, size_t threshold):
+        """Queue a `Broadcast`, let it wait or drop it, as its policy says; returns whether the peer is to get it."""
+        cdef bint is_taken
+        cdef double now
         if self.phase != LIVE or self.endpoint.phase != OPEN:
             return False
-        if output_size(&self.endpoint.output) >= limit:
-            self.endpoint.fail(1013, "too slow for what is sent to all", clock())
-            self.settle()
-            return False
-        frame = prepared.frame_for(self.endpoint.codec)
-        if frame is None:
-            self.endpoint.push_message(prepared.message, prepared.opcode, prepared.compress)
-        else:
-            self.endpoint.push_prepared(frame, prepared.size)
+        now = clock()
+        is_taken = self.take_broadcast(broadcast, threshold, now)
+        if self.backlog is not None and self.backlog.deadline < INFINITY:
+            self.look_in_by(self.backlog.deadline)
         self.send_soon()
-        return True
+        return is_taken
 
     async def __aenter__(self):
         return self

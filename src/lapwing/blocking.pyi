@@ -1,8 +1,10 @@
+from collections.abc import Hashable
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
 from typing_extensions import Buffer
 
+from .options import Lagging
 from .protocol.close import Closed
 from .turns import Turns
 
@@ -20,7 +22,15 @@ class BlockingConnection(Turns):
     ) -> None: ...
     def ping(self, payload: str | Buffer | None = None, *, timeout: float | None = ...) -> float: ...
     def close(self, code: int = 1000, reason: str = "", *, timeout: float | None = None) -> Closed: ...
-    def broadcast(self, message: str | Buffer, opcode: int | None = None, *, compress: bool | None = None) -> int: ...
+    def broadcast(
+        self,
+        message: str | Buffer,
+        opcode: int | None = None,
+        *,
+        compress: bool | None = None,
+        lagging: Lagging | None = None,
+        key: Hashable = None,
+    ) -> int: ...
     def __iter__(self) -> Self: ...
     def __next__(self) -> str | bytes: ...
     def __enter__(self) -> Self: ...

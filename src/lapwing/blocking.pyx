@@ -244,7 +244,7 @@ cdef class BlockingConnection(Turns):
             self.end(deadline)
         return self.endpoint.closed
 
-    def broadcast(self, message, opcode=None, *, compress=None):
+    def broadcast(self, message, opcode=None, *, compress=None, lagging=None, key=None):
         """Send a message to every connection of the same server and subprotocol, this one included.
 
         The server's event loop does it; this waits for the loop, not for the peers, see `Server.broadcast`.
@@ -262,7 +262,8 @@ cdef class BlockingConnection(Turns):
         """
         if self.owner is None:
             raise RuntimeError("a client has no other connections to broadcast to: only a server's connections have")
-        return self.owner._broadcast_from_thread(message, self.subprotocol, opcode, compress)
+        return self.owner._broadcast_from_thread(
+            message, self.subprotocol, opcode, compress=compress, lagging=lagging, key=key)
 
     def __enter__(self):
         return self

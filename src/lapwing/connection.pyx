@@ -16,6 +16,8 @@ __all__ = ["BaseConnection", "close_after", "make_endpoint"]
 cdef enum:
     # Output that is no more than a ping and what little goes with it: a ping behind it need not wait.
     PING_SIZE = 256
+    # As much of a backlog is queued as output at a time.
+    MUCH_OUTPUT = 64 * 1024
 
 
 @cython.no_gc_clear
@@ -100,6 +102,7 @@ cdef class BaseConnection(Source):
             queued_bytes=endpoint.message_bytes,
             unsent_bytes=self.unsent_size(),
             held_bytes=endpoint.held - output_size(&endpoint.output) + self.unsent_size(),
+            dropped_broadcasts=self.dropped,
             latency=endpoint.latency,
             age=max(until - self.opened_at, 0.0) if self.opened_at else 0.0,
         )
@@ -147,6 +150,55 @@ cdef class BaseConnection(Source):
     cdef size_t unsent_size(self) noexcept:
         """Bytes of frames that the kernel has not taken yet."""
         return output_size(&self.endpoint.output)
+
+    cdef bint take_broadcast(self, object broadcast, size_t threshold, double now) except -1:
+        cdef size_t unsent = self.unsent_size()
+        if self.backlog is None:
+            if unsent < threshold:
+                self.push_prepared(broadcast.prepared)
+                return True
+            self.backlog = broadcast.backlog(now)
+        if broadcast.offer(self.backlog, unsent, now):
+            self.count_dropped()
+            return True
+        self.count_dropped()
+        if self.backlog.is_hopeless:
+            self.give_up_reader(now)
+        return False
+
+    cdef int count_dropped(self) except -1:
+        self.dropped += <unsigned long>self.backlog.dropped
+        self.backlog.dropped = 0
+        return 0
+
+    cdef int push_prepared(self, object prepared) except -1:
+        """Queue a message that was prepared for many connections."""
+        cdef Endpoint endpoint = self.endpoint
+        cdef bytes frame = prepared.frame_for(endpoint.codec)
+        if frame is None:
+            return endpoint.push_message(prepared.message, prepared.opcode, prepared.compress)
+        return endpoint.push_prepared(frame, prepared.size)
+
+    cdef bint catch_up(self) except -1:
+        cdef bint is_new = False
+        if self.endpoint.phase != OPEN:
+            self.backlog = None
+            return False
+        if self.unsent_size() > <size_t>self.backlog.low:
+            return False
+        while self.unsent_size() < MUCH_OUTPUT:
+            prepared = self.backlog.take()
+            if prepared is None:
+                self.backlog = None
+                break
+            self.push_prepared(prepared)
+            is_new = True
+        return is_new
+
+    cdef int give_up_reader(self, double now) except -1:
+        self.backlog = None
+        self.endpoint.fail(1013, "too slow for what is sent to all", now)
+        return 0
 
     cdef int write_frame_log(self) except -1:
         """Log the frames that came and went since the last call."""

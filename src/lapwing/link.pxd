@@ -39,6 +39,7 @@ cdef class Link(BaseConnection):
     cdef int begin(self, Stream stream, object handshake, double deadline) except -1
     cdef Waiter wait(self, double seconds, str missed)
     cdef int settle(self) except -1
+    cdef int write_output(self) except -1
     cdef int send_soon(self) except -1
     cdef int refuse_thread(self) except -1
     cdef int wake_sender(self) except -1

@@ -99,6 +99,11 @@ cdef class Link(BaseConnection):
                 return self.opening_expired()
             self.look_in_by(self.opening_deadline)
         if self.phase == LIVE:
+            if self.backlog is not None and self.backlog.deadline < NEVER:
+                if now >= self.backlog.deadline:
+                    self.give_up_reader(now)
+                else:
+                    self.look_in_by(self.backlog.deadline)
             self.attend(now)
         return 0
 
@@ -384,14 +389,9 @@ cdef class Link(BaseConnection):
         if self.reactor is None:
             return 0
         if output_size(&endpoint.output) or self.stream.tls is not None:
-            try:
-                self.write(&endpoint.output)
-                endpoint.output_sent(0)
-                if output_size(&endpoint.output) and not self.stream.is_full:  # the pong that had to wait for room
-                    self.write(&endpoint.output)
-            except OSError as error:
-                endpoint.receive_eof(f"the connection was lost: {error.strerror or error}")
-                endpoint.end = DROP
+            self.write_output()
+        while self.backlog is not None and not self.stream.is_full and self.catch_up():
+            self.write_output()
         if endpoint.phase != OPEN:
             self.conclude()
             if self.reactor is None:
@@ -406,6 +406,19 @@ cdef class Link(BaseConnection):
             self.reactor.set_interest(self, interest)
         if self.senders is not None:
             self.wake_sender()
+        return 0
+
+    cdef int write_output(self) except -1:
+        """Send the output as far as the kernel takes it. An error is the end of the connection."""
+        cdef Endpoint endpoint = self.endpoint
+        try:
+            self.write(&endpoint.output)
+            endpoint.output_sent(0)
+            if output_size(&endpoint.output) and not self.stream.is_full:  # the pong that had to wait for room
+                self.write(&endpoint.output)
+        except OSError as error:
+            endpoint.receive_eof(f"the connection was lost: {error.strerror or error}")
+            endpoint.end = DROP
         return 0
 
     def _read_held(self):

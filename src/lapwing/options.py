@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, get_args
 
 from .protocol.deflate import Deflate
 
@@ -24,6 +24,10 @@ __all__ = [
     "ServerOptions",
     "ServerSettings",
 ]
+
+
+#: What becomes of broadcasts to readers that are too slow, see `Server.broadcast`.
+Lagging = Literal["disconnect", "drop-newest", "drop-oldest", "keep-latest"]
 
 
 class _Unset:
@@ -141,6 +145,11 @@ class ServerOptions(ConnectionOptions, total=False):
         backlog: connections that may wait to be accepted. Default 1024.
         max_threads: handlers that are plain functions and may run at once, each in a thread of its own. A client beyond
             that is closed with 1013 (try again later). Default 1000.
+        lagging: what becomes of broadcasts to readers that are too slow: "disconnect", "drop-newest", "drop-oldest" or
+            "keep-latest", see `Server.broadcast`. Default "disconnect".
+        lag_budget: bytes that may be unsent to one reader before that. Default None, `max_buffered`.
+        lag_timeout: seconds for which a reader may be that slow, whatever the policy, before it is closed with 1013;
+            None for ever. Default None.
         portable: as for a client.
         on_request: called with each `lapwing.IncomingRequest` before anything is accepted, a function or an `async def`
             one; returns None to go on, or a `lapwing.Response` to send instead. Default none.
@@ -166,6 +175,9 @@ class ServerOptions(ConnectionOptions, total=False):
     origins: Sequence[str] | str | None
     backlog: int
     max_threads: int
+    lagging: Lagging
+    lag_budget: int | None
+    lag_timeout: float | None
     portable: bool
     on_request: Callable[[Any], Any] | None
     health: str | None
@@ -316,6 +328,9 @@ class ServerSettings(ConnectionSettings):
     origins: Sequence[str] | str | None = None
     backlog: int = 1024
     max_threads: int = 1000
+    lagging: Lagging = "disconnect"
+    lag_budget: int | None = None
+    lag_timeout: float | None = None
     portable: bool = False
     on_request: Callable[[Any], Any] | None = None
     health: str | None = None
@@ -332,6 +347,10 @@ class ServerSettings(ConnectionSettings):
         _check_context(self.ssl)
         _check_count("backlog", self.backlog)
         _check_count("max_threads", self.max_threads)
+        check_lagging(self.lagging)
+        if self.lag_budget is not None:
+            _check_count("lag_budget", self.lag_budget)
+        _check_seconds("lag_timeout", self.lag_timeout)
         for name in ("max_connections", "max_connections_per_address"):
             if getattr(self, name) is not None:
                 _check_count(name, getattr(self, name))
@@ -394,6 +413,14 @@ def check_duration(name: str, value: object) -> None:
         raise TypeError(f"expected {name} in seconds, got {value!r}")
     if not 0 <= value < float("inf"):
         raise ValueError(f"expected {name} to be 0 seconds or more, got {value!r}")
+
+
+def check_lagging(policy: Lagging) -> Lagging:
+    """Check a policy for readers that lag, and return it; ValueError where there is no such one."""
+    policies = get_args(Lagging)
+    if policy not in policies:
+        raise ValueError(f"expected lagging to be one of {', '.join(map(repr, policies))}, got {policy!r}")
+    return policy
 
 
 def _check_tcp(keepalive: float | None, user_timeout: float | None) -> None:

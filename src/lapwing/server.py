@@ -6,16 +6,18 @@ import asyncio
 import contextvars
 import logging
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from .accepting import Listener, ServerConnection
 from .admission import Admission
+from .broadcasting import Broadcast
 from .draining import close_evenly
 from .handlers import Handler, Handlers
 from .io import tcp, trust
 from .io.listen import HOLD_OFF, hold_off
 from .listening import Listening
-from .options import ServerOptions, ServerSettings, check_duration, settings_from
+from .options import ServerOptions, ServerSettings, check_duration, check_lagging, settings_from
 from .places import Places
 from .protocol.errors import ConnectionClosed
 from .protocol.prepared import Prepared
@@ -23,7 +25,7 @@ from .protocol.server_handshake import ServerHandshake, ServerPolicy
 from .tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping, Sequence
+    from collections.abc import Coroutine, Hashable, Mapping, Sequence
     from concurrent.futures import Future
     from types import TracebackType
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from .blocking import BlockingConnection
     from .errands import Errands
     from .io.stream import Stream
+    from .options import Lagging
     from .protocol.http import Response
     from .stats import ServerStats
     from .threaded import ThreadConnection
@@ -153,7 +156,9 @@ class Server:
         The open ones are asked one by one: it takes some microseconds for each ten of them. May be called from any
         thread, also after the end.
         """
-        return self._tally.sum(list(self._connections), self._admission.openings)
+        in_threads = {} if self._threads is None else self._threads.by_accepted()
+        connections = [in_threads.get(connection, connection) for connection in list(self._connections)]
+        return self._tally.sum(connections, self._admission.openings)
 
     def __repr__(self) -> str:
         state = "listening" if self._listeners else "closed"
@@ -246,8 +251,9 @@ class Server:
         handshake.receive_data(request_head)
         return handshake.response
 
-    def _forget(self, connection: ServerConnection) -> None:
-        self._tally.count_end(connection)
+    def _forget(self, connection: ServerConnection, served: ThreadConnection | None = None) -> None:
+        """Count a connection that is over, and let go of it; `served` is what it became in a thread."""
+        self._tally.count_end(served or connection)
         self._connections.discard(connection)
         self._admission.left(connection)
         if not self._connections:
@@ -260,12 +266,23 @@ class Server:
         opcode: int | None = None,
         *,
         compress: bool | None = None,
+        lagging: Lagging | None = None,
+        key: Hashable = None,
     ) -> int:
         """Send a message to every open connection, or to those of one subprotocol.
 
-        The frame is built once, and compressed once for all connections without context takeover. This does not wait: a
-        connection that has `max_buffered` bytes unsent by now is closed with 1013, so that one slow reader holds up
-        nobody and costs a bounded amount of memory.
+        The frame is built once, and compressed once for all connections without context takeover. This does not wait,
+        and one slow reader holds up nobody: once `lag_budget` bytes are unsent to it, the policy says what becomes of
+        more.
+
+        - "disconnect": the reader is closed with 1013.
+        - "drop-newest": it does not get this message.
+        - "drop-oldest": it gets this message, and loses the oldest ones that wait for it instead.
+        - "keep-latest": it gets the latest message for each `key`, and loses those before it.
+
+        The last two let messages wait behind 64 KiB of output, where what the handler sends to this connection alone
+        may overtake them. Messages under different policies wait in the same queue. With `lag_timeout` a reader that
+        lags for so long is closed with 1013 under each of them. `stats` counts what was dropped.
 
         Args:
             message: `str` goes out as TEXT, bytes-like as BINARY.
@@ -273,34 +290,41 @@ class Server:
                 serves. By default to all.
             opcode: `lapwing.TEXT` or `lapwing.BINARY` overrides what the type of the message says.
             compress: as for `send`.
+            lagging: the policy for readers that lag; the server's `lagging` by default.
+            key: what this is the latest of, under "keep-latest", such as the name of an instrument.
 
         Returns:
             To how many connections it goes.
 
         Raises:
             TypeError: the message is neither `str` nor bytes-like, or `compress` is not True, False or None.
-            ValueError: no handler has this subprotocol, the opcode is neither TEXT nor BINARY, or bytes for TEXT are
-                not UTF-8.
+            ValueError: no handler has this subprotocol, there is no such policy, the opcode is neither TEXT nor BINARY,
+                or bytes for TEXT are not UTF-8.
         """
         if not isinstance(protocol, _All) and protocol is not None and protocol not in self._handlers.by_protocol:
             offered = ", ".join(map(repr, self._handlers.by_protocol)) or "none"
             raise ValueError(f"expected a subprotocol of this server ({offered}), got {protocol!r}")
-        prepared = Prepared(message, opcode, compress)
-        limit = self._settings.max_buffered
+        settings = self._settings
+        broadcast = Broadcast(
+            Prepared(message, opcode, compress),
+            settings.lagging if lagging is None else check_lagging(lagging),
+            settings.lag_budget or settings.max_buffered,
+            settings.lag_timeout,
+            key,
+        )
+        threshold = broadcast.threshold
         # Sending may end a connection, and with it change the set.
         return sum(
-            connection._push_prepared(prepared, limit)
+            connection._take_broadcast(broadcast, threshold)
             for connection in self._every_connection()
             if isinstance(protocol, _All) or connection.subprotocol == protocol
         )
 
-    def _broadcast_from_thread(
-        self, message: object, protocol: str | None, opcode: int | None, compress: bool | None
-    ) -> int:
+    def _broadcast_from_thread(self, message: object, protocol: str | None, opcode: int | None, **how: Any) -> int:
         """Have the loop broadcast for another thread, and wait for the result."""
         if threading.get_ident() == self._thread:
-            return self.broadcast(message, protocol, opcode, compress=compress)
-        sent = self.broadcast_threadsafe(message, protocol, opcode, compress=compress)
+            return self.broadcast(message, protocol, opcode, **how)
+        sent = self.broadcast_threadsafe(message, protocol, opcode, **how)
         try:
             return sent.result(self._settings.closing)
         except TimeoutError:
@@ -316,6 +340,8 @@ class Server:
         opcode: int | None = None,
         *,
         compress: bool | None = None,
+        lagging: Lagging | None = None,
+        key: Hashable = None,
     ) -> Future[int]:
         """Send a message to every open connection, or to those of one subprotocol, from any thread.
 
@@ -324,6 +350,8 @@ class Server:
             protocol: to whom.
             opcode: TEXT or BINARY.
             compress: as for `send`.
+            lagging: the policy for readers that lag.
+            key: what this is the latest of.
 
         Returns:
             A `concurrent.futures.Future` of what `broadcast` returns; it raises what that raises, and
@@ -332,7 +360,8 @@ class Server:
         The messages of each thread go out in the order of its calls. Do not wait for the future in the event loop's own
         thread.
         """
-        return self._find_errands().leave(partial(self.broadcast, compress=compress), message, protocol, opcode)
+        broadcast = partial(self.broadcast, compress=compress, lagging=lagging, key=key)
+        return self._find_errands().leave(broadcast, message, protocol, opcode)
 
     def _find_errands(self) -> Errands:
         if self._errands is None:

@@ -58,6 +58,7 @@ class ConnectionStats(Traffic):
         unsent_bytes: bytes of frames that the kernel has not taken yet.
         held_bytes: bytes held for the connection in all: undecoded input, the message being put together, messages
             that wait, output.
+        dropped_broadcasts: broadcasts that the peer did not get because it read too slowly.
         latency: the last round trip of a ping in seconds; None before the first.
         age: seconds since the opening handshake; of a closed connection, until something last came from the peer.
     """
@@ -66,6 +67,7 @@ class ConnectionStats(Traffic):
     queued_bytes: int = 0
     unsent_bytes: int = 0
     held_bytes: int = 0
+    dropped_broadcasts: int = 0
     latency: float | None = None
     age: float = 0.0
 
@@ -82,6 +84,8 @@ class ServerStats(Traffic):
         failed: connections that ended before that: port scans, garbage, failed TLS handshakes, time-outs.
         surplus: connections that were over a limit; those of them that were told so by HTTP are among `refused`, too.
         closed: how many connections ended with each close code; 1006 where there was no close frame.
+        dropped_broadcasts: broadcasts that did not reach readers because these were too slow, each counted for each
+            reader.
         queued_bytes: what messages take that wait to be received, over the open connections.
         unsent_bytes: bytes of frames that the kernel has not taken yet, over the open connections.
         held_bytes: bytes held for the open connections in all.
@@ -94,6 +98,7 @@ class ServerStats(Traffic):
     failed: int = 0
     surplus: int = 0
     closed: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
+    dropped_broadcasts: int = 0
     queued_bytes: int = 0
     unsent_bytes: int = 0
     held_bytes: int = 0

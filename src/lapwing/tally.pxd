@@ -15,5 +15,6 @@ cdef class Tally:
     cdef uint64_t sent_wire
     cdef uint64_t received_controls
     cdef uint64_t sent_controls
+    cdef uint64_t dropped
 
     cdef int add(self, Endpoint endpoint) noexcept

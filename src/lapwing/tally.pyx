@@ -25,6 +25,7 @@ cdef class Tally:
             return
         self.closed[endpoint.closed.code] = self.closed.get(endpoint.closed.code, 0) + 1
         self.add(endpoint)
+        self.dropped += connection.dropped
 
     cdef int add(self, Endpoint endpoint) noexcept:
         self.received_messages += endpoint.received_messages
@@ -57,9 +58,10 @@ cdef class Tally:
             endpoint = connection.endpoint
             now_open += endpoint.phase == OPEN
             queued += endpoint.message_bytes
-            unsent += output_size(&endpoint.output)
-            held += endpoint.held
+            unsent += connection.unsent_size()
+            held += endpoint.held - output_size(&endpoint.output) + connection.unsent_size()
             total.add(endpoint)
+            total.dropped += connection.dropped
         return ServerStats(
             messages_received=self.received_messages + total.received_messages,
             messages_sent=self.sent_messages + total.sent_messages,
@@ -76,6 +78,7 @@ cdef class Tally:
             failed=openings.failed,
             surplus=openings.surplus,
             closed=MappingProxyType(dict(self.closed)),
+            dropped_broadcasts=self.dropped + total.dropped,
             queued_bytes=queued,
             unsent_bytes=unsent,
             held_bytes=held,

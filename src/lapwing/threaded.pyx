@@ -18,8 +18,8 @@ from .link cimport Link
 from .protocol.endpoint cimport output_clear, output_size
 from .protocol.state cimport DROP, OPEN
 from .blocking cimport BlockingConnection
+from .turns cimport NEVER
 
-from .protocol.errors import ConnectionClosed
 
 __all__ = ["Courier", "ThreadConnection"]
 
@@ -75,28 +75,17 @@ cdef class ThreadConnection(BlockingConnection):
         """Whether messages can be sent."""
         return self.is_connected and self.endpoint.phase == OPEN
 
-    def _push_prepared(self, prepared, size_t limit):
-        """Queue a `Prepared` message, unless `limit` bytes are unsent already; returns whether it was queued."""
-        cdef bytes frame
+    def _take_broadcast(self, broadcast, size_t threshold):
+        """Queue a `Broadcast`, let it wait or drop it, as its policy says; returns whether the peer is to get it."""
+        cdef bint is_taken
         if not self.is_connected or self.endpoint.phase != OPEN:
             return False
-        if output_size(&self.endpoint.output) + output_size(&self.unsent) >= limit:
-            self.endpoint.fail(1013, "too slow for what is sent to all", clock())
+        is_taken = self.take_broadcast(broadcast, threshold, clock())
+        if self.backlog is not None or self.endpoint.phase != OPEN:
             self._attend()
-            return False
-        frame = prepared.frame_for(self.endpoint.codec)
-        if frame is not None:
-            if self.endpoint.phase != OPEN:
-                return False    # the thread has closed it while another one's frame was compressed
-            self.endpoint.push_prepared(frame, prepared.size)
-        else:
-            try:
-                self.endpoint.push_message(prepared.message, prepared.opcode, prepared.compress)
-            except ConnectionClosed:
-                return False    # likewise
-        if not self.is_sending:
+        elif not self.is_sending:
             self.send_output(0)
-        return True
+        return is_taken
 
     def _begin_close(self, code, str reason not None):
         """Begin the closing handshake; the handler's thread goes on with it, for as long as `close_timeout`."""
@@ -152,7 +141,9 @@ cdef class ThreadConnection(BlockingConnection):
         return 0
 
     cdef bint has_output(self) except -1:
-        return output_size(&self.endpoint.output) or output_size(&self.unsent) or self.stream.needs_push()
+        return (
+            output_size(&self.endpoint.output) or output_size(&self.unsent) or self.stream.needs_push()
+            or self.backlog is not None)
 
 
 @cython.final
@@ -184,11 +175,15 @@ cdef class Courier(Source):
             return 0
         if not connection.is_sending:
             self.push()
+            while connection.backlog is not None and not connection.stream.is_full and connection.catch_up():
+                self.push()
         is_left = connection.is_connected and connection.has_output() and connection.endpoint.end != DROP
         if is_left or connection.endpoint.closing_deadline >= 0:
             self.reactor.set_interest(self, WRITABLE if is_left else 0)
             if connection.endpoint.closing_deadline >= 0:
                 self.reactor.set_due(self, connection.endpoint.closing_deadline)
+            elif connection.backlog is not None and connection.backlog.deadline < NEVER:
+                self.reactor.set_due(self, connection.backlog.deadline)
         else:
             connection._dismiss()
         return 0
@@ -212,6 +207,8 @@ cdef class Courier(Source):
 
     cdef int expired(self, double now) except -1:
         cdef ThreadConnection connection = self.connection
+        if connection.backlog is not None and now >= connection.backlog.deadline:
+            connection.give_up_reader(now)
         connection.endpoint.tick(now)
         if connection.endpoint.end == DROP:
             connection._abort()

@@ -34,7 +34,8 @@ class HandlerThreads:
         loop: the server's event loop.
         settings: the server's options.
         context: the context variables that each handler gets a copy of.
-        forget: called with what the server accepted, when its handler has ended: so long it counts as a connection.
+        forget: called with what the server accepted, and the connection that it became, when its handler has ended: so
+            long it counts as a connection.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class HandlerThreads:
         loop: asyncio.AbstractEventLoop,
         settings: ServerSettings,
         context: Context,
-        forget: Callable[[ServerConnection], None],
+        forget: Callable[[ServerConnection, ThreadConnection], None],
     ) -> None:
         self._loop = loop
         self._settings = settings
@@ -52,6 +53,10 @@ class HandlerThreads:
 
     def __iter__(self) -> Iterator[ThreadConnection]:
         return iter(list(self._running))
+
+    def by_accepted(self) -> dict[ServerConnection, ThreadConnection]:
+        """The connections in threads, each by what the server accepted for it."""
+        return {accepted: connection for connection, (accepted, _) in list(self._running.items())}
 
     def start(self, accepted: ServerConnection, handler: Callable[[BlockingConnection], object]) -> None:
         """Call a handler in a new thread, with a connection that has just been opened.
@@ -104,7 +109,7 @@ class HandlerThreads:
     def _ended(self, connection: ThreadConnection) -> None:
         connection._abort()  # nobody else will, if its thread failed to close it
         accepted, running = self._running.pop(connection)
-        self._forget(accepted)
+        self._forget(accepted, connection)
         if not running.done():
             running.set_result(None)
 
