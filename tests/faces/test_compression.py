@@ -218,6 +218,26 @@ async def test_broadcast_of_a_connection(face: Face, listen: Listen) -> None:
             assert await first.receive() == await second.receive() == "to all " * 100
 
 
+@pytest.mark.parametrize("takeover", [False, True])
+async def test_handlers_in_threads(face: Face, listen: Listen, takeover: bool) -> None:
+    """What was agreed on goes over to the thread, and broadcasts reach it as they reach the others."""
+
+    def handler(ws: lapwing.BlockingConnection) -> None:
+        for message in ws:
+            ws.send(message, compress=True)
+            ws.broadcast(message, compress=len(message) > 50)
+
+    settings = Deflate(context_takeover=takeover)
+    async with listen(default=handler, compression=settings) as server:
+        async with face.connected(url(server), compression=settings) as ws:
+            for message in (JSON, "short", JSON, "again and again " * 10):
+                await ws.send(message)
+                assert [await ws.receive(), await ws.receive()] == [message, message]
+                assert server.broadcast(message) == 1
+                assert await ws.receive() == message
+            assert ws.stats().wire_received < len(JSON) * 3
+
+
 # --- cancelling, and threads: the context stays what the peer takes it for ---------------------------------------
 
 

@@ -189,7 +189,7 @@ def test_a_send_that_waits_when_the_program_ends(runtime: Any) -> None:
         await asyncio.Event().wait()
 
     async def main() -> None:
-        options = {"close_timeout": 0.1, **runtime.options}
+        options = {"close_timeout": 0.1, "compression": False, **runtime.options}
         async with lapwing.listen(0, "127.0.0.1", default=reads_nothing, **options, **ROOM) as server:
             async with lapwing.connect(url(server), **options, **ROOM) as ws:
                 await ws.send(bytes(HUGE))
