@@ -6,8 +6,10 @@ PYTHON ?= python3
 TAG := $(shell $(PYTHON) -c 'import sys; print("%d.%d%s" % (*sys.version_info[:2], sys.abiflags))')
 SUFFIX := $(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
 VENV ?= .venv-$(TAG)
+BENCH ?= .venv-bench-$(TAG)
 BIN := $(VENV)/bin
 ARGS ?=
+ONLY ?=
 DURATION ?= 60
 
 NATIVE := $(shell find src -name '*.pyx' -o -name '*.pxd' -o -name '*.h') setup.py
@@ -19,7 +21,7 @@ $(error "$(PYTHON)" does not run: name a Python of 3.11 or newer, as in `make te
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench bench-quick docs dev sanitize fuzz soak coverage dist clean
+.PHONY: help demo test check format bench bench-quick bench-guard docs dev sanitize fuzz soak coverage dist clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -41,11 +43,15 @@ format: $(VENV)/.check ## put the formatting right
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-bench: $(VENV)/.native $(VENV)/.bench ## measure against the C floor and the other libraries
-	$(BIN)/python bench/run.py $(ARGS)
+bench: $(BENCH)/.contenders ## measure against the C floor and the other libraries (ONLY=echo,memory)
+	$(BENCH)/bin/python bench/run.py $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
-bench-quick: $(VENV)/.native $(VENV)/.bench ## the same in a few minutes, less exact
-	$(BIN)/python bench/run.py --quick $(ARGS)
+bench-quick: $(BENCH)/.contenders ## a look within three minutes, at fewer libraries; results in bench/build/quick
+	$(BENCH)/bin/python bench/run.py --quick --results bench/build/quick $(if $(ONLY),--only $(ONLY)) $(ARGS)
+
+bench-guard: $(VENV)/.native $(VENV)/.test ## count the instructions of a message and compare with bench/baseline.json
+	@tests/install-peers valgrind
+	$(BIN)/python bench/guard.py $(ARGS)
 
 docs: $(VENV)/.native $(VENV)/.docs ## the documentation, in docs/build/html
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --fresh-env -b html docs docs/build/html
@@ -88,7 +94,7 @@ dist: $(VENV)/.dist ## sdist and wheel in dist/, each installed in a fresh virtu
 	PYTHON=$(PYTHON) tests/try-dist dist/*.tar.gz dist/*.whl
 
 clean: ## remove all that was built or installed here
-	rm -rf build dist docs/build bench/build .venv-* src/*.egg-info tests/interop/node/node_modules
+	rm -rf build dist docs/build bench/build .venv-* src/*.egg-info tests/interop/node/node_modules bench/node/node_modules
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find src -name '*.so' -delete
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -97,7 +103,7 @@ clean: ## remove all that was built or installed here
 
 .PHONY: peers
 peers:
-	@tests/install-peers node nginx haproxy chromium proxies
+	@tests/install-peers node nginx haproxy chromium proxies valgrind
 
 $(VENV)/.venv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -138,6 +144,12 @@ build/%/.built-$(TAG): $(NATIVE) $(SOURCES) | $(VENV)/.native
 	cd build/$* && $(SWITCH_$*) $(abspath $(BIN))/python setup.py --quiet build_ext --inplace
 	@mv $@.begun $@
 
-$(VENV)/.bench: bench/requirements.txt | $(VENV)/.venv
-	$(PIP) install -r bench/requirements.txt
+# The other libraries live in an environment of their own, at pinned versions, with lapwing as it is built here. `ws` comes
+# along where Node.js is installed.
+$(BENCH)/.contenders: bench/requirements.txt bench/node/package-lock.json | $(VENV)/.native
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip --disable-pip-version-check --quiet install --upgrade 'pip>=25.1'
+	$(BENCH)/bin/python -m pip --disable-pip-version-check --quiet install -r bench/requirements.txt 'setuptools>=77.0.3' 'Cython>=3.1.0'
+	LAPWING_NATIVE=0 $(BENCH)/bin/python -m pip --disable-pip-version-check --quiet install --no-build-isolation --editable .
+	if command -v npm >/dev/null; then npm ci --prefix bench/node --ignore-scripts --silent; fi
 	@touch $@

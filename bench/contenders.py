@@ -8,6 +8,11 @@ PACKAGES = {
     "aiohttp": "aiohttp",
     "websockets": "websockets",
     "websocket-client": "websocket",
+    "tornado": "tornado",
+    "uvicorn": "uvicorn",
+    "wsproto": "wsproto",
+    "socketify": "socketify",
+    "aiofastnet": "aiofastnet",
     "uvloop": "uvloop",
 }
 """Distributions that are measured, and the module of each."""
@@ -23,10 +28,18 @@ class Contender:
     slow: bool = False
     """Takes tens of microseconds for a message of a feed, so a tenth of the messages measures it as well."""
 
+    compresses: bool = False
+    """Its server can agree to permessage-deflate."""
+    variant: str = ""
+    """What its program is told with ``--variant``."""
+    suffix: str = "py"
+    """Of its programs: ``py``, or ``js`` for Node.js."""
+
     @property
     def label(self) -> str:
         """The name in the tables."""
-        return f"{self.name} ({self.loop})" if self.loop else self.name
+        details = ", ".join(filter(None, (self.variant, self.loop)))
+        return f"{self.name} ({details})" if details else self.name
 
     @property
     def stem(self) -> str:
@@ -36,29 +49,49 @@ class Contender:
     @property
     def packages(self) -> list[str]:
         """The distributions that it needs."""
-        needed = [self.distribution] if self.distribution else []
-        return [*needed, "uvloop"] if self.loop == "uvloop" else needed
+        further = {"uvloop": self.loop == "uvloop", "wsproto": self.variant == "wsproto"}
+        return [*([self.distribution] if self.distribution else []), *(name for name, it in further.items() if it)]
 
     def arguments(self) -> list[str]:
         """Tell the options that all its programs take."""
-        return ["--loop", self.loop] if self.loop else []
+        loop = ["--loop", self.loop] if self.loop else []
+        return [*loop, "--variant", self.variant] if self.variant else loop
 
 
 FLOOR = Contender("C floor")
 BARE_SOCKET = Contender("bare socket")
 
-_LAPWING = (Contender("lapwing", "lapwing", "asyncio"), Contender("lapwing", "lapwing", "uvloop"))
-_PICOWS = (Contender("picows", "picows", "asyncio"), Contender("picows", "picows", "uvloop"))
-_OTHERS = (
-    Contender("aiohttp", "aiohttp", "uvloop", slow=True),
-    Contender("websockets", "websockets", "uvloop", slow=True),
+_LAPWING = (
+    Contender("lapwing", "lapwing", "asyncio", compresses=True),
+    Contender("lapwing", "lapwing", "uvloop", compresses=True),
 )
+_PICOWS = (Contender("picows", "picows", "asyncio"), Contender("picows", "picows", "uvloop"))
+_AIOHTTP = Contender("aiohttp", "aiohttp", "uvloop", slow=True, compresses=True)
+_WEBSOCKETS = Contender("websockets", "websockets", "uvloop", slow=True, compresses=True)
+_TORNADO = Contender("tornado", "tornado", "asyncio", slow=True, compresses=True)
+_SOCKETIFY = Contender("socketify", "socketify", compresses=True)
+_NODE = Contender("ws", "ws (Node.js)", compresses=True, suffix="js")
 
-SERVERS = (FLOOR, *_LAPWING, *_PICOWS, Contender("picows.websockets", "picows", "uvloop"), *_OTHERS)
-COMPRESSING = (
+SERVERS = (
+    FLOOR,
     *_LAPWING,
-    Contender("websockets", "websockets", "asyncio"),
-    Contender("websockets", "websockets", "uvloop"),
+    *_PICOWS,
+    Contender("picows", "picows", "uvloop", variant="plain"),
+    Contender("picows.websockets", "picows", "asyncio", compresses=True),
+    Contender("picows.websockets", "picows", "uvloop", compresses=True),
+    _AIOHTTP,
+    _WEBSOCKETS,
+    _TORNADO,
+    Contender("uvicorn", "uvicorn", "uvloop", slow=True, compresses=True),
+    Contender("uvicorn", "uvicorn", "uvloop", slow=True, compresses=True, variant="wsproto"),
+    _SOCKETIFY,
+    _NODE,
+)
+BROADCASTING_SERVERS = (FLOOR, *_LAPWING, *_PICOWS, _AIOHTTP, _WEBSOCKETS, _TORNADO, _SOCKETIFY, _NODE)
+COMPRESSING_SERVERS = (
+    *_LAPWING,
+    Contender("websockets", "websockets", "asyncio", slow=True, compresses=True),
+    _WEBSOCKETS,
 )
 BLOCKING_CLIENTS = (
     BARE_SOCKET,
@@ -66,7 +99,10 @@ BLOCKING_CLIENTS = (
     Contender("websockets", "websockets"),
     Contender("websocket-client", "websocket-client"),
 )
-ASYNCIO_CLIENTS = (FLOOR, *_LAPWING, *_PICOWS, *_OTHERS)
+ASYNCIO_CLIENTS = (FLOOR, *_LAPWING, *_PICOWS, _AIOHTTP, _WEBSOCKETS, _TORNADO)
+
+QUICK = ("lapwing", "picows", "websockets", "websocket-client")
+"""The contenders of a quick run, besides the floors."""
 
 
 def is_reference(contender: Contender, other: Contender) -> bool:

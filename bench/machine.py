@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import resource
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -36,6 +37,15 @@ def versions(python: str, packages: dict[str, str]) -> dict[str, str]:
     probe = subprocess.run([python, "-c", PROBE, *pairs], capture_output=True, text=True, check=True, cwd="/")
     found: dict[str, str] = json.loads(probe.stdout)
     return found
+
+
+def node_versions(directory: Path) -> dict[str, str]:
+    """Tell the version of Node.js and that of ws, as installed in the directory; nothing where one is missing."""
+    package = directory / "node_modules" / "ws" / "package.json"
+    if not package.exists() or shutil.which("node") is None:
+        return {}
+    node = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True)
+    return {"Node.js": node.stdout.strip(), "ws (Node.js)": json.loads(package.read_text())["version"]}
 
 
 def cpu_model() -> str:
@@ -79,6 +89,14 @@ def user_memory_kib(pid: int) -> float:
         if line.startswith("Anonymous:"):
             return float(line.split()[1])
     raise RuntimeError("smaps_rollup has no line 'Anonymous:'")
+
+
+def peak_memory_mib(pid: int) -> float:
+    """Tell the most resident memory that a process has had, shared files included."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return float(line.split()[1]) / 1024
+    raise RuntimeError("status has no line 'VmHWM:'")
 
 
 class Noise:

@@ -25,13 +25,35 @@ class MeasurementError(Exception):
     """A measured program, or one that measures, did not do its part."""
 
 
+def has_openssl() -> bool:
+    """Tell whether the headers of OpenSSL are there, without which the programs have no TLS."""
+    probe = ["gcc", "-E", "-include", "openssl/ssl.h", "-x", "c", "/dev/null", "-o", "/dev/null"]
+    return subprocess.run(probe, capture_output=True, check=False).returncode == 0
+
+
 def build() -> None:
     """Compile the C programs into ``build/``."""
     BUILD.mkdir(exist_ok=True)
+    tls, libraries = (["-DBENCH_TLS"], ["-lssl", "-lcrypto"]) if has_openssl() else ([], [])
     for name in PROGRAMS:
         source, program = HERE / "c" / f"{name}.c", BUILD / name
-        flags = ["-O2", "-std=gnu11", "-Wall", "-Wextra", "-Werror"]
-        subprocess.run(["gcc", *flags, str(source), "-o", str(program)], check=True)
+        flags = ["-O2", "-std=gnu11", "-Wall", "-Wextra", "-Werror", *tls]
+        subprocess.run(["gcc", *flags, str(source), "-o", str(program), *libraries], check=True)
+
+
+CERTIFICATE = """
+import sys, trustme
+certificate = trustme.CA().issue_cert("127.0.0.1", "localhost")
+certificate.cert_chain_pems[0].write_to_path(sys.argv[1])
+certificate.private_key_pem.write_to_path(sys.argv[2])
+"""
+
+
+def make_certificate(python: str) -> tuple[str, str]:
+    """Make a certificate (ECDSA with P-256) and its key with trustme; returns their files, or two empty names."""
+    certificate, key = BUILD / "certificate.pem", BUILD / "key.pem"
+    made = subprocess.run([python, "-c", CERTIFICATE, str(certificate), str(key)], capture_output=True, check=False)
+    return (str(certificate), str(key)) if made.returncode == 0 else ("", "")
 
 
 def _start(command: list[str], core: int, stdin: int, errors: IO[str]) -> subprocess.Popen[str]:

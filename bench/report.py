@@ -1,4 +1,4 @@
-"""Statistics over the rounds, and the report as JSON and as Markdown."""
+"""Statistics over the rounds, and the report as JSON, as Markdown and as reStructuredText."""
 
 import json
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import median
 
 from contenders import BARE_SOCKET, FLOOR, Contender, is_reference
-from parts import Measured, Part
+from measuring import Measured, Part
 
 MISSING = "-"
 
@@ -42,22 +42,22 @@ class PartResult:
         return found
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """Write a figure with three significant digits, and no exponent."""
     size = abs(value)
     return f"{value:,.0f}" if size >= 100 else f"{value:.1f}" if size >= 10 else f"{value:.2f}"
 
 
 def _middle(figures: list[float]) -> str:
-    return _number(median(figures)) if figures else MISSING
+    return number(median(figures)) if figures else MISSING
 
 
 def _spread(figures: list[float]) -> str:
-    return f"{_number(min(figures))} - {_number(max(figures))}" if figures else MISSING
+    return f"{number(min(figures))} - {number(max(figures))}" if figures else MISSING
 
 
 def _ratio(ratios: list[float]) -> str:
-    return f"{_number(median(ratios))} ({_spread(ratios)})" if ratios else MISSING
+    return f"{number(median(ratios))} ({_spread(ratios)})" if ratios else MISSING
 
 
 def _floor_of(part: Part) -> str | None:
@@ -126,6 +126,37 @@ def markdown(facts: dict[str, str], results: list[PartResult]) -> str:
     return "\n".join(lines) + "\n" + "\n".join(part_markdown(result) for result in results)
 
 
+def _csv_row(cells: list[str]) -> str:
+    return ", ".join('"' + cell.replace('"', '""') + '"' for cell in cells)
+
+
+def _csv_table(rows: list[list[str]], headings: list[str] | None = None) -> list[str]:
+    options = ["   :header: " + _csv_row(headings)] if headings else []
+    return [".. csv-table::", *options, "", *("   " + _csv_row(cells) for cells in rows), ""]
+
+
+def _part_rst(result: PartResult) -> list[str]:
+    part = result.part
+    lines = [part.name, "~" * len(part.name), "", part.about, ""]
+    if result.cases():
+        lines += [f".. image:: ../bench/results/{part.name}.svg", f"   :alt: {part.name}, as in the tables below", ""]
+    for case in result.cases():
+        present = [c for c in part.contenders if result.figures(c.label, case, part.main)]
+        rows = [_row(result, contender, case) for contender in present]
+        lines += [f"**{case}**", "", *_csv_table(rows, _headings(part))]
+    lines += [f"- **{label}**: {note}" for label, note in result.notes.items()]
+    noise = ", ".join(f"{name} {share:.0%}" for name, share in result.noise.items())
+    return [*lines, "", f"{len(result.rounds)} rounds. Of the machine's CPU time: {noise}.", ""]
+
+
+def rst(facts: dict[str, str], results: list[PartResult]) -> str:
+    """Write the tables and the pictures as the documentation includes them."""
+    lines = [".. Written by bench/run.py.", "", *_csv_table([[name, value] for name, value in facts.items()])]
+    for result in results:
+        lines += _part_rst(result)
+    return "\n".join(lines)
+
+
 def as_json(facts: dict[str, str], results: list[PartResult]) -> str:
     """Write every figure of every round."""
     parts = {
@@ -135,7 +166,21 @@ def as_json(facts: dict[str, str], results: list[PartResult]) -> str:
 
 
 def write(directory: Path, facts: dict[str, str], results: list[PartResult]) -> None:
-    """Write ``results.json`` and ``results.md``."""
-    directory.mkdir(exist_ok=True)
+    """Write ``results.json``, ``results.md`` and ``results.rst``."""
+    directory.mkdir(parents=True, exist_ok=True)
     (directory / "results.json").write_text(as_json(facts, results))
     (directory / "results.md").write_text(markdown(facts, results))
+    (directory / "results.rst").write_text(rst(facts, results))
+
+
+def read(directory: Path, parts: Iterable[Part]) -> tuple[dict[str, str], list[PartResult]]:
+    """Read what ``write`` wrote: the facts, and the results of those parts that were measured."""
+    stored = json.loads((directory / "results.json").read_text())
+    results = []
+    for part in parts:
+        if part.name in stored["parts"]:
+            result = PartResult(part)
+            for name, value in stored["parts"][part.name].items():
+                setattr(result, name, value)
+            results.append(result)
+    return stored["facts"], results

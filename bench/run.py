@@ -7,18 +7,18 @@ import argparse
 import datetime
 import shlex
 import sys
+import time
 from pathlib import Path
 
 import machine
+import pictures
 import processes
 import report
-from contenders import PACKAGES, Contender
-from parts import PARTS, Part, Settings
+from contenders import PACKAGES, QUICK, Contender
+from measuring import Part, Settings
+from parts import PARTS
 
-RESULTS = Path(__file__).resolve().parent / "results"
-
-MEMORY_ROUNDS = 3
-"""Memory hardly varies, and thousands of connections take the slowest server seconds to open."""
+HERE = Path(__file__).resolve().parent
 
 
 def read_options(arguments: list[str]) -> argparse.Namespace:
@@ -26,20 +26,27 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
     names = [part.name for part in PARTS]
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--only", metavar="PARTS", help=f"some of {','.join(names)}; all by default")
-    parser.add_argument("--contenders", metavar="NAMES", help="some only, such as lapwing,picows")
+    parser.add_argument("--contenders", metavar="NAMES", help="some only, such as lapwing,picows, besides the floor")
+    parser.add_argument("--results", type=Path, default=HERE / "results", help="the directory for what was measured")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement (default %(default)s)")
+    parser.add_argument("--seconds", type=float, default=1.2, help="of each measurement (default %(default)s)")
     parser.add_argument("--message", choices=("binary", "text"), default="binary")
     parser.add_argument(
         "--python", default=sys.executable, help="the interpreter of the contenders (default: this one)"
     )
-    parser.add_argument("--quick", action="store_true", help="2 rounds of half a second, 500 idle connections")
+    parser.add_argument(
+        "--redraw", action="store_true", help="measure nothing: write tables and pictures from results.json again"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help=f"a look within three minutes: one short round, {', '.join(QUICK)} only"
+    )
     options = parser.parse_args(arguments)
     options.only = options.only.split(",") if options.only else names
-    options.contenders = options.contenders.split(",") if options.contenders else None
+    options.contenders = options.contenders.split(",") if options.contenders else list(QUICK) if options.quick else None
     unknown = sorted(set(options.only) - set(names))
     if unknown:
         parser.error(f"--only: there is no part {', '.join(unknown)}, only {', '.join(names)}")
+    options.began = time.monotonic()
     if options.rounds < 1 or options.seconds <= 0:
         parser.error("--rounds and --seconds must be positive")
     return options
@@ -48,17 +55,27 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
 def make_settings(options: argparse.Namespace) -> Settings:
     """Work out what the parts need to know."""
     measured_core, peer_core = machine.choose_cores()
+    certificate, key = processes.make_certificate(options.python) if processes.has_openssl() else ("", "")
     if measured_core == peer_core:
         print("There is one core only: the peer's work disturbs what is measured.", file=sys.stderr)
     return Settings(
         python=options.python,
-        rounds=2 if options.quick else options.rounds,
-        seconds=0.5 if options.quick else options.seconds,
+        rounds=1 if options.quick else options.rounds,
+        seconds=0.15 if options.quick else options.seconds,
         text=options.message == "text",
         idle_connections=500 if options.quick else 5000,
         measured_core=measured_core,
         peer_core=peer_core,
+        most_connections=1000 if options.quick else 9000,
+        certificate=certificate,
+        key=key,
     )
+
+
+QUICK_LIMIT = 160.0
+"""Seconds after which a quick run begins nothing more."""
+
+NO_TLS = "not measured, there is no TLS without the headers of OpenSSL (libssl-dev on Debian) and trustme"
 
 
 def say(text: str) -> None:
@@ -81,15 +98,24 @@ def run_part(part: Part, options: argparse.Namespace, settings: Settings, found:
     result = report.PartResult(part)
     chosen = [c for c in part.contenders if c.distribution is None or c.name in (options.contenders or [c.name])]
     contenders = sort_out_missing(result, chosen, found)
-    rounds = min(settings.rounds, MEMORY_ROUNDS) if part.name == "memory" else settings.rounds
+    if part.needs_tls and not settings.certificate:
+        result.notes["all"] = NO_TLS
+        say(f"  {NO_TLS}")
+        return result
+    rounds = min(settings.rounds, part.most_rounds or settings.rounds)
     noise = machine.Noise()
     for number in range(rounds):
         say(f"{part.name}: round {number + 1} of {rounds}")
         result.rounds.append({})
         shift = number % len(contenders)
         for contender in contenders[shift:] + contenders[:shift]:
+            if options.quick and time.monotonic() - options.began > QUICK_LIMIT:
+                result.notes[contender.label] = "not measured, the time of a quick run was over"
+                continue
+            measured = result.rounds[-1].setdefault(contender.label, {})
             try:
-                result.rounds[-1][contender.label] = part.measure(contender, settings)
+                for case, figures in part.measure(contender, settings):
+                    measured[case] = figures
             except processes.MeasurementError as failure:
                 result.notes[contender.label] = f"failed in round {number + 1}, {failure}"
                 say(f"  {contender.label}: {result.notes[contender.label]}")
@@ -99,7 +125,8 @@ def run_part(part: Part, options: argparse.Namespace, settings: Settings, found:
 
 def gather_facts(arguments: list[str], options: argparse.Namespace, found: dict[str, str]) -> dict[str, str]:
     """Gather what the figures depend on. The interpreter is told by its version, not by where it lies."""
-    shown = [argument.replace(options.python, "PYTHON") for argument in arguments]
+    directory = str(options.results)
+    shown = [argument.replace(options.python, "PYTHON").replace(directory, "DIRECTORY") for argument in arguments]
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "command": f"`python bench/run.py {shlex.join(shown)}`".replace(" `", "`"),
@@ -111,16 +138,22 @@ def gather_facts(arguments: list[str], options: argparse.Namespace, found: dict[
 def main(arguments: list[str]) -> int:
     """Run the chosen parts; 1 when a contender failed."""
     options = read_options(arguments)
-    settings = make_settings(options)
+    if options.redraw:
+        facts, results = report.read(options.results, PARTS)
+        report.write(options.results, facts, results)
+        pictures.write(options.results, results)
+        return 0
     machine.raise_descriptor_limit()
     processes.build()
-    found = machine.versions(options.python, PACKAGES)
+    settings = make_settings(options)
+    found = machine.versions(options.python, PACKAGES) | machine.node_versions(HERE / "node")
     facts = gather_facts(arguments, options, found)
     results = []
     for part in PARTS:
         if part.name in options.only:
             results.append(run_part(part, options, settings, found))
-            report.write(RESULTS, facts, results)
+            report.write(options.results, facts, results)
+            pictures.write(options.results, results)
     print(report.markdown(facts, results))
     return int(any("failed" in note for result in results for note in result.notes.values()))
 

@@ -51,6 +51,11 @@ static void on_open(struct connection *connection)
     watch(connection, EPOLLIN | EPOLLOUT);
 }
 
+static void before_drop(struct connection *connection)
+{
+    (void)connection;
+}
+
 /* One send call for each event, so that many clients are fed in turn. */
 static void on_writable(struct connection *connection)
 {

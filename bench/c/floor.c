@@ -4,6 +4,8 @@
  * For every readable event: one receive call, the frames unmasked and rewritten where they lie, all answers in one send
  * call. Data frames are answered frame by frame with their own fin and opcode, which echoes fragmented messages
  * fragmented; text is checked for UTF-8. A frame of up to MAX_PAYLOAD is received straight into a buffer of its size.
+ *
+ * With --broadcast every message goes to all connections instead: framed once, one send call for each.
  */
 #define _GNU_SOURCE
 
@@ -15,6 +17,7 @@
 struct session {
     bool in_message; /* a fragmented message has begun */
     bool is_text;    /* its opcode */
+    struct connection *next, *previous; /* of all open ones, in a circle */
     struct utf8 utf8;
 };
 
@@ -24,6 +27,9 @@ struct session {
 
 /* Close codes of RFC 6455 section 7.4.1. */
 enum { PROTOCOL_ERROR = 1002, INVALID_PAYLOAD = 1007, TOO_BIG = 1009 };
+
+static bool broadcasting;
+static struct connection *first_open;
 
 /* Fails the connection: a Close frame, and nothing more is read. */
 static size_t fail(struct connection *connection, uint8_t *at, uint16_t code)
@@ -88,6 +94,18 @@ static size_t answer(struct connection *connection, const struct frame *frame, c
     return frame_encode(at, (uint8_t)((frame->fin ? FIN : 0) | replies[frame->opcode]), length) + length;
 }
 
+/* Sends an answer to all others. It must be gone from the sockets that are behind before the next one comes. */
+static void send_to_others(struct connection *from, const uint8_t *data, size_t length)
+{
+    for (struct connection *to = from->session.next; to != from; to = to->session.next) {
+        ssize_t sent = to->output.length ? 0 : send_some(to, data, length);
+        if (sent == 0)
+            die("a reader is more than its socket's buffer behind");
+        if (sent > 0 && (size_t)sent < length)
+            keep_output(to, data + sent, length - (size_t)sent, &(struct buffer){0});
+    } /* a lost connection is noticed when it is read */
+}
+
 /*
  * An answer is shorter than its frame by the masking key. The first answer begins so that its payload stays in place, the
  * others follow it without a gap: one run of bytes for one send call, made within the input.
@@ -108,7 +126,10 @@ static struct outcome on_input(struct connection *connection, uint8_t *data, siz
             outcome.needed = size;
             break;
         }
-        end += answer(connection, &frame, data + outcome.used + frame.head_length, end);
+        size_t written = answer(connection, &frame, data + outcome.used + frame.head_length, end);
+        if (broadcasting && written && !is_control(frame.opcode))
+            send_to_others(connection, end, written);
+        end += written;
         outcome.used += size;
     }
     if (connection->state == DRAINING)
@@ -120,7 +141,25 @@ static struct outcome on_input(struct connection *connection, uint8_t *data, siz
 /* An echo server says nothing of its own accord. */
 static void on_open(struct connection *connection)
 {
-    (void)connection;
+    struct session *session = &connection->session;
+    if (first_open == NULL) {
+        first_open = session->next = session->previous = connection;
+    } else {
+        session->next = first_open;
+        session->previous = first_open->session.previous;
+        session->previous->session.next = session->next->session.previous = connection;
+    }
+}
+
+static void before_drop(struct connection *connection)
+{
+    struct session *session = &connection->session;
+    if (session->next == NULL)
+        return;
+    session->next->session.previous = session->previous;
+    session->previous->session.next = session->next;
+    if (first_open == connection)
+        first_open = session->next == connection ? NULL : session->next;
 }
 
 static void on_writable(struct connection *connection)
@@ -130,13 +169,25 @@ static void on_writable(struct connection *connection)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {{"port", required_argument, NULL, 'p'}, {0}};
+    static const struct option options[] = {
+        {"port", required_argument, NULL, 'p'}, {"broadcast", no_argument, NULL, 'b'},
+        {"certificate", required_argument, NULL, 'c'}, {"key", required_argument, NULL, 'k'}, {0},
+    };
+    const char *certificate = NULL, *key = NULL;
     uint64_t port = 0;
     int option;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        if (option != 'p')
-            die("usage: floor [--port PORT]");
-        port = number_option("port", optarg, 0, UINT16_MAX);
+        switch (option) {
+        case 'p': port = number_option("port", optarg, 0, UINT16_MAX); break;
+        case 'b': broadcasting = true; break;
+        case 'c': certificate = optarg; break;
+        case 'k': key = optarg; break;
+        default: die("usage: floor [--port PORT] [--broadcast] [--certificate FILE --key FILE]");
+        }
     }
+    if ((certificate == NULL) != (key == NULL))
+        die("--certificate and --key go together");
+    if (certificate)
+        tls_use_as_server(certificate, key);
     serve((uint16_t)port);
 }

@@ -10,6 +10,7 @@
 enum opcode { CONTINUATION = 0x0, TEXT = 0x1, BINARY = 0x2, CLOSE = 0x8, PING = 0x9, PONG = 0xA };
 
 #define FIN 0x80
+#define RSV1 0x40
 #define MASKED 0x80
 #define MASKING_KEY_LENGTH 4
 #define MAX_HEAD 14            /* 2, an extended length of 8, a masking key of 4 */

@@ -2,8 +2,10 @@
  * The load generator: many WebSocket clients in one thread, on non-blocking sockets and one epoll set.
  *
  *   --mode echo     keep so many messages outstanding on every connection, expect each of them back
- *   --mode idle     open connections, print "ready", close them in order when standard input ends
+ *   --mode idle     open connections, have one message echoed on each, print "ready", close them in order when standard
+ *                   input ends
  *   --mode connect  open a connection, close it in order, open the next
+ *   --mode broadcast  send one message on the first connection, expect it on all of them, send the next
  *
  * What is measured lies between two moments after a warm-up: messages (or connections set up), the latency of each, and
  * the CPU time of the server process. The result is one JSON object on standard output. Whatever the protocol does not
@@ -25,6 +27,7 @@
 #include "load_handshake.h"
 #include "load_options.h"
 #include "load_window.h"
+#include "tls.h"
 
 #define RECEIVE_SIZE (256 * 1024)
 #define MAX_HTTP_HEAD 4096
@@ -32,12 +35,14 @@
 #define STALL (10 * NS_PER_S) /* without a byte from the server */
 #define CONTROL_ROOM 512
 
-enum state { UNUSED, CONNECTING, OPENING, OPEN, CLOSING };
+enum state { UNUSED, CONNECTING, SECURING, OPENING, OPEN, CLOSING };
 
 struct connection {
     int fd;
     enum state state;
     uint32_t watched;
+    SSL *tls;                    /* NULL for plain TCP */
+    bool stuck;                  /* OpenSSL holds a record of messages that the socket has not taken */
     uint64_t began;              /* when it started to connect */
     char key[KEY_LENGTH];
     char *response;              /* the head of the response so far, while OPENING */
@@ -65,6 +70,7 @@ static struct {
     uint64_t now;          /* of the event in hand */
     uint64_t last_progress;
     uint64_t opening, opened, active;
+    uint64_t unread;       /* connections that the message of a broadcast has not reached */
     uint64_t done;         /* messages echoed, or connections set up */
     struct reading begin, end;
 } run;
@@ -75,6 +81,9 @@ static uint8_t received[RECEIVE_SIZE];
 
 static void start_connection(struct connection *connection);
 static void start_closing(struct connection *connection);
+static void next_broadcast(void);
+static void count_opened(void);
+static void secure(struct connection *connection);
 
 /* ---- what is sent ---- */
 
@@ -90,21 +99,24 @@ static void watch(struct connection *connection, uint32_t events)
 
 static size_t send_some(const struct connection *connection, const uint8_t *data, size_t length)
 {
-    ssize_t sent = send(connection->fd, data, length, MSG_NOSIGNAL);
+    ssize_t sent = tls_send(connection->tls, connection->fd, data, length);
     if (sent < 0 && errno != EAGAIN && errno != EINTR)
         die_errno("send");
     return sent < 0 ? 0 : (size_t)sent;
 }
 
-/* Sends until all is gone or the socket takes no more. Control frames go in between two messages. */
+/*
+ * Sends until all is gone or the socket takes no more. Control frames go in between two messages; what OpenSSL could
+ * not write has to be offered to it again before anything else.
+ */
 static void flush(struct connection *connection)
 {
     while (connection->owed || connection->control_length) {
         size_t begun = connection->pattern_at % frame_length;
-        bool control = connection->control_length && begun == 0;
+        bool waiting = connection->control_length && !connection->stuck, control = waiting && begun == 0;
         const uint8_t *data = control ? connection->control : pattern + connection->pattern_at;
         size_t length = control ? connection->control_length
-                                : connection->control_length ? frame_length - begun : connection->owed;
+                                : waiting ? frame_length - begun : connection->owed;
         size_t sent = send_some(connection, data, length);
         if (control) {
             connection->control_length -= sent;
@@ -113,6 +125,7 @@ static void flush(struct connection *connection)
             connection->owed -= sent;
             connection->pattern_at = (connection->pattern_at + sent) % pattern_length;
         }
+        connection->stuck = !control && connection->tls && sent < length;
         if (sent < length) {
             watch(connection, EPOLLIN | EPOLLOUT);
             return;
@@ -162,6 +175,8 @@ static void take_message(struct connection *connection)
     connection->oldest = (connection->oldest + 1) % chosen.outstanding;
     connection->in_flight--;
     connection->seen_echo = true;
+    if (chosen.mode == BROADCAST)
+        run.unread--;
 }
 
 static void take_control(struct connection *connection)
@@ -181,14 +196,19 @@ static void take_control(struct connection *connection)
 static void check_head(const struct connection *connection)
 {
     const struct frame *frame = &connection->frame;
-    const char *violation = frame_violation(frame, false);
+    struct frame plain = *frame;
+    bool compressed = chosen.deflate && frame->rsv == RSV1 && !is_control(frame->opcode);
+    if (compressed)
+        plain.rsv = 0;
+    const char *violation = frame_violation(&plain, false);
     if (violation)
         die("from the server: %s", violation);
     if (connection->seen_close)
         die("a frame came after the Close frame");
     if (is_control(frame->opcode))
         return;
-    if (frame->opcode != chosen.opcode || !frame->fin || frame->payload_length != chosen.size)
+    bool expected_length = compressed || frame->payload_length == chosen.size;
+    if (frame->opcode != chosen.opcode || !frame->fin || !expected_length)
         die("expected an echo of opcode %d and %llu bytes, got opcode %d, fin %d, %llu bytes", chosen.opcode,
             (unsigned long long)chosen.size, frame->opcode, frame->fin, (unsigned long long)frame->payload_length);
 }
@@ -221,7 +241,7 @@ static size_t take_payload(struct connection *connection, const uint8_t *data, s
     size_t used = length < left ? length : left;
     if (is_control(frame->opcode))
         memcpy(connection->payload + connection->payload_at, data, used);
-    else if (!connection->seen_echo && memcmp(payload + connection->payload_at, data, used) != 0)
+    else if (!connection->seen_echo && !chosen.deflate && memcmp(payload + connection->payload_at, data, used) != 0)
         die("the echo differs from what was sent");
     connection->payload_at += used;
     if (used == left) {
@@ -243,12 +263,42 @@ static void take_frames(struct connection *connection, const uint8_t *data, size
     size_t echoed = before - connection->in_flight;
     if (connection->state != OPEN || echoed == 0)
         return;
-    if (run.phase != ENDING) {
+    if (chosen.mode == BROADCAST) {
+        if (run.unread == 0)
+            next_broadcast();
+    } else if (chosen.mode == IDLE) {
+        count_opened();
+    } else if (run.phase != ENDING) {
         queue_messages(connection, echoed);
         flush(connection);
     } else if (connection->in_flight == 0) {
         start_closing(connection);
     }
+}
+
+/* ---- broadcasts ---- */
+
+/* One message from the first connection to all of them. */
+static void broadcast(void)
+{
+    for (uint64_t i = 0; i < chosen.connections; i++) {
+        connections[i].sent_at[0] = run.now;
+        connections[i].oldest = 0;
+        connections[i].in_flight = 1;
+    }
+    run.unread = chosen.connections;
+    connections[0].owed += frame_length;
+    flush(&connections[0]);
+}
+
+static void next_broadcast(void)
+{
+    if (run.phase != ENDING) {
+        broadcast();
+        return;
+    }
+    for (uint64_t i = 0; i < chosen.connections; i++)
+        start_closing(&connections[i]);
 }
 
 /* ---- the opening handshake ---- */
@@ -259,18 +309,27 @@ static void open_more(void)
         start_connection(&connections[run.opened + run.opening]);
 }
 
+static void count_opened(void)
+{
+    run.opening--;
+    run.opened++;
+    open_more();
+}
+
 static void become_open(struct connection *connection)
 {
     free(connection->response);
     connection->response = NULL;
     connection->state = OPEN;
-    run.opening--;
     if (chosen.mode == CONNECT) {
+        run.opening--;
         count_done(run.now - connection->began);
         start_closing(connection);
+    } else if (chosen.mode == IDLE) {
+        queue_messages(connection, 1);
+        flush(connection);
     } else {
-        run.opened++;
-        open_more();
+        count_opened();
     }
 }
 
@@ -313,8 +372,24 @@ static void finish_connecting(struct connection *connection)
     socklen_t length = sizeof error;
     if (getsockopt(connection->fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0 || error)
         die("connect to port %d: %s", (int)chosen.port, strerror(error));
-    connection->state = OPENING;
+    connection->tls = tls_new(connection->fd, true);
+    connection->state = SECURING;
     watch(connection, EPOLLIN);
+    secure(connection);
+}
+
+/* Goes on with the TLS handshake, if there is one; then sends the request. */
+static void secure(struct connection *connection)
+{
+    if (connection->tls) {
+        run.now = run.last_progress = now_ns();
+        if (tls_handshake(connection->tls) <= 0) {
+            if (errno != EAGAIN)
+                die("the TLS handshake failed");
+            return;
+        }
+    }
+    connection->state = OPENING;
     char request[MAX_REQUEST];
     size_t size = write_request(request, connection->key);
     if (send_some(connection, (const uint8_t *)request, size) != size)
@@ -325,6 +400,8 @@ static void take_end(struct connection *connection)
 {
     if (connection->state != CLOSING || !connection->seen_close)
         die("the server ended a connection without a Close frame");
+    tls_free(connection->tls);
+    connection->tls = NULL;
     close(connection->fd);
     connection->state = UNUSED;
     run.active--;
@@ -332,11 +409,12 @@ static void take_end(struct connection *connection)
         start_connection(connection);
 }
 
-static void readable(struct connection *connection)
+/* Receives once; tells whether there is more to receive for which no event will come. */
+static bool read_once(struct connection *connection)
 {
-    ssize_t count = recv(connection->fd, received, sizeof received, 0);
+    ssize_t count = tls_receive(connection->tls, connection->fd, received, sizeof received);
     if (count < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
+        return false;
     if (count < 0 && !connection->seen_close)
         die_errno("recv");
     run.now = run.last_progress = now_ns();
@@ -346,6 +424,13 @@ static void readable(struct connection *connection)
         take_response(connection, received, (size_t)count);
     else
         take_frames(connection, received, (size_t)count);
+    return tls_has_more(connection->tls);
+}
+
+static void readable(struct connection *connection)
+{
+    while (read_once(connection))
+        ;
 }
 
 static void dispatch(struct connection *connection, uint32_t events)
@@ -354,6 +439,10 @@ static void dispatch(struct connection *connection, uint32_t events)
         finish_connecting(connection);
         return;
     }
+    if (connection->state == SECURING)
+        secure(connection);
+    if (connection->state == SECURING)
+        return;
     if (events & EPOLLOUT)
         flush(connection);
     if (events & ~(uint32_t)EPOLLOUT)
@@ -376,11 +465,15 @@ static void begin_warm_up(void)
         queue_messages(&connections[i], chosen.outstanding);
         flush(&connections[i]);
     }
+    if (chosen.mode == BROADCAST)
+        broadcast();
 }
 
 static void begin_ending(void)
 {
     enter(ENDING, UINT64_MAX);
+    if (chosen.mode == BROADCAST)
+        return; /* the message under way reaches all of them first */
     for (uint64_t i = 0; i < chosen.connections; i++)
         if (connections[i].state == OPEN && connections[i].in_flight == 0)
             start_closing(&connections[i]);
@@ -458,11 +551,12 @@ static void report(void)
 {
     printf("{\"mode\": \"%s\", \"connections\": %llu", mode_names[chosen.mode],
            (unsigned long long)chosen.connections);
-    if (chosen.mode == ECHO)
+    if (chosen.mode == ECHO || chosen.mode == BROADCAST)
         printf(", \"outstanding\": %llu, \"size\": %llu, \"opcode\": \"%s\"", (unsigned long long)chosen.outstanding,
                (unsigned long long)chosen.size, chosen.opcode == TEXT ? "text" : "binary");
     if (chosen.mode != IDLE) {
         report_window(&run.begin, &run.end);
+        printf(", \"all_done\": %llu", (unsigned long long)run.done);
         report_latencies();
     }
     puts("}");
@@ -474,6 +568,8 @@ int main(int argc, char **argv)
     raise_descriptor_limit();
     if (chosen.pid)
         find_server_clock();
+    if (chosen.tls)
+        tls_use_as_client();
     prepare_frames();
     connections = allocate(chosen.connections, sizeof *connections);
     for (uint64_t i = 0; i < chosen.connections; i++)

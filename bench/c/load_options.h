@@ -3,31 +3,34 @@
 #define BENCH_LOAD_OPTIONS_H
 
 #include <getopt.h>
+#include <stdbool.h>
 
 #include "common.h"
 #include "frame.h"
 
 #define MAX_OPENING 64 /* handshakes at a time: fewer than the usual backlog of 100 */
 
-enum mode { ECHO, IDLE, CONNECT };
+enum mode { ECHO, IDLE, CONNECT, BROADCAST };
 
 static struct {
     enum mode mode;
     uint64_t port, connections, outstanding, size, count, pid;
     uint64_t duration, warm_up; /* nanoseconds */
     uint8_t opcode;
+    bool tls, deflate;
     const char *path, *protocol;
 } chosen = {.connections = 64, .outstanding = 1, .size = 256, .duration = 2 * NS_PER_S, .warm_up = NS_PER_S / 2,
             .opcode = BINARY, .path = "/"};
 
-static const char *const mode_names[] = {[ECHO] = "echo", [IDLE] = "idle", [CONNECT] = "connect"};
+static const char *const mode_names[] = {[ECHO] = "echo", [IDLE] = "idle", [CONNECT] = "connect",
+                                         [BROADCAST] = "broadcast"};
 
 static enum mode mode_option(const char *name)
 {
     for (size_t i = 0; i < sizeof mode_names / sizeof mode_names[0]; i++)
         if (strcmp(name, mode_names[i]) == 0)
             return (enum mode)i;
-    die("--mode takes echo, idle or connect, not '%s'", name);
+    die("--mode takes echo, idle, connect or broadcast, not '%s'", name);
 }
 
 static void read_options(int argc, char **argv)
@@ -39,7 +42,8 @@ static void read_options(int argc, char **argv)
         {"binary", no_argument, NULL, 'b'}, {"seconds", required_argument, NULL, 'd'},
         {"count", required_argument, NULL, 'n'}, {"warm-up", required_argument, NULL, 'w'},
         {"pid", required_argument, NULL, 'i'}, {"path", required_argument, NULL, 'u'},
-        {"protocol", required_argument, NULL, 'r'}, {0},
+        {"protocol", required_argument, NULL, 'r'}, {"tls", no_argument, NULL, 'l'},
+        {"deflate", no_argument, NULL, 'z'}, {0},
     };
     int option;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -57,15 +61,22 @@ static void read_options(int argc, char **argv)
         case 'i': chosen.pid = number_option("pid", optarg, 1, INT32_MAX); break;
         case 'u': chosen.path = optarg; break;
         case 'r': chosen.protocol = optarg; break;
+        case 'l': chosen.tls = true; break;
+        case 'z': chosen.deflate = true; break;
         default:
-            die("usage: load --port PORT [--mode echo|idle|connect] [--connections N] [--outstanding N] [--size BYTES] "
-                "[--text|--binary] [--seconds S | --count N] [--warm-up S] [--pid SERVER] [--path /] [--protocol NAME]");
+            die("usage: load --port PORT [--mode echo|idle|connect|broadcast] [--connections N] [--outstanding N] [--size BYTES] "
+                "[--text|--binary] [--seconds S | --count N] [--warm-up S] [--pid SERVER] [--path /] [--protocol NAME] "
+                "[--tls] [--deflate]");
         }
     }
     if (chosen.port == 0 || optind != argc)
         die("--port is needed, and nothing besides options");
     if (chosen.mode == CONNECT && chosen.connections > MAX_OPENING)
         die("--mode connect takes at most %d connections at a time", MAX_OPENING);
+    if (chosen.mode == BROADCAST && chosen.outstanding != 1)
+        die("--mode broadcast has one message outstanding, for all connections");
+    if (chosen.deflate && chosen.size > UINT16_MAX)
+        die("--deflate takes a size of at most %d: one stored block", UINT16_MAX);
 }
 
 #endif

@@ -60,8 +60,11 @@ static void report_window(const struct reading *begin, const struct reading *end
         double cpu = (double)(end->server_cpu - begin->server_cpu);
         double user = (double)(end->server_user - begin->server_user);
         double both = user + (double)(end->server_system - begin->server_system);
+        double share = both > 0 ? user / both : 0;
         printf(", \"server_cpu_us\": %.4f, \"server_busy\": %.4f, \"server_user_share\": %.3f", cpu / 1e3 / done,
-               cpu / 1e9 / seconds, both > 0 ? user / both : 0);
+               cpu / 1e9 / seconds, share);
+        printf(", \"server_user_us\": %.4f, \"server_system_us\": %.4f", cpu * share / 1e3 / done,
+               cpu * (1 - share) / 1e3 / done);
     }
 }
 

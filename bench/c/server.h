@@ -24,6 +24,7 @@
 #include "common.h"
 #include "frame.h"
 #include "handshake.h"
+#include "tls.h"
 
 #define RECEIVE_SIZE (256 * 1024)
 #define MAX_HTTP_HEAD (8 * 1024)
@@ -48,6 +49,7 @@ struct connection {
     int fd;
     enum state state;
     uint32_t watched; /* the epoll events asked for */
+    SSL *tls;         /* NULL for plain TCP */
     struct buffer input;
     struct buffer output;
     struct session session;
@@ -66,6 +68,8 @@ static void on_open(struct connection *connection);
 static struct outcome on_input(struct connection *connection, uint8_t *data, size_t length);
 /* The socket takes bytes, and `output` is empty. */
 static void on_writable(struct connection *connection);
+/* The connection's memory is about to be freed. */
+static void before_drop(struct connection *connection);
 
 static int epoll_fd;
 static uint8_t received[RECEIVE_SIZE + SLACK];
@@ -82,6 +86,8 @@ static void watch(struct connection *connection, uint32_t events)
 
 static void drop(struct connection *connection)
 {
+    before_drop(connection);
+    tls_free(connection->tls);
     close(connection->fd);
     free(connection->input.data);
     free(connection->output.data);
@@ -96,15 +102,17 @@ static bool would_block(void)
 /* Sends what the socket takes; -1 when the connection is lost. */
 static ssize_t send_some(struct connection *connection, const uint8_t *data, size_t length)
 {
-    ssize_t sent = send(connection->fd, data, length, MSG_NOSIGNAL);
+    ssize_t sent = tls_send(connection->tls, connection->fd, data, length);
     return sent >= 0 ? sent : would_block() ? 0 : -1;
 }
 
 /* Ends our half once all output is gone; the peer's end then arrives as an ordinary event. */
 static void end_output(struct connection *connection)
 {
-    if (connection->state == DRAINING)
-        shutdown(connection->fd, SHUT_WR);
+    if (connection->state != DRAINING)
+        return;
+    tls_end(connection->tls);
+    shutdown(connection->fd, SHUT_WR);
 }
 
 /* Gives back the memory of a buffer that is done with, to the connection when it is a large one. */
@@ -223,23 +231,33 @@ static struct outcome consume(struct connection *connection, uint8_t *data, size
     return (struct outcome){.used = length};
 }
 
-static void readable(struct connection *connection)
+/* Receives once and answers; false when nothing is left to receive, or nobody to receive from. */
+static bool read_once(struct connection *connection)
 {
     struct buffer *input = &connection->input;
     uint8_t *data = input->data ? input->data : received;
     size_t capacity = input->data ? input->capacity : RECEIVE_SIZE;
-    ssize_t count = recv(connection->fd, data + input->length, capacity - input->length, 0);
+    ssize_t count = tls_receive(connection->tls, connection->fd, data + input->length, capacity - input->length);
     if (count <= 0) {
         if (count == 0 || !would_block())
             drop(connection);
-        return;
+        return false;
     }
     enum state before = connection->state;
     size_t length = input->length + (size_t)count;
-    if (!settle(connection, data, length, consume(connection, data, length)))
+    if (!settle(connection, data, length, consume(connection, data, length))) {
         drop(connection);
-    else if (before == OPENING && connection->state == OPEN)
+        return false;
+    }
+    if (before == OPENING && connection->state == OPEN)
         on_open(connection);
+    return connection->output.length == 0 && tls_has_more(connection->tls);
+}
+
+static void readable(struct connection *connection)
+{
+    while (read_once(connection))
+        ;
 }
 
 static void writable(struct connection *connection)
@@ -260,6 +278,8 @@ static void writable(struct connection *connection)
         recycle(connection, output);
         watch(connection, EPOLLIN);
         end_output(connection);
+        if (tls_has_more(connection->tls))
+            readable(connection);
     }
 }
 
@@ -279,6 +299,7 @@ static void accept_all(int listener)
     while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
         struct connection *connection = allocate(1, sizeof *connection);
         connection->fd = fd;
+        connection->tls = tls_new(fd, false);
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
         watch(connection, EPOLLIN);
     }

@@ -3,8 +3,10 @@
 import argparse
 import asyncio
 import json
+import resource
 import time
 from collections.abc import Coroutine, Iterator
+from pathlib import Path
 
 BATCH = 50
 """Round trips between two looks at the clock."""
@@ -18,6 +20,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("count", type=int, help="messages")
     parser.add_argument("--seconds", type=float, default=60.0, help="end earlier after so long")
     parser.add_argument("--text", action="store_true", help="TEXT messages instead of BINARY ones")
+    parser.add_argument("--variant", default="", help="what else there is to choose from")
     parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio")
     return parser.parse_args()
 
@@ -38,10 +41,17 @@ def run(main: Coroutine[object, object, None], loop: str) -> None:
         asyncio.run(main)
 
 
+def peak_memory_mib() -> float:
+    """Tell the most resident memory of this program so far; getrusage would count what it was before exec."""
+    lines = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
+    return float(lines[0].split()[1]) / 1024
+
+
 class Stopwatch:
     """The CPU time of this process and the time on the wall since it was made."""
 
     def __init__(self) -> None:
+        self.used = resource.getrusage(resource.RUSAGE_SELF)
         self.cpu = time.process_time_ns()
         self.wall = time.perf_counter_ns()
 
@@ -52,7 +62,17 @@ class Stopwatch:
         """Print what each of the things done took, in microseconds, as a JSON object."""
         cpu = time.process_time_ns() - self.cpu
         wall = time.perf_counter_ns() - self.wall
-        print(json.dumps({"done": done, "cpu_us": cpu / 1e3 / done, "wall_us": wall / 1e3 / done}))
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        user, system = used.ru_utime - self.used.ru_utime, used.ru_stime - self.used.ru_stime
+        figures = {
+            "done": done,
+            "cpu_us": cpu / 1e3 / done,
+            "user_us": user * 1e6 / done,
+            "system_us": system * 1e6 / done,
+            "wall_us": wall / 1e3 / done,
+            "peak_mib": peak_memory_mib(),
+        }
+        print(json.dumps(figures))
 
 
 def batches(options: argparse.Namespace) -> Iterator[int]:

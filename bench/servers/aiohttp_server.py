@@ -1,28 +1,50 @@
-"""Echo server of aiohttp: a WebSocket handler of an application, as in its documentation. Its compression is off."""
+"""Echo server of aiohttp: a WebSocket handler of an application, as in its documentation.
+
+Its compression is off by default here.
+"""
 
 import asyncio
 
 from _program import announce, run
 from aiohttp import WSMsgType, web
 
+clients = set()
 
-async def echo(request):
+
+def make_echo(compress):
+    async def echo(request):
+        ws = web.WebSocketResponse(compress=compress)
+        await ws.prepare(request)
+        async for message in ws:
+            if message.type == WSMsgType.TEXT:
+                await ws.send_str(message.data)
+            elif message.type == WSMsgType.BINARY:
+                await ws.send_bytes(message.data)
+        return ws
+
+    return echo
+
+
+async def broadcast(request):
     ws = web.WebSocketResponse(compress=False)
     await ws.prepare(request)
-    async for message in ws:
-        if message.type == WSMsgType.TEXT:
-            await ws.send_str(message.data)
-        elif message.type == WSMsgType.BINARY:
-            await ws.send_bytes(message.data)
+    clients.add(ws)
+    try:
+        async for message in ws:
+            text = message.type == WSMsgType.TEXT
+            for client in clients:
+                await (client.send_str(message.data) if text else client.send_bytes(message.data))
+    finally:
+        clients.discard(ws)
     return ws
 
 
-async def main(port):
+async def main(options):
     application = web.Application()
-    application.router.add_get("/", echo)
+    application.router.add_get("/", broadcast if options.broadcast else make_echo(options.compress))
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", port)
+    site = web.TCPSite(runner, "127.0.0.1", options.port, ssl_context=options.tls())
     await site.start()
     announce(runner.addresses[0][1])
     await asyncio.Event().wait()

@@ -1,14 +1,8 @@
 """Echo server of lapwing, with compression, and context takeover where it is asked for."""
 
-import sys
-
 from _program import announce, run
 
 import lapwing
-
-TAKEOVER = "--takeover" in sys.argv
-if TAKEOVER:
-    sys.argv.remove("--takeover")
 
 
 async def echo(ws):
@@ -16,9 +10,9 @@ async def echo(ws):
         await ws.send(message)
 
 
-async def main(port):
-    settings = lapwing.Deflate(context_takeover=TAKEOVER, threshold=0)
-    async with lapwing.listen(port=port, interface="127.0.0.1", default=echo, compression=settings) as server:
+async def main(options):
+    settings = lapwing.Deflate(context_takeover=options.takeover, threshold=0)
+    async with lapwing.listen(port=options.port, interface="127.0.0.1", default=echo, compression=settings) as server:
         announce(server.port)
         await server.serve_forever()
 

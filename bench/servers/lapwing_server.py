@@ -10,8 +10,16 @@ async def echo(ws):
         await ws.send(message)
 
 
-async def main(port):
-    async with lapwing.listen(port=port, interface="127.0.0.1", default=echo) as server:
+async def broadcast(ws):
+    async for message in ws:
+        ws.broadcast(message)
+
+
+async def main(options):
+    handler = broadcast if options.broadcast else echo
+    async with lapwing.listen(
+        port=options.port, interface="127.0.0.1", default=handler, ssl=options.tls(), compression=options.compress
+    ) as server:
         announce(server.port)
         await server.serve_forever()
 

@@ -1,4 +1,4 @@
-"""Echo server of picows with its websockets interface: a coroutine handler. Its per-message compression is off."""
+"""Echo server of picows with its websockets interface: a coroutine handler. Its compression is off by default here."""
 
 from _program import announce, run
 from picows.websockets.asyncio.server import serve
@@ -9,8 +9,9 @@ async def echo(websocket):
         await websocket.send(message)
 
 
-async def main(port):
-    async with serve(echo, "127.0.0.1", port, compression=None) as server:
+async def main(options):
+    compression = "deflate" if options.compress else None
+    async with serve(echo, "127.0.0.1", options.port, compression=compression, ssl=options.tls()) as server:
         announce(server.sockets[0].getsockname()[1])
         await server.serve_forever()
 

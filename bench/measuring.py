@@ -1,0 +1,102 @@
+"""What every part of a run is made of: the settings, starting a server and the load, reading their figures."""
+
+import contextlib
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import machine
+from contenders import FLOOR, Contender
+from processes import BUILD, HERE, measure, running
+
+WARM_UP = 0.3
+"""Seconds, of each load: enough for every code path to have run and for socket buffers to have grown."""
+
+PATIENCE = 60.0
+"""Seconds that a program may take beyond the time that it was told to measure for."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the command line chose."""
+
+    python: str
+    rounds: int
+    seconds: float
+    text: bool
+    idle_connections: int
+    measured_core: int
+    peer_core: int
+    most_connections: int = 9000
+    """Of a crowd: 9,000 unless the run is a quick one."""
+    certificate: str = ""
+    """Files in PEM form for the parts with TLS; empty where there is no TLS."""
+    key: str = ""
+
+
+Measured = dict[str, dict[str, Any]]
+"""For each case the figures of one contender in one round."""
+
+Cases = Iterator[tuple[str, dict[str, Any]]]
+"""The same, one case after the other as they are measured: those before a failure count."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a run.
+
+    Its ``measure`` yields, for each of its cases, what the programs printed and nothing computed from it. The main
+    figure of every case is what the tables compare; it is a cost, so less is better.
+    """
+
+    name: str
+    about: str
+    contenders: tuple[Contender, ...]
+    measure: Callable[[Contender, Settings], Cases]
+    main: str
+    unit: str
+    columns: dict[str, str] = field(default_factory=dict)
+    """Further columns: the heading and where the figure is found."""
+    needs_tls: bool = False
+    most_rounds: int | None = None
+    """For what hardly varies and takes long."""
+
+
+def server_command(contender: Contender, settings: Settings, *options: str) -> list[str]:
+    """Tell how a contender's server is started: ``--broadcast``, ``--compress`` or ``--tls`` may be added."""
+    arguments = [option for option in options if option != "--tls"]
+    if "--tls" in options:
+        arguments += ["--certificate", settings.certificate, "--key", settings.key]
+    if contender is FLOOR:
+        return [str(BUILD / "floor"), *arguments]
+    script = str(HERE / "servers" / f"{contender.stem}_server.{contender.suffix}")
+    program = "node" if contender.suffix == "js" else settings.python
+    return [program, script, *contender.arguments(), *arguments]
+
+
+@contextlib.contextmanager
+def serving(contender: Contender, settings: Settings, *options: str) -> Iterator[tuple[int, str]]:
+    """Run a contender's server on the measured core; yields its process id and its port."""
+    with running(server_command(contender, settings, *options), settings.measured_core) as (server, port):
+        yield server.pid, port
+
+
+def load_command(port: str, settings: Settings, *options: object) -> list[str]:
+    """Tell how the load generator is started."""
+    kind = ["--text"] if settings.text and "--text" not in options else []
+    return [str(BUILD / "load"), "--port", port, *kind, *map(str, options)]
+
+
+def load(port: str, pid: int, settings: Settings, *options: object) -> dict[str, Any]:
+    """Put load on a server and return the figures of the measured window, with the server's peak memory so far."""
+    window = ("--seconds", settings.seconds, "--warm-up", min(WARM_UP, settings.seconds / 2), "--pid", pid)
+    command = load_command(port, settings, *window, *options)
+    result = measure(command, settings.peer_core, settings.seconds + PATIENCE)
+    return {**result, **result.pop("latency_us"), "peak_mib": machine.peak_memory_mib(pid)}
+
+
+def end(process: subprocess.Popen[str]) -> int:
+    """End a program's standard input, wait for its end and return its exit status."""
+    process.communicate(timeout=PATIENCE)
+    return process.returncode

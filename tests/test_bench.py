@@ -1,0 +1,122 @@
+"""The measuring itself: the programs work, what they write is whole, growth is noticed. No figure is asserted."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCH = Path(__file__).parent.parent / "bench"
+
+#: Seconds for one program; each takes a fraction of it.
+TIMEOUT = 240.0
+
+
+def _run(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(BENCH / program), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+
+
+def _measure(directory: Path, *arguments: object) -> dict[str, Any]:
+    """Run a short benchmark, which must succeed; return what it has measured."""
+    done = _run("run.py", "--quick", "--results", directory, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert (directory / "results.md").read_text() == done.stdout.removesuffix("\n")
+    results: dict[str, Any] = json.loads((directory / "results.json").read_text())
+    return results
+
+
+def test_every_part_measures_lapwing(tmp_path: Path) -> None:
+    results = _measure(tmp_path, "--contenders", "lapwing")
+    assert results["facts"]["lapwing"]
+    for name, part in results["parts"].items():
+        failed = {label: note for label, note in part["notes"].items() if "failed" in note}
+        assert failed == {}, name
+        (measured,) = part["rounds"]
+        assert [label for label in measured if label.startswith("lapwing")], name
+        for label, cases in measured.items():
+            assert cases, f"{name}: {label}"
+        picture = ET.parse(tmp_path / f"{name}.svg").getroot()
+        bars = [bar for bar in picture.iter("{http://www.w3.org/2000/svg}rect") if bar.get("x")]
+        assert {bar.get("x") for bar in bars} == {"190"}, "the bars begin at the axis"
+        assert len(bars) == sum(len(cases) for cases in measured.values())
+
+
+@pytest.mark.parametrize("contender", ["aiohttp", "picows", "picows.websockets", "websockets"])
+def test_the_servers_of_others_do_what_they_are_told(tmp_path: Path, contender: str) -> None:
+    """Echo, TLS and broadcast, as far as the library takes part."""
+    results = _measure(tmp_path, "--contenders", contender, "--only", "echo,tls,broadcast")
+    for part in ("echo", "tls"):
+        assert any(label.startswith(contender) for label in results["parts"][part]["rounds"][0])
+
+
+def test_a_contender_that_is_not_installed_is_named(tmp_path: Path) -> None:
+    results = _measure(tmp_path, "--contenders", "tornado", "--only", "connect")
+    assert results["parts"]["connect"]["notes"] == {"tornado (asyncio)": "not measured, tornado not installed"}
+    assert list(results["parts"]["connect"]["rounds"][0]) == ["C floor"]
+
+
+def test_an_unknown_part_is_refused() -> None:
+    done = _run("run.py", "--only", "echo,eco")
+    assert done.returncode == 2
+    assert "there is no part eco" in done.stderr
+
+
+def test_tables_and_pictures_are_those_of_the_figures(tmp_path: Path) -> None:
+    """What is published in bench/results is drawn from its results.json by the programs as they are."""
+    published = BENCH / "results"
+    shutil.copy(published / "results.json", tmp_path)
+    assert _run("run.py", "--redraw", "--results", tmp_path).returncode == 0
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in published.iterdir()}
+    for path in tmp_path.iterdir():
+        assert path.read_text() == (published / path.name).read_text(), path.name
+
+
+def test_every_part_is_explained() -> None:
+    parts = re.findall(r'Part\(\n\s+"([\w-]+)"', "".join(path.read_text() for path in BENCH.glob("*part*.py")))
+    explained = re.findall(r"^\| `([\w-]+)` \|", (BENCH / "README.md").read_text(), re.MULTILINE)
+    assert parts
+    assert set(parts) <= set(explained)
+
+
+FLOOR = "C floor: echo, 256 B, 1 outstanding"
+
+
+def _guard(baseline: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return _run("guard.py", "--only", FLOOR, "--baseline", baseline, *arguments)
+
+
+def test_the_guard_notices_growth(tmp_path: Path) -> None:
+    baseline = tmp_path / "baseline.json"
+    first = _guard(baseline)
+    assert first.returncode == 0
+    assert "nothing was compared" in first.stdout
+    assert not baseline.exists()
+
+    assert _guard(baseline, "--update").returncode == 0
+    ((kind, known),) = json.loads(baseline.read_text()).items()
+    counted = known["instructions"][FLOOR]
+    assert counted > 0
+
+    known["instructions"][FLOOR] = counted * 2
+    baseline.write_text(json.dumps({kind: known}))
+    assert _guard(baseline).returncode == 0
+
+    known["instructions"][FLOOR] = counted // 2
+    baseline.write_text(json.dumps({kind: known}))
+    grown = _guard(baseline)
+    assert grown.returncode == 1
+    assert f"grown by more than 5%: {FLOOR}" in grown.stderr
+
+
+def test_every_guarded_path_has_a_baseline() -> None:
+    guarded = set(re.findall(r'Counted\(\s*"([^"]+)"', (BENCH / "guard.py").read_text()))
+    for known in json.loads((BENCH / "baseline.json").read_text()).values():
+        assert set(known["instructions"]) == guarded
