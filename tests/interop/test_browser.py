@@ -49,8 +49,17 @@ def origin(browser: Browser) -> Iterator[str]:
         yield origin
 
 
-@pytest.fixture
-def served(origin: str) -> Iterator[tuple[str, queue.Queue[lapwing.Closed | None]]]:
+#: How the server compresses. With a context of its own for each connection both ends must keep in step.
+COMPRESSIONS: dict[str, Any] = {
+    "compressed": True,
+    "with context takeover": lapwing.Deflate(context_takeover=True, threshold=0),
+    "small windows": lapwing.Deflate(context_takeover=True, server_max_window_bits=9, client_max_window_bits=9),
+    "uncompressed": False,
+}
+
+
+@pytest.fixture(params=COMPRESSIONS)
+def served(request: pytest.FixtureRequest, origin: str) -> Iterator[tuple[str, queue.Queue[lapwing.Closed | None]]]:
     """A server of the page's origin, and how its connections ended."""
     ends: queue.Queue[lapwing.Closed | None] = queue.Queue()
 
@@ -71,7 +80,9 @@ def served(origin: str) -> Iterator[tuple[str, queue.Queue[lapwing.Closed | None
 
     protocols: dict[str, Any] = {"echo": until_closed, "go-away": go_away, "fail": fail, "leave": leave}
     runtime = Runtime("asyncio", asyncio.new_event_loop, {})
-    with ServerThread(runtime, protocols=protocols, default=until_closed, origins=[origin]) as server:
+    compression = COMPRESSIONS[request.param]
+    options: dict[str, Any] = {"origins": [origin], "compression": compression}
+    with ServerThread(runtime, protocols=protocols, default=until_closed, **options) as server:
         yield server.url, ends
 
 
@@ -113,6 +124,31 @@ def test_binary_comes_back_as_it_was(browser: Browser, served: Any) -> None:
         socket.close();
         return wrong;"""
     assert run(browser, script) == []
+
+
+def test_compression_is_agreed_on(browser: Browser, served: Any, request: pytest.FixtureRequest) -> None:
+    url, _ = served
+    script = f"""
+        const socket = await open({json.dumps(url)});
+        socket.close();
+        return socket.extensions;"""
+    agreed = run(browser, script)
+    name = request.node.callspec.params["served"]
+    assert agreed.partition(";")[0] == ("" if name == "uncompressed" else "permessage-deflate")
+    assert ("server_no_context_takeover" in agreed) is (name == "compressed")
+    assert ("server_max_window_bits=9" in agreed) is (name == "small windows")
+
+
+def test_a_server_that_drains(browser: Browser, origin: str) -> None:
+    runtime = Runtime("asyncio", asyncio.new_event_loop, {})
+    with ServerThread(runtime, default=echo, origins=[origin]) as server:
+        script = f"""
+            const socket = await open({json.dumps(server.url)});
+            window.ended = end(socket);"""
+        run(browser, script)
+        server.call(server.server.drain, 0.01)
+        closed = run(browser, "return await window.ended;")
+    assert closed == [True, 1012, "the server is restarting: connect again"]
 
 
 def test_many_messages_in_one_go(browser: Browser, served: Any) -> None:
