@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lapwing.protocol import Deflate, Endpoint, ExtensionOffer, Role, Violation
+from lapwing.protocol import Deflate, Endpoint, ExtensionOffer, HandshakeError, Role, Violation
 from tests.peers.deflated import RSV1, deflate, inflate
 from tests.protocol.machine import BINARY, CONTINUATION, ROLES, SERVER, TEXT, drain, from_peer, sent
 from tests.protocol.test_deflate import compressing
@@ -162,3 +162,13 @@ def test_zlib_171_a_window_of_8_bits_is_compressed_wrongly(bits: str) -> None:
         message = os.urandom(256) * 3
         endpoint.receive_data(from_peer(SERVER, BINARY, deflate(message, bits=9), rsv=RSV1))
         assert drain(endpoint) == [message]
+
+
+@pytest.mark.parametrize("name", ["server_max_window_bits", "client_max_window_bits"])
+@pytest.mark.parametrize("values", [("0",), ("7",), ("16",), ("",), ("9", "9"), ("4294967297",), ("-9",)], ids=str)
+def test_cve_2026_2229_windows_out_of_range(name: str, values: tuple[str, ...]) -> None:
+    """Undici: what the other end says of its window is refused in good order, whatever it is."""
+    parameters = tuple((name, value) for value in values)
+    assert Deflate().for_server.respond(ExtensionOffer("permessage-deflate", parameters)) is None
+    with pytest.raises(HandshakeError, match="permessage-deflate"):
+        Deflate().for_client.accept(parameters)
