@@ -21,8 +21,8 @@ MASKED = 4  # bytes that a masking key adds
 
 
 async def test_messages_and_bytes_of_both_ends(face: Face, listen: Listen) -> None:
-    async with hosting(listen, ping_interval=None) as (server, guests):
-        async with face.connected(url(server), ping_interval=None) as ws:
+    async with hosting(listen, ping_interval=None, compression=False) as (server, guests):
+        async with face.connected(url(server), ping_interval=None, compression=False) as ws:
             guest = await guests.next()
             for message in ("grüße", b"x" * 200, "", b"y" * 100_000):
                 await ws.send(message)
