@@ -32,8 +32,9 @@ LAYERS = (
     ("reconnecting", ("lapwing.reconnect",)),
     ("where to go", ("lapwing.proxies", "lapwing.socks")),
     ("the way there", ("lapwing.opening", "lapwing.route")),
-    ("what the faces share", ("lapwing.connection", "lapwing.waiting", "lapwing.errands")),
+    ("what the faces share", ("lapwing.connection", "lapwing.messages", "lapwing.waiting", "lapwing.errands")),
     ("what each face stands on", ("lapwing.link", "lapwing.turns")),
+    ("a face's messages", ("lapwing.sync_messages", "lapwing.aio_messages")),
     ("faces", ("lapwing.blocking", "lapwing.aio")),
     ("the blocking client", ("lapwing.sync",)),
     ("accepting", ("lapwing.accepting", "lapwing.threaded")),
@@ -78,7 +79,8 @@ BELOW["reconnecting"] = {"the protocol's leaves"}
 BELOW["where to go"] = {"the protocol's leaves", "io"}
 BELOW["the way there"] = BELOW["what the faces share"] | {"where to go", "the way there"}
 BELOW["what each face stands on"] = BELOW["what the faces share"] | {"what the faces share"}
-BELOW["faces"] = BELOW["what each face stands on"] | {"what each face stands on", "the way there"}
+BELOW["a face's messages"] = BELOW["what each face stands on"] | {"what each face stands on"}
+BELOW["faces"] = BELOW["a face's messages"] | {"a face's messages", "the way there"}
 BELOW["the blocking client"] = BELOW["faces"] | {"faces"}
 BELOW["accepting"] = BELOW["faces"] | {"faces"}
 BELOW["what the server is made of"] = BELOW["accepting"] | {"accepting"}

@@ -460,3 +460,19 @@ def test_metrics(start: Start) -> None:
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert b"Content-Type: text/plain; version=0.0.4" in answer
     assert b'lapwing_messages_total{direction="sent",server="echo"} 1.0' in answer
+
+
+def test_a_file_in_pieces(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    path.write_bytes(bytes(range(256)) * 20_000)
+    assert start("stream_file.py", str(path)).end() == ["5120000 bytes came back, the same"]
+
+
+def test_json(start: Start) -> None:
+    total, error, other = start("json_messages.py").end()
+    assert (total, other) == ("{'sum': 6}", "{'sum': 4.0}")
+    assert error.startswith("{'error': ")
+
+
+def test_a_burst(start: Start) -> None:
+    assert start("burst.py").end() == ["the sum is 499500"]

@@ -1,22 +1,29 @@
-from collections.abc import Coroutine, Hashable, Sequence
+from collections.abc import AsyncIterable, Coroutine, Hashable, Iterable, Sequence
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Any, NoReturn, Self, Unpack
+from typing import Any, Literal, NoReturn, Self, Unpack, overload
 
 from typing_extensions import Buffer
 
+from .aio_messages import Messages
 from .broadcasting import Broadcast
-from .link import Link
 from .options import ClientOptions, Lagging
 from .protocol.close import Closed
 
 __all__ = ["AsyncClient", "Connection"]
 
-class Connection(Link):
-    def receive(self, *, timeout: float | None = ...) -> Coroutine[Any, Any, str | bytes | None]: ...
+class Connection(Messages):
+    @overload
+    def receive(
+        self, *, decode: Literal[True] = True, timeout: float | None = ...
+    ) -> Coroutine[Any, Any, str | bytes | None]: ...
+    @overload
+    def receive(self, *, decode: Literal[False], timeout: float | None = ...) -> Coroutine[Any, Any, bytes | None]: ...
+    @overload
+    def receive(self, *, decode: bool, timeout: float | None = ...) -> Coroutine[Any, Any, str | bytes | None]: ...
     def send(
         self,
-        message: str | Buffer,
+        message: str | Buffer | Iterable[str | Buffer] | AsyncIterable[str | Buffer],
         opcode: int | None = None,
         *,
         compress: bool | None = None,

@@ -13,15 +13,18 @@ cimport cython
 from cpython.object cimport PyObject, PyTypeObject
 from libc.math cimport INFINITY
 
+from .aio_messages cimport Messages
 from .io.reactor cimport READABLE, clock
 from .io.stream cimport Stream
-from .link cimport LIVE, OPENING, OVER, SECURING, UNUSED, Link
+from .link cimport LIVE, OPENING, OVER, SECURING, UNUSED
 from .protocol.endpoint cimport Endpoint, Ping, output_size
+from .protocol.inbound cimport HELD_BACK
 from .protocol.state cimport CLOSED, OPEN
 from .waiting cimport DONE, Waiter
 
 from .connection import close_after, make_endpoint
 from . import route
+from .messages import is_fragmented
 from .opening import ClientOpening
 from .options import UNSET, ClientSettings, settings_from
 from .protocol.errors import HandshakeError
@@ -61,6 +64,7 @@ cdef class Receive:
     cdef Waiter waiter
     cdef object timeout
     cdef bint iterating
+    cdef bint is_raw            # TEXT is wanted as bytes
     cdef bint is_spent
 
     cdef object step(self, int *finished):
@@ -83,6 +87,9 @@ cdef class Receive:
             if connection.endpoint.messages.count:
                 finished[0] = 1
                 self.is_spent = True
+                if self.is_raw:
+                    message = connection.take_message()
+                    return message.encode() if isinstance(message, str) else message
                 return connection.take_message()
             if connection.endpoint.phase != OPEN and (connection.endpoint.phase == CLOSED or connection.phase == OVER):
                 finished[0] = 1
@@ -90,9 +97,12 @@ cdef class Receive:
                 return connection.end_of_messages(self.iterating)
         self.is_spent = True  # unless it comes to waiting
         connection.require_open()
-        if connection.receiver is not None and not connection.receiver.is_done:
-            raise RuntimeError(
-                "another task waits in receive() of this connection: one at a time can have the next message")
+        if connection.endpoint.inflow is not None or connection.endpoint.route == HELD_BACK:
+            connection.want_whole()
+            if connection.endpoint.phase == CLOSED:
+                finished[0] = 1
+                return connection.end_of_messages(self.iterating)
+        connection.require_no_receiver()
         self.waiter = connection.receiver = connection.wait(
             connection.seconds_of(self.timeout), "no message came")
         self.is_spent = False
@@ -154,7 +164,7 @@ receive_install(<PyTypeObject *>Receive, receive_step)
 
 
 @cython.no_gc_clear
-cdef class Connection(Link):
+cdef class Connection(Messages):
     """An open WebSocket connection in an asyncio program; a server gives one to each call of a handler.
 
     Use it from its own event loop only; other threads have `send_threadsafe` and `close_threadsafe`. One task at a time
@@ -166,10 +176,11 @@ cdef class Connection(Link):
 
     # --- messages --------------------------------------------------------------------------------------------------
 
-    def receive(self, *, timeout=UNSET):
+    def receive(self, *, decode=True, timeout=UNSET):
         """Wait for the next message (RFC 6455 section 6.2).
 
         Args:
+            decode: whether to give a TEXT message as `str`; with False it is `bytes`, which were checked to be UTF-8.
             timeout: seconds to wait, None for ever; the connection's `timeout` by default.
 
         Returns:
@@ -179,13 +190,15 @@ cdef class Connection(Link):
 
         Raises:
             TimeoutError: no message came in time. None is lost: the next `receive` gets it.
-            RuntimeError: another task waits in `receive`, or there was no `connect`.
+            RuntimeError: another task waits in `receive`, a message is being read by `receive_stream`, or there was no
+                `connect`.
 
         Cancelling loses nothing. Not thread-safe.
         """
         cdef Receive awaitable = Receive.__new__(Receive)
         awaitable.connection = self
         awaitable.timeout = timeout
+        awaitable.is_raw = not decode
         return awaitable
 
     def __aiter__(self):
@@ -204,26 +217,38 @@ cdef class Connection(Link):
         Waits only while more than 64 KiB of earlier messages are unsent, because the peer reads too slowly.
 
         Args:
-            message: `str` goes out as TEXT, bytes-like as BINARY.
+            message: `str` goes out as TEXT, bytes-like as BINARY. An iterable of such, or an asynchronous one, makes
+                one message of fragments (RFC 6455 section 5.4), each sent as soon as it is there; an empty one makes an
+                empty message, BINARY unless `opcode` says otherwise. Other messages wait until this one is finished;
+                pings and the end of the connection do not.
             opcode: `lapwing.TEXT` or `lapwing.BINARY` overrides that; bytes sent as TEXT must be valid UTF-8.
-            compress: whether to compress it, where the peer agreed to that (RFC 7692); None when it has at least as
-                many bytes as `lapwing.Deflate.threshold` says. A message that does not get smaller goes out as it is.
-            timeout: seconds to wait, None for ever; the connection's `timeout` by default.
+            compress: whether to compress it, where the peer agreed to that (RFC 7692); None when it, or its first
+                fragment, has at least as many bytes as `lapwing.Deflate.threshold` says. A message that does not get
+                smaller goes out as it is, unless it has fragments.
+            timeout: seconds to wait, None for ever; the connection's `timeout` by default. For each fragment anew; the
+                time that an iterable takes does not count.
 
         Raises:
             ConnectionClosed: the connection is closed, or is being closed by this end.
             TimeoutError: the peer did not read enough in time. The message was not sent.
-            TypeError: the message is neither `str` nor bytes-like, or `compress` is not True, False or None.
+            TypeError: the message is neither `str` nor bytes-like nor an iterable of one of these kinds, or `compress`
+                is not True, False or None.
             ValueError: the opcode is neither TEXT nor BINARY, or bytes for TEXT are not UTF-8.
+            RuntimeError: the iterable of a message of fragments sends another one.
 
-        Once the message is accepted it goes out whole and in order; cancelled before that, it is not sent at all. Not
-        thread-safe: in asyncio's debug mode a call from another thread is refused; see `send_threadsafe`.
+        Once the message is accepted it goes out whole and in order; cancelled before that, it is not sent at all. A
+        message of which a fragment was sent cannot be taken back: when its iterable raises, when a time-out passes or
+        when `send` is cancelled in the middle, the connection fails with 1011, so that half of it is never taken for
+        all of it. Not thread-safe: in asyncio's debug mode a call from another thread is refused; see
+        `send_threadsafe`.
         """
         cdef Endpoint endpoint = self.endpoint
         if self.own_thread:
             self.refuse_thread()
         if self.phase < LIVE:
             self.require_open()
+        if not isinstance(message, (str, bytes)) and is_fragmented(message, awaited=True):
+            return self._send_fragments(message, opcode, compress, timeout)
         if endpoint.phase == OPEN and (self.senders is not None or output_size(&endpoint.output) >= MUCH_OUTPUT):
             return self._send_later(message, opcode, compress, timeout)
         endpoint.push_message(message, opcode, compress)
@@ -235,21 +260,12 @@ cdef class Connection(Link):
 
         Compressing waits, too: what is compressed with context takeover must go out, and in that order.
         """
-        cdef Waiter waiter = self.wait(self.seconds_of(timeout), "the peer did not read enough to send more")
-        if self.senders is None:
-            self.senders = []
-        self.senders.append(waiter)
+        cdef Waiter waiter = self.queue_up(timeout)
         try:
             await waiter
             self.endpoint.push_message(message, opcode, compress)
         finally:
-            waiter.forget()
-            self.senders.remove(waiter)
-            if not self.senders:
-                self.senders = None
-            if self.phase == LIVE:
-                self.send_soon()
-                self.wake_sender()
+            self.leave_queue(waiter)
 
     def send_threadsafe(self, message, opcode=None, *, compress=None):
         """Send a message from any thread.
@@ -430,20 +446,10 @@ cdef class Connection(Link):
     def __iter__(self):
         raise TypeError("this connection is awaited: write 'async for' instead of 'for'")
 
-    cdef double seconds_of(self, object timeout) except? -2:
-        """Turn a `timeout` argument into seconds, negative for never."""
-        if timeout is UNSET:
-            return self.own_timeout
-        return -1 if timeout is None else max(<double>timeout, 0.0)
-
-    cdef int require_open(self) except -1:
-        """Refuse what needs a connection when there never was one."""
-        if self.phase < LIVE:
-            raise RuntimeError("this client is not connected: await client.connect(url) first")
-        return 0
-
     cdef object take_message(self):
         cdef bint held = self.endpoint.undecoded.end != 0
+        if self.endpoint.inflow is not None:
+            self.want_whole()
         message = self.endpoint.pop_message()
         if held or self.interest & READABLE == 0:
             self.settle()

@@ -1,7 +1,7 @@
 # The blocking face.
 
 from .protocol.endpoint cimport Output
-from .turns cimport Turns
+from .sync_messages cimport Messages
 
 
 cdef enum SendOutcome:
@@ -11,7 +11,7 @@ cdef enum SendOutcome:
     SEND_RAISED     # an exception is set
 
 
-cdef class BlockingConnection(Turns):
+cdef class BlockingConnection(Messages):
     cdef object __weakref__
     cdef dict __dict__
     cdef object owner               # the Server; None for a client
@@ -20,9 +20,7 @@ cdef class BlockingConnection(Turns):
     cdef bint is_receiving          # a thread is in `receive`
     cdef double attended_at         # when somebody last came back from reading
 
-    cdef int require_open(self) except -1
     cdef object take_message(self)
-    cdef double deadline_of(self, object timeout) except? -1
 
     cdef int read_alone(self, unsigned long seen, double deadline) except -1
     cdef int read(self, double deadline) except -1
@@ -35,6 +33,3 @@ cdef class BlockingConnection(Turns):
     cdef SendOutcome send_output(self, double deadline) except SEND_RAISED
     cdef bint push_output(self, double deadline) except -1
     cdef int wait_for_room(self, double deadline) except -1
-
-    # Called when output is left that the kernel did not take in time.
-    cdef int left_over(self) except -1

@@ -1,20 +1,25 @@
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, Literal, NoReturn, Self, overload
 
 from typing_extensions import Buffer
 
 from .options import Lagging
 from .protocol.close import Closed
-from .turns import Turns
+from .sync_messages import Messages
 
 __all__ = ["BlockingConnection"]
 
-class BlockingConnection(Turns):
-    def receive(self, *, timeout: float | None = ...) -> str | bytes | None: ...
+class BlockingConnection(Messages):
+    @overload
+    def receive(self, *, decode: Literal[True] = True, timeout: float | None = ...) -> str | bytes | None: ...
+    @overload
+    def receive(self, *, decode: Literal[False], timeout: float | None = ...) -> bytes | None: ...
+    @overload
+    def receive(self, *, decode: bool, timeout: float | None = ...) -> str | bytes | None: ...
     def send(
         self,
-        message: str | Buffer,
+        message: str | Buffer | Iterable[str | Buffer],
         opcode: int | None = None,
         *,
         compress: bool | None = None,

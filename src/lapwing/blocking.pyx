@@ -21,9 +21,11 @@ from .io.reactor cimport READABLE, WRITABLE, clock
 from .io.stream cimport END_OF_STREAM, NOTHING_YET
 from .protocol.endpoint cimport Ping, output_clear, output_size
 from .protocol.state cimport CLOSE, CLOSED, DROP, OPEN, SHUT_DOWN
-from .turns cimport NEVER, READ_SIZE, Turns
+from .sync_messages cimport Messages
+from .turns cimport NEVER, READ_SIZE
 
 from .connection import close_after
+from .messages import is_fragmented
 from .options import UNSET
 
 __all__ = ["BlockingConnection"]
@@ -40,7 +42,7 @@ cdef double LONGEST_LINGER = 1.0
 
 
 @cython.no_gc_clear
-cdef class BlockingConnection(Turns):
+cdef class BlockingConnection(Messages):
     """An open WebSocket connection whose methods wait in the calling thread.
 
     A server gives one to each call of a handler that is a plain function; `Client` is one that connects.
@@ -63,10 +65,11 @@ cdef class BlockingConnection(Turns):
 
     # --- messages --------------------------------------------------------------------------------------------------
 
-    def receive(self, *, timeout=UNSET):
+    def receive(self, *, decode=True, timeout=UNSET):
         """Wait for the next message (RFC 6455 section 6.2).
 
         Args:
+            decode: whether to give a TEXT message as `str`; with False it is `bytes`, which were checked to be UTF-8.
             timeout: seconds to wait, None for ever; the connection's `timeout` by default.
 
         Returns:
@@ -76,13 +79,21 @@ cdef class BlockingConnection(Turns):
 
         Raises:
             TimeoutError: no message came in time. None is lost: the next `receive` gets it.
-            RuntimeError: another thread is in `receive`, or there was no `connect`.
+            RuntimeError: another thread is in `receive`, a message is being read by `receive_stream`, or there was no
+                `connect`.
 
         The call that learns of the end gives the peer up to a second to close TCP first, and closes the descriptor. A
         signal handler that raises, as Ctrl-C does, ends the wait; nothing is lost.
         """
-        if self.endpoint is not None and self.endpoint.messages.count:
-            return self.take_message()
+        cdef bint is_there = self.endpoint is not None and self.endpoint.messages.count > 0
+        if not is_there and not self.await_message(timeout, None):
+            return None
+        message = self.take_message()
+        return message.encode() if not decode and isinstance(message, str) else message
+
+    cdef bint await_message(self, object timeout, object stream) except -1:
+        """Wait for a message, or for something of a stream; returns whether it came, rather than the connection
+        ended."""
         self.require_open()
         cdef double deadline = self.deadline_of(timeout)
         cdef unsigned long seen
@@ -93,10 +104,10 @@ cdef class BlockingConnection(Turns):
         try:
             while True:
                 seen = self.changes
-                if self.endpoint.messages.count:
-                    return self.take_message()
+                if self.has_arrived(stream):
+                    return True
                 if not self.is_connected:
-                    return None
+                    return False
                 if self.is_reading:
                     self.await_change(seen, deadline)
                 elif self.endpoint.phase == CLOSED:
@@ -109,12 +120,18 @@ cdef class BlockingConnection(Turns):
     cdef object take_message(self):
         """Take a message that is there."""
         cdef bint decodes = self.endpoint.undecoded.end != 0
+        if self.endpoint.inflow is not None:
+            self.want_whole()
         message = self.endpoint.pop_message()
         if decodes:
             self.tell()
+        self.resume()
+        return message
+
+    cdef int resume(self) except -1:
         if output_size(&self.endpoint.output) and not self.is_sending and self.is_connected:
             self.send_output(0)  # answers to pings that waited among the messages
-        return message
+        return 0
 
     def __iter__(self):
         return self
@@ -131,34 +148,75 @@ cdef class BlockingConnection(Turns):
         """Send a message (RFC 6455 section 6.1), and wait until the kernel has taken it.
 
         Args:
-            message: `str` goes out as TEXT, bytes-like as BINARY.
+            message: `str` goes out as TEXT, bytes-like as BINARY. An iterable of such makes one message of fragments
+                (RFC 6455 section 5.4), each sent as soon as it is there; an empty one makes an empty message, BINARY
+                unless `opcode` says otherwise. Messages of other threads wait until this one is finished; pings and the
+                end of the connection do not.
             opcode: `lapwing.TEXT` or `lapwing.BINARY` overrides that; bytes sent as TEXT must be valid UTF-8.
-            compress: whether to compress it, where the peer agreed to that (RFC 7692); None when it has at least as
-                many bytes as `lapwing.Deflate.threshold` says. A message that does not get smaller goes out as it is.
-            timeout: seconds to wait, None for ever; the connection's `timeout` by default.
+            compress: whether to compress it, where the peer agreed to that (RFC 7692); None when it, or its first
+                fragment, has at least as many bytes as `lapwing.Deflate.threshold` says. A message that does not get
+                smaller goes out as it is, unless it has fragments.
+            timeout: seconds to wait, None for ever; the connection's `timeout` by default. For each fragment anew; the
+                time that an iterable takes does not count.
 
         Raises:
             ConnectionClosed: the connection is closed, or is being closed by this end.
             TimeoutError: the peer did not read enough in time. What the message says about this one holds: either it
                 was not sent, because earlier ones still wait, or it waits now and goes out with the next call. It is
                 never cut off in the middle.
-            TypeError: the message is neither `str` nor bytes-like, or `compress` is not True, False or None.
+            TypeError: the message is neither `str` nor bytes-like nor an iterable of one of these kinds, or `compress`
+                is not True, False or None.
             ValueError: the opcode is neither TEXT nor BINARY, or bytes for TEXT are not UTF-8.
+            RuntimeError: the iterable of a message of fragments sends another one.
 
-        Any number of threads may call it; each message goes out whole.
+        Any number of threads may call it; each message goes out whole. A message of which a fragment was sent cannot be
+        taken back: when its iterable raises, or a time-out passes in the middle, the connection fails with 1011, so
+        that half of it is never taken for all of it.
         """
         self.require_open()
+        if not isinstance(message, (str, bytes)) and is_fragmented(message, awaited=False):
+            return self.send_fragments(message, opcode, compress, timeout)
         cdef double deadline = self.deadline_of(timeout)
-        if output_size(&self.unsent) and not self.is_sending and self.send_output(deadline) == LATE:
-            raise TimeoutError(
-                "the message was not sent: the peer did not read enough to finish an earlier one in time")
-        self.endpoint.push_message(message, opcode, compress)
+        cdef object place = None if self.line is None else self.queue_up(deadline)
+        try:
+            self.require_room(deadline)
+            self.pushes += 1
+            try:
+                self.endpoint.push_message(message, opcode, compress)
+            finally:
+                self.pushes -= 1
+        finally:
+            if self.line is not None:
+                self.leave_line(place)
         cdef SendOutcome outcome = self.send_output(deadline)
         if outcome == LATE:
             raise TimeoutError(
                 "the peer did not read enough in time: the message waits, and goes out with the next call")
         if outcome == BROKEN:
             raise self.endpoint.closed_error()
+
+    cdef int require_room(self, double deadline) except -1:
+        """Send what is left of earlier messages."""
+        if output_size(&self.unsent) and not self.is_sending and self.send_output(deadline) == LATE:
+            raise TimeoutError(
+                "the message was not sent: the peer did not read enough to finish an earlier one in time")
+        return 0
+
+    cdef int send_fragment(self, object fragment, bint fin, object opcode, object compress, double deadline) except -1:
+        self.endpoint.send_fragment(fragment, fin=fin, opcode=opcode, compress=compress)
+        cdef SendOutcome outcome = self.send_output(deadline)
+        if outcome == LATE:
+            raise TimeoutError(
+                "the peer did not read enough in time: "
+                + ("the message waits, and goes out with the next call" if fin else "the message was broken off"))
+        if outcome == BROKEN:
+            raise self.endpoint.closed_error()
+        return 0
+
+    cdef int fail(self, int code, str reason) except -1:
+        self.endpoint.fail(code, reason, clock())
+        self.send_output(0)
+        return self.tell()
 
     def ping(self, payload=None, *, timeout=UNSET):
         """Send a ping and wait for its pong (RFC 6455 section 5.5.2).

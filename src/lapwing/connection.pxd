@@ -33,7 +33,6 @@ cdef class BaseConnection(Source):
     # Queue a `Broadcast` whose threshold is given, or let it wait or drop it as its policy says; returns whether the
     # peer is to get it. A reader that is to be disconnected for it is.
     cdef bint take_broadcast(self, object broadcast, size_t threshold, double now) except -1
-    cdef int push_prepared(self, object prepared) except -1
     cdef int count_dropped(self) except -1
 
     # Queue what waits for a reader that has caught up; returns whether there is new output.

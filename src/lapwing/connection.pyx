@@ -152,11 +152,10 @@ cdef class BaseConnection(Source):
         return output_size(&self.endpoint.output)
 
     cdef bint take_broadcast(self, object broadcast, size_t threshold, double now) except -1:
-        cdef size_t unsent = self.unsent_size()
+        cdef size_t unsent = self.unsent_size() + self.endpoint.postponed_size()
         if self.backlog is None:
             if unsent < threshold:
-                self.push_prepared(broadcast.prepared)
-                return True
+                return self.endpoint.queue_prepared(broadcast.prepared)
             self.backlog = broadcast.backlog(now)
         if broadcast.offer(self.backlog, unsent, now):
             self.count_dropped()
@@ -171,27 +170,19 @@ cdef class BaseConnection(Source):
         self.backlog.dropped = 0
         return 0
 
-    cdef int push_prepared(self, object prepared) except -1:
-        """Queue a message that was prepared for many connections."""
-        cdef Endpoint endpoint = self.endpoint
-        cdef bytes frame = prepared.frame_for(endpoint.codec)
-        if frame is None:
-            return endpoint.push_message(prepared.message, prepared.opcode, prepared.compress)
-        return endpoint.push_prepared(frame, prepared.size)
-
     cdef bint catch_up(self) except -1:
         cdef bint is_new = False
         if self.endpoint.phase != OPEN:
             self.backlog = None
             return False
-        if self.unsent_size() > <size_t>self.backlog.low:
-            return False
-        while self.unsent_size() < MUCH_OUTPUT:
+        if self.unsent_size() > <size_t>self.backlog.low or self.endpoint.sending_opcode:
+            return False    # between the fragments of a message nothing else may go out
+        while self.unsent_size() < MUCH_OUTPUT and not self.endpoint.sending_opcode:
             prepared = self.backlog.take()
             if prepared is None:
                 self.backlog = None
                 break
-            self.push_prepared(prepared)
+            self.endpoint.queue_prepared(prepared)
             is_new = True
         return is_new
 
@@ -245,4 +236,5 @@ def make_endpoint(role, settings):
         max_message_size=settings.max_message_size,
         max_buffered=settings.max_buffered,
         close_timeout=settings.closing,
+        holds_large=True,
     )

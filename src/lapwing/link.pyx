@@ -316,7 +316,8 @@ cdef class Link(BaseConnection):
             # With the end of TLS the end of TCP need not have come, and the peer may be waiting for this one's.
             return self.drop() if was_over and self.stream is stream else 0
         receiver = self.receiver  # held: the task that it wakes takes the next one
-        if receiver is not None and (endpoint.messages.count or endpoint.phase == CLOSED):
+        if receiver is not None and (endpoint.messages.count or endpoint.phase == CLOSED or endpoint.has_news):
+            endpoint.has_news = False
             # What is sent while the task runs leaves below, all at once.
             self.is_dirty = True
             try:

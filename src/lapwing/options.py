@@ -42,6 +42,9 @@ UNSET = _Unset()
 #: What `compression=True` means. One for all, because connections with the same settings share what they compress with.
 _DEFLATE = Deflate()
 
+#: What turns objects into JSON and back: a module such as `json` or `orjson`, or the pair of its functions.
+JSONCodec = Any
+
 #: Header fields to send beside those of the handshake: a mapping, or pairs of name and value.
 HeaderArgument = Mapping[str, str] | Iterable[tuple[str, str]]
 
@@ -69,6 +72,8 @@ class ConnectionOptions(TypedDict, total=False):
             the operating system gives the connection up; None leaves that to the system. Default None. Linux only.
         compression: whether to offer, or to agree to, compressing messages (permessage-deflate, RFC 7692); a
             `lapwing.Deflate` says how. Default True.
+        json: what `send_json` and `receive_json` use: an object with `dumps` and `loads`, the module `orjson` say, or a
+            pair of two such functions. `dumps` gives `str`, or bytes in UTF-8. Default the standard library's `json`.
     """
 
     timeout: float | None
@@ -81,6 +86,7 @@ class ConnectionOptions(TypedDict, total=False):
     tcp_keepalive: float | None
     tcp_user_timeout: float | None
     compression: bool | Deflate | None
+    json: JSONCodec
 
 
 class ClientOptions(ConnectionOptions, total=False):
@@ -218,6 +224,7 @@ class ConnectionSettings:
     tcp_keepalive: float | None = None
     tcp_user_timeout: float | None = None
     compression: bool | Deflate | None = True
+    json: JSONCodec = None
 
     def __post_init__(self) -> None:
         for name in _SECONDS:
@@ -231,6 +238,8 @@ class ConnectionSettings:
                 "nothing has to be answered"
             )
         _check_tcp(self.tcp_keepalive, self.tcp_user_timeout)
+        if self.json is not None:
+            _functions_of(self.json)
         if self.compression is not None and not isinstance(self.compression, (bool, Deflate)):
             raise TypeError(
                 f"expected compression to be True, False, None or a lapwing.Deflate, got {self.compression!r}"
@@ -242,6 +251,15 @@ class ConnectionSettings:
         if isinstance(self.compression, Deflate):
             return self.compression
         return _DEFLATE if self.compression else None
+
+    @property
+    def json_functions(self) -> tuple[Callable[[Any], str | bytes], Callable[[str | bytes], Any]]:
+        """What makes JSON of an object, and an object of JSON."""
+        if self.json is None:
+            import json
+
+            return json.dumps, json.loads
+        return _functions_of(self.json)
 
     @property
     def opening(self) -> float:
@@ -392,6 +410,15 @@ def settings_from(kind: type[Settings], options: Mapping[str, Any]) -> Settings:
 
 def _first(*seconds: float | None) -> float:
     return next((value for value in seconds if value is not None), 10.0)
+
+
+def _functions_of(codec: JSONCodec) -> tuple[Callable[[Any], str | bytes], Callable[[str | bytes], Any]]:
+    functions = codec if isinstance(codec, tuple) else (getattr(codec, "dumps", None), getattr(codec, "loads", None))
+    if len(functions) != 2 or not all(callable(function) for function in functions):
+        raise TypeError(
+            f"expected json to have dumps and loads, as the module json has, or to be the two, got {codec!r}"
+        )
+    return functions
 
 
 def _check_seconds(name: str, value: object) -> None:

@@ -143,7 +143,7 @@ cdef class ThreadConnection(BlockingConnection):
     cdef bint has_output(self) except -1:
         return (
             output_size(&self.endpoint.output) or output_size(&self.unsent) or self.stream.needs_push()
-            or self.backlog is not None)
+            or (self.backlog is not None and not self.endpoint.sending_opcode))
 
 
 @cython.final
@@ -178,7 +178,7 @@ cdef class Courier(Source):
             while connection.backlog is not None and not connection.stream.is_full and connection.catch_up():
                 self.push()
         is_left = connection.is_connected and connection.has_output() and connection.endpoint.end != DROP
-        if is_left or connection.endpoint.closing_deadline >= 0:
+        if is_left or connection.endpoint.closing_deadline >= 0 or connection.backlog is not None:
             self.reactor.set_interest(self, WRITABLE if is_left else 0)
             if connection.endpoint.closing_deadline >= 0:
                 self.reactor.set_due(self, connection.endpoint.closing_deadline)

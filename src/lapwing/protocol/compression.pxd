@@ -50,14 +50,19 @@ cdef class Inflation:
     cdef readonly size_t size       # bytes inflated
     cdef size_t final_blocks
     cdef uint64_t taken             # bytes before they were inflated
-    cdef bint is_complete
+    cdef readonly bint is_complete
+    cdef bytes pending              # payload that was fed and is not inflated yet, because of the limit; None else
+    cdef bint pending_ends          # it is the end of the message
+    cdef bytes recent               # the end of what was inflated and taken: the window; None while nothing was taken
 
-    # Inflate more of the message's payload, at most so much that it has `limit` bytes; `last` with the end of it. Other
-    # threads may run meanwhile.
+    # Inflate more of the message's payload, or first what is `pending`, until one byte more than `limit` is held;
+    # `last` with the end of it. A decompressor copies what it has not used yet at every step: a few KiB at once are
+    # best. Other threads may run meanwhile.
     cdef Inflated feed(self, const unsigned char *data, size_t size, bint last, uint64_t limit) except *
 
     cdef const unsigned char *inflated(self) noexcept
     cdef bytes take_result(self)
+    cdef bytes take_part(self)
 
     # Steps of the above.
     cdef Inflated inflate(self, bytes data, bint last, uint64_t limit) except *

@@ -51,8 +51,6 @@ cdef enum:
     # own 40 KiB no more than 64 KiB beyond the limit are ever allocated.
     PIECE = 32 * 1024
     LAST_PIECE = 8 * 1024
-    # Bytes that are given to a decompressor at once. It copies what it has not used yet at every step.
-    SLICE = 16 * 1024
     # A block with BFINAL set costs its reader a new decompressor, a hundred times as much as its sender. So many are
     # taken, and one more for every so many bytes.
     FINAL_BLOCKS = 64
@@ -253,32 +251,26 @@ cdef class Inflation:
         drop(self.output)
 
     cdef Inflated feed(self, const unsigned char *data, size_t size, bint last, uint64_t limit) except *:
-        cdef size_t used = 0
-        cdef size_t count
         cdef bytes part
-        cdef bint at_end
         cdef Inflated outcome
-        while True:
-            count = min(size - used, <size_t>SLICE)
-            at_end = last and used + count == size
-            if count == 0 and not at_end:
-                return INFLATED
-            part = PyBytes_FromStringAndSize(NULL, count + (PyBytes_GET_SIZE(END) if at_end else 0))
-            memcpy(PyBytes_AS_STRING(part), data + used, count)
-            if at_end:
-                memcpy(PyBytes_AS_STRING(part) + count, PyBytes_AS_STRING(END), PyBytes_GET_SIZE(END))
-            used += count
-            self.taken += count
-            outcome = self.inflate(part, at_end, limit)
-            if outcome != INFLATED:
-                return outcome
-            if at_end:
-                break
+        if self.pending is not None:
+            part = self.pending
+            last = self.pending_ends
+            self.pending = None
+        else:
+            part = PyBytes_FromStringAndSize(NULL, size + (PyBytes_GET_SIZE(END) if last else 0))
+            memcpy(PyBytes_AS_STRING(part), data, size)
+            if last:
+                memcpy(PyBytes_AS_STRING(part) + size, PyBytes_AS_STRING(END), PyBytes_GET_SIZE(END))
+            self.taken += size
+        outcome = self.inflate(part, last, limit)
+        if outcome == NOT_DEFLATED or self.pending is not None or not last:
+            return outcome
         if not self.is_complete:
             return NOT_DEFLATED
         if self.codec.keeps_incoming:
             self.codec.window = self.window()
-        return INFLATED
+        return outcome
 
     cdef Inflated inflate(self, bytes data, bint last, uint64_t limit) except *:
         """Inflate all of `data`, which holds `END` at the end of the message."""
@@ -286,6 +278,10 @@ cdef class Inflation:
         cdef size_t room
         cdef uint64_t left
         while True:
+            if self.size > limit:
+                self.pending = data
+                self.pending_ends = last
+                return INFLATED_TOO_MUCH
             if self.stream is None:
                 # A message may end with a block that has BFINAL set, without the byte of an empty block behind it that
                 # RFC 7692 section 7.2.3.4 asks for: then nothing is missing either.
@@ -301,8 +297,6 @@ cdef class Inflation:
             except ZLibError:
                 return NOT_DEFLATED
             if piece:
-                if self.size + <size_t>PyBytes_GET_SIZE(piece) > limit:
-                    return INFLATED_TOO_MUCH
                 self.add(piece, limit)
             if self.stream.eof:
                 # After a block with BFINAL set there may be more (RFC 7692 section 7.2.3.4).
@@ -316,7 +310,7 @@ cdef class Inflation:
                     return NOT_DEFLATED
                 if not data:
                     self.is_complete = last
-                    return INFLATED
+                    return INFLATED_TOO_MUCH if self.size > limit else INFLATED
             else:
                 data = self.stream.unconsumed_tail
                 if not data and <size_t>PyBytes_GET_SIZE(piece) < room:
@@ -328,16 +322,13 @@ cdef class Inflation:
         cdef int bits = -max(self.codec.incoming_window_bits, 9)
         if library is None:
             load()
-        if self.final_blocks:
-            window = self.window()
-        else:
-            window = self.codec.window
+        window = self.window() if self.final_blocks else self.codec.window
         return new_decompressor(bits, window) if window else new_decompressor(bits)
 
     cdef bytes window(self):
         """Build what the next bytes may refer to: the end of what was inflated before and now."""
         cdef size_t width = <size_t>1 << self.codec.incoming_window_bits
-        cdef bytes before = self.codec.window or b""
+        cdef bytes before = (self.codec.window if self.recent is None else self.recent) or b""
         cdef const unsigned char *place = self.inflated()
         cdef size_t old
         if self.size >= width:
@@ -398,3 +389,8 @@ cdef class Inflation:
         result = <bytes>output
         drop(output)
         return result
+
+    cdef bytes take_part(self):
+        """Take the output so far; more of the message may come."""
+        self.recent = self.window()
+        return self.take_result()

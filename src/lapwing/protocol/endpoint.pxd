@@ -4,8 +4,9 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 
 from .frame cimport MaskingKeys
-from .inbound cimport Buffer, Inbound
+from .inbound cimport Buffer
 from .state cimport EndpointEnding, Event
+from .streaming cimport Streaming
 
 
 cdef extern from "output.h":
@@ -28,7 +29,7 @@ cdef class Ping:
     cdef readonly object round_trip
 
 
-cdef class Endpoint(Inbound):
+cdef class Endpoint(Streaming):
     cdef readonly double close_timeout
     cdef MaskingKeys keys           # prepared before the state is looked at: then nothing comes between
     # where we stand
@@ -47,6 +48,7 @@ cdef class Endpoint(Inbound):
     cdef unsigned char sending_opcode    # of the message of fragments under way, 0 between two
     cdef unsigned char sending_utf8
     cdef object sending_compressor      # of that message, None when it is not compressed
+    cdef list postponed                 # `Prepared` messages that wait for its end, None when there are none
     # pings that wait for their pong, and those answered since the face last looked
     cdef list pings
     cdef list answered
@@ -64,6 +66,14 @@ cdef class Endpoint(Inbound):
     cdef int push_message(self, object message, object asked, object compress=*) except -1
     cdef int push_bytes(self, bytes data) except -1
     cdef int push_prepared(self, bytes frame, size_t size) except -1
+
+    # Queue a `Prepared` message; not between the fragments of another one, but behind it. Returns whether it was
+    # queued: while it is compressed another thread may end the connection.
+    cdef bint queue_prepared(self, object prepared) except -1
+
+    # Bytes of such messages that wait behind another one.
+    cdef size_t postponed_size(self) except? 0
+
     cdef int output_sent(self, size_t size) except -1
     cdef Output take_output(self) noexcept
     cdef object closed_error(self)
@@ -94,7 +104,9 @@ cdef class Endpoint(Inbound):
         self, int opcode, const unsigned char *data, size_t size, object compress, object owner) except -1
     cdef int push_deflated(
         self, int opcode, const unsigned char *data, size_t size, bint forced, object owner) except -1
-    cdef int push_fragment(self, object payload, int first, bint fin, object compress) except -1
+    cdef int push_postponed(self) except -1
+    cdef int postpone(self, object prepared) except -1
+    cdef int push_fragment(self, object payload, int opcode, bint fin, object compress) except -1
     cdef int require_sendable(self) except -1
     cdef int push_control(self, unsigned char opcode, bytes payload) except -1
     cdef int push_frame(

@@ -3,8 +3,8 @@ from collections.abc import Callable, Iterable
 from typing_extensions import Buffer
 
 from .close import Closed
-from .inbound import Inbound
 from .state import Ending, Role, State
+from .streaming import Streaming
 from .violation import Violation
 
 __all__ = ["Endpoint", "Ping"]
@@ -17,7 +17,7 @@ class Ping:
     @property
     def round_trip(self) -> float | None: ...
 
-class Endpoint(Inbound):
+class Endpoint(Streaming):
     def __init__(
         self,
         role: Role,
@@ -25,6 +25,7 @@ class Endpoint(Inbound):
         max_message_size: int | None = 1048576,
         max_buffered: int = 262144,
         close_timeout: float = 10.0,
+        holds_large: bool = False,
         random_bytes: Callable[[int], bytes] | None = None,
     ) -> None: ...
     @property

@@ -4,8 +4,8 @@ Bytes go in by `Endpoint.receive_data`, messages come out by `Endpoint.next_mess
 bytes come out by `Endpoint.data_to_send`. There is no socket here, no clock (the time is passed in) and no waiting;
 what carries the bytes (TCP, TLS, a unix socket, a stream of HTTP/2) is not known.
 
-`Inbound` is the half that makes messages of bytes. Here is the rest: control frames, the closing handshake, what goes
-out.
+`Inbound` is the half that makes messages of bytes, `Streaming` its way to give them out in pieces. Here is the rest:
+control frames, the closing handshake, what goes out.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -18,11 +18,12 @@ from .frame cimport (
     BINARY_FRAME, CLOSE_FRAME, CONTINUATION_FRAME, MAX_CONTROL_PAYLOAD, MAX_HEADER_SIZE, PING_FRAME, PONG_FRAME,
     TEXT_FRAME, FrameHeader, MaskingKeys, mask_payload, read_header, write_header,
 )
-from .inbound cimport Buffer, Inbound, buffer_size
+from .inbound cimport Buffer, buffer_size
 from .state cimport (
     CLOSE_RECEIVED, CLOSE_SENT, CLOSED, EOF_RECEIVED, FAILED, OPEN, SILENCE, STAY, TIME_EXPIRED, EndpointEnding, Event,
     Move, move_on,
 )
+from .streaming cimport Streaming
 
 from .close import Closed, may_be_sent
 from .errors import ConnectionClosed, ProtocolError
@@ -81,7 +82,7 @@ cdef class Ping:
     """
 
 
-cdef class Endpoint(Inbound):
+cdef class Endpoint(Streaming):
     """One end of a WebSocket connection after its opening handshake.
 
     Not safe for several threads at once: the owner serialises the calls. `now` is the owner's clock in seconds; only
@@ -94,6 +95,9 @@ cdef class Endpoint(Inbound):
         max_buffered: bytes of messages and undecoded input that may wait for the application before `wants_input` turns
             false. One message beyond that may be under way.
         close_timeout: seconds that the peer has for its part of the closing handshake, and for closing the transport.
+        holds_large: whether a message over `max_message_size` is held back until the application says how it wants it:
+            `begin_stream` gives it out in pieces, `next_message` fails the connection. Meanwhile `wants_input` is
+            false. By default such a message fails the connection at once.
         random_bytes: source of masking keys, cryptographic; None for the operating system's, shared by the process.
 
     Raises:
@@ -106,7 +110,8 @@ cdef class Endpoint(Inbound):
         self.round_trip = -1
 
     def __init__(
-        self, role, *, max_message_size=1024 * 1024, max_buffered=256 * 1024, close_timeout=10.0, random_bytes=None
+        self, role, *, max_message_size=1024 * 1024, max_buffered=256 * 1024, close_timeout=10.0, holds_large=False,
+        random_bytes=None
     ):
         if not isinstance(role, Role):
             raise TypeError(f"expected Role.CLIENT or Role.SERVER, got {role!r}")
@@ -121,6 +126,7 @@ cdef class Endpoint(Inbound):
         self.max_message = 2**62 if max_message_size is None else max_message_size
         self.max_held_input = max_buffered
         self.close_timeout = close_timeout
+        self.holds_large = bool(holds_large)
         self.keys = masking_keys if random_bytes is None else MaskingKeys(random_bytes)
 
     def __dealloc__(self):
@@ -152,7 +158,8 @@ cdef class Endpoint(Inbound):
         """
         cdef size_t inflated = 0 if self.inflation is None else self.inflation.size
         return (
-            buffer_size(&self.undecoded) + self.assembled + inflated + self.message_bytes + output_size(&self.output))
+            buffer_size(&self.undecoded) + self.assembled + inflated + self.message_bytes
+            + output_size(&self.output) + self.postponed_size())
 
     @property
     def latency(self):
@@ -172,7 +179,7 @@ cdef class Endpoint(Inbound):
     cdef int finish(self, bint was_clean, int code, str reason) except -1:
         """Record how the connection ended, and let go of what can no longer matter."""
         self.closed = Closed(was_clean, code, reason)
-        self.late_pong = None
+        self.late_pong = self.postponed = None
         return self.drop_input()
 
     def use(self, extensions):
@@ -565,31 +572,92 @@ cdef class Endpoint(Inbound):
         cdef unsigned char utf8 = self.sending_utf8
         if first == TEXT_FRAME:
             utf8 = check_fragment(utf8, payload, fin)
-        self.push_fragment(payload, first, fin, compress)
+        cdef int before = self.sending_opcode
+        # Compressing lets other threads run: from now on none may get in between.
+        self.sending_opcode = first
+        try:
+            self.push_fragment(payload, first if before == 0 else CONTINUATION_FRAME, fin, compress)
+        except BaseException:
+            self.sending_opcode = before
+            raise
         self.sending_utf8 = utf8
-        self.sending_opcode = 0 if fin else first
         if fin:
+            self.sending_opcode = 0
             self.sending_compressor = None
+            if self.postponed is not None:
+                self.push_postponed()
 
-    cdef int push_fragment(self, object payload, int first, bint fin, object compress) except -1:
+    cdef int push_postponed(self) except -1:
+        """Queue what had to wait for the end of a message of fragments."""
+        cdef list postponed = self.postponed
+        self.postponed = None
+        for prepared in postponed:
+            if self.phase == OPEN:
+                self.queue_prepared(prepared)
+        return 0
+
+    cdef int postpone(self, object prepared) except -1:
+        if self.postponed is None:
+            self.postponed = []
+        self.postponed.append(prepared)
+        return 0
+
+    cdef bint queue_prepared(self, object prepared) except -1:
+        frame = None if self.sending_opcode else prepared.frame_for(self.codec)     # may let other threads run
+        if self.phase != OPEN:
+            return False
+        if self.sending_opcode:
+            self.postpone(prepared)
+        elif frame is not None:
+            self.push_prepared(frame, prepared.size)
+        else:
+            try:
+                self.push_message(prepared.message, prepared.opcode, prepared.compress)
+            except ConnectionClosed:
+                return False
+            except RuntimeError:
+                if not self.sending_opcode:
+                    raise
+                self.postpone(prepared)     # while it was compressed, another thread has begun a message of fragments
+        return True
+
+    cdef size_t postponed_size(self) except? 0:
+        cdef size_t size = 0
+        if self.postponed is not None:
+            for prepared in self.postponed:
+                size += <size_t>prepared.size
+        return size
+
+    cdef int push_fragment(self, object payload, int opcode, bint fin, object compress) except -1:
         """Queue a frame of a message of several. Its bytes are copied: they may change once this returns."""
         cdef Py_buffer view
         cdef bytes deflated
-        cdef int first_byte = (0x80 if fin else 0) | (CONTINUATION_FRAME if self.sending_opcode else first)
+        cdef PerMessageDeflate codec = self.codec
+        cdef int first_byte = (0x80 if fin else 0) | opcode
+        cdef bint is_locked = codec is not None and codec.keeps_outgoing
         require_buffer(payload)
         PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
         try:
-            if self.sending_opcode == 0:
+            if opcode != CONTINUATION_FRAME:
                 self.sending_compressor = None
-                if self.codec is not None and self.wants_deflating(view.len, compress):
-                    self.sending_compressor = self.codec.begin()
-                    if self.sending_compressor is not None:
-                        first_byte |= COMPRESSED
-            if self.sending_compressor is None:
+            if codec is None or (
+                opcode == CONTINUATION_FRAME and self.sending_compressor is None
+            ) or (opcode != CONTINUATION_FRAME and not self.wants_deflating(view.len, compress)):
                 return self.push_data(first_byte, <const unsigned char *>view.buf, view.len, None)
+            if is_locked:
+                codec.acquire()
             try:
-                deflated = self.codec.deflate_fragment(
+                if opcode != CONTINUATION_FRAME:
+                    self.sending_compressor = codec.begin()
+                    if self.sending_compressor is None:
+                        return self.push_data(first_byte, <const unsigned char *>view.buf, view.len, None)
+                    first_byte |= COMPRESSED
+                deflated = codec.deflate_fragment(
                     self.sending_compressor, <const unsigned char *>view.buf, view.len, fin)
+                if self.client:
+                    self.keys.prepare()
+                if self.phase != OPEN:      # other threads have run
+                    raise self.closed_error()
                 self.push_frame(
                     first_byte, <const unsigned char *>PyBytes_AS_STRING(deflated),
                     PyBytes_GET_SIZE(deflated) - (FLUSHED if fin else 0), deflated)
@@ -598,9 +666,12 @@ cdef class Endpoint(Inbound):
                 return 0
             except BaseException:
                 # What was compressed cannot be compressed again, and without it the message would be another one.
-                self.codec.forget()
+                codec.forget()
                 self.fail_with(1011, "a compressed message could not be continued")
                 raise
+            finally:
+                if is_locked:
+                    codec.release()
         finally:
             PyBuffer_Release(&view)
 

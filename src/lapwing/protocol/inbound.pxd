@@ -3,7 +3,7 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 
-from .compression cimport Inflation, PerMessageDeflate
+from .compression cimport Inflated, Inflation, PerMessageDeflate
 from .frame cimport FrameHeader, MAX_HEADER_SIZE
 from .state cimport EndpointState
 
@@ -29,6 +29,14 @@ cdef extern from *:
         size_t count
 
 
+cdef enum Route:
+    # What becomes of the payload of the message under way.
+    WHOLE           # it is put together
+    SKIPPED         # it means nothing any more
+    HELD_BACK       # nothing yet: decoding waits until somebody says whether the message is wanted in pieces
+    STREAMED        # each part of it becomes a piece
+
+
 cdef class Inbound:
     cdef bint client                # which end this is
     cdef EndpointState phase        # moved by the subclass
@@ -42,8 +50,11 @@ cdef class Inbound:
     cdef unsigned char utf8_state
     cdef unsigned char reserved         # the reserved bits that an extension gave a meaning
     cdef unsigned char is_inflating     # a message is being inflated, while which other threads may run
+    cdef unsigned char route            # a Route, of the message under way
+    cdef unsigned char holds_large      # a message that is too large is held back rather than failing the connection
+    cdef unsigned char wants_stream     # the next message is held back when it begins: somebody waits for its beginning
+    cdef unsigned char has_news         # a message was held back, or a streamed one has ended; for the owner to clear
     cdef bint in_frame
-    cdef bint skipping              # the payload of data frames means nothing any more
     cdef FrameHeader frame
     cdef uint64_t remaining         # bytes of its payload that are still to come
     cdef unsigned char *control     # the payload of a control frame, owned; NULL unless one is being read
@@ -52,6 +63,7 @@ cdef class Inbound:
     cdef size_t assembled
     cdef bint is_lent               # `payload_room` gave out a place in the assembly, and nothing came back since
     cdef PyObject *lent             # an assembly that was dropped in that time, owned; NULL when there is none
+    cdef object inflow              # the `Inflow` of a message that is streamed, until its last piece was taken
     # permessage-deflate
     cdef PerMessageDeflate codec    # None unless it was agreed on
     cdef Inflation inflation        # of the compressed message under way, None when there is none
@@ -88,6 +100,10 @@ cdef class Inbound:
     # For the subclass to say.
     cdef int take_control(self) except -1
     cdef int fail_by(self, object violation) except -1
+    cdef int accept_streamed(self) except -1
+    cdef int take_piece(self, unsigned char *data, size_t size) except -1
+    cdef int adopt(self) except -1
+    cdef int finish_streamed(self) except -1
 
     # Steps of the above, for this module alone.
     cdef size_t decode(self, unsigned char *data, size_t size) except? 0
@@ -99,8 +115,12 @@ cdef class Inbound:
     cdef int log_end_of_frame(self) except -1
     cdef int end_frame(self) except -1
     cdef int take_message(self, unsigned char *data, size_t size) except -1
-    cdef int take_payload(self, unsigned char *data, size_t size) except -1
-    cdef int take_deflated(self, unsigned char *data, size_t size) except -1
+    cdef bint is_stopped(self) noexcept
+    cdef bint is_too_big(self) noexcept
+    cdef int refuse_large(self) except -1
+    cdef size_t take_payload(self, unsigned char *data, size_t size) except? 0
+    cdef size_t take_deflated(self, unsigned char *data, size_t size) except? 0
+    cdef int judge_inflated(self, Inflation inflation, Inflated outcome, size_t before) except -1
     cdef int finish_inflated(self, unsigned char opcode) except -1
     cdef uint64_t max_deflated(self) noexcept
     cdef int count_payload(self, const unsigned char *place, size_t size) except -1

@@ -4,13 +4,13 @@ How input travels: a header that comes in pieces waits in `header_bytes`. The pa
 becomes its `str` or `bytes` at once; any other goes, unmasked and checked, to the end of `assembly`, the `bytes` object
 that the application will get. When the application lags, whole reads wait in `undecoded`, and the owner stops reading.
 So every byte is held once, whichever way the peer cuts a message up. A compressed message is inflated as it comes and
-takes the place of `assembly` in its `Inflation`.
+takes the place of `assembly` in its `Inflation`. A message that is streamed is not put together: see `streaming`.
 
 While a message is inflated other threads may run. What they may find then: `is_inflating` is set, so that none decodes
 what comes later, which waits in `undecoded`; one that ends the connection drops `inflation`, and with it the message.
 A thread that is about to wait for input looks at both first: what it waits for may be in there.
 
-Control frames are only collected here: what they mean, and how a connection fails, is for `Endpoint`, the one subclass.
+Control frames are only collected here: what they mean, and how a connection fails, is for `Endpoint`.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -67,6 +67,10 @@ cdef enum:
     # Bytes that a compressed message may have beyond the size limit: what does not compress grows a little, and each
     # fragment has a few bytes of its own. Nothing of them is held.
     DEFLATE_OVERHEAD = 16 * 1024
+    # Bytes of a compressed message that are inflated without looking at what else is to be done.
+    SLICE = 16 * 1024
+    # Bytes of a compressed message that is streamed that make a piece: what may be held beyond the limits.
+    STREAMED_PIECE = 64 * 1024
     # From this much missing payload on, it is worth a read of its own into its place; below, a copy is cheaper.
     LARGE_REST = 16 * 1024
 
@@ -99,6 +103,18 @@ cdef class Inbound:
     cdef int fail_by(self, object violation) except -1:
         raise NotImplementedError
 
+    cdef int accept_streamed(self) except -1:
+        raise NotImplementedError
+
+    cdef int take_piece(self, unsigned char *data, size_t size) except -1:
+        raise NotImplementedError
+
+    cdef int adopt(self) except -1:
+        raise NotImplementedError
+
+    cdef int finish_streamed(self) except -1:
+        raise NotImplementedError
+
     @property
     def wants_input(self):
         """Whether to read from the peer: false while the application lags, and once all is said."""
@@ -110,8 +126,20 @@ cdef class Inbound:
         return self.messages.count
 
     def next_message(self):
-        """Return the next message, `str` for TEXT and `bytes` for BINARY, or None when none is at hand."""
-        return self.pop_message() if self.messages.count else None
+        """Return the next message, `str` for TEXT and `bytes` for BINARY, or None when none is at hand.
+
+        A message that was held back, because it is larger than `max_message_size` says, fails the connection now.
+
+        Raises:
+            RuntimeError: a message is being given out in pieces: take them all, or call `end_stream`.
+        """
+        if self.inflow is not None:
+            raise RuntimeError("a message is being given out in pieces: take them all, or call end_stream() first")
+        if self.messages.count:
+            return self.pop_message()
+        if self.route == HELD_BACK:
+            self.refuse_large()
+        return None
 
     cdef object pop_message(self):
         """Take the oldest message; there must be one. Goes on with what waits undecoded once half of it is worked
@@ -159,16 +187,16 @@ cdef class Inbound:
         return 0
 
     cdef bint is_paused(self) noexcept:
-        return (
-            self.messages.count > 0
-            and self.phase == OPEN
-            and self.message_bytes + buffer_size(&self.undecoded) >= self.max_held_input
-        )
+        if self.phase != OPEN:
+            return False
+        if self.route == HELD_BACK:
+            return True
+        return self.messages.count > 0 and self.message_bytes + buffer_size(&self.undecoded) >= self.max_held_input
 
     cdef int drop_assembly(self) except -1:
         """Let go of the message that is being put together; what is left of it will be skipped."""
         if self.in_frame and self.frame.opcode & 0x8 == 0:
-            self.skipping = True
+            self.route = SKIPPED
         if self.is_lent and self.lent is NULL:
             self.lent = self.assembly   # another thread may be reading into it
         else:
@@ -234,7 +262,7 @@ cdef class Inbound:
         cdef unsigned char first_byte = (0x80 if self.frame.fin else 0) | self.frame.reserved | self.frame.opcode
         if self.frame.opcode & 0x8:
             payload = self.control
-        elif self.assembly is not NULL and not self.skipping and self.assembled >= self.frame.length:
+        elif self.assembly is not NULL and self.route == WHOLE and self.assembled >= self.frame.length:
             payload = <unsigned char *>bytes_data(self.assembly) + self.assembled - self.frame.length
         return self.log_frame(False, first_byte, self.frame.length, payload, NULL)
 
@@ -274,17 +302,27 @@ cdef class Inbound:
                     self.take_message(data + used, self.frame.length)
                     used += self.frame.length
                     continue
+            if self.frame.opcode & 0x8 == 0 and self.route == HELD_BACK:
+                break
             count = min(self.remaining, size - used)
-            if count:
-                self.take_payload(data + used, count)
-                used += count
-            if self.remaining or self.phase == CLOSED:
+            if count or (self.inflation is not None and self.frame.opcode & 0x8 == 0):
+                used += self.take_payload(data + used, count)
+            if self.remaining or self.phase == CLOSED or self.is_stopped():
                 break
             self.end_frame()
         return used
 
     cdef bint is_whole_message(self) noexcept:
-        return self.frame.opcode & 0x8 == 0 and self.frame.fin and self.frame.opcode != 0 and not self.skipping
+        return (
+            self.frame.opcode & 0x8 == 0 and self.frame.fin and self.frame.opcode != 0 and self.route == WHOLE
+            and self.inflation is None
+        )
+
+    cdef bint is_stopped(self) noexcept:
+        """Whether the frame cannot be ended yet, though all of its payload came."""
+        if self.frame.opcode & 0x8:
+            return False
+        return self.route == HELD_BACK or (self.inflation is not None and self.inflation.pending is not None)
 
     cdef size_t begin_frame(self, const unsigned char *data, size_t size) except? 0:
         """Read a header, from several pieces if need be, and check that the frame may stand here.
@@ -313,6 +351,7 @@ cdef class Inbound:
     cdef int accept_frame(self) except -1:
         """Check a complete header against the message under way and the size limit (RFC 6455 sections 5.4 and 10.4)."""
         cdef unsigned char opcode = self.frame.opcode
+        self.remaining = self.frame.length
         if self.frame.reserved and opcode & 0x8:
             return self.fail_by(Violation.COMPRESSED_CONTROL)
         if opcode & 0x8 == 0:
@@ -320,30 +359,43 @@ cdef class Inbound:
                 return self.fail_by(Violation.UNEXPECTED_CONTINUATION)
             if opcode != CONTINUATION_FRAME and self.message_opcode != 0:
                 return self.fail_by(Violation.EXPECTED_CONTINUATION)
-            self.skipping = self.phase == CLOSING
+            if self.phase == CLOSING:
+                self.route = SKIPPED
+            elif opcode != CONTINUATION_FRAME:
+                self.route = WHOLE
             if self.frame.reserved:
                 if opcode == CONTINUATION_FRAME:
                     return self.fail_by(Violation.COMPRESSED_CONTINUATION)
-                if not self.skipping:
+                if self.route != SKIPPED:
                     self.inflation = Inflation.__new__(Inflation, self.codec)
-            if (
-                not self.skipping and self.frame.length > self.max_message - self.assembled
-                and (self.inflation is None or self.frame.length > self.max_deflated())
-            ):
-                return self.fail_by(Violation.MESSAGE_TOO_BIG)
             if opcode != CONTINUATION_FRAME:
                 self.message_opcode = opcode
                 self.utf8_state = UTF8_ACCEPT
+            if self.route == STREAMED:
+                self.accept_streamed()
+                if self.phase == CLOSED:
+                    return 0
+            elif self.route == WHOLE and (self.wants_stream or self.is_too_big()):
+                if not self.wants_stream and not self.holds_large:
+                    return self.fail_by(Violation.MESSAGE_TOO_BIG)
+                self.route = HELD_BACK
+                self.has_news = True
         self.in_frame = True
-        self.remaining = self.frame.length
         return 0
+
+    cdef bint is_too_big(self) noexcept:
+        """Whether the message under way, with all that its last frame declares, is larger than `max_message_size`."""
+        if self.inflation is not None:
+            return self.frame.length > self.max_deflated() or self.inflation.size > self.max_message
+        return self.frame.length > self.max_message - self.assembled
+
+    cdef int refuse_large(self) except -1:
+        """Fail the connection because of a message that was held back, and is wanted whole."""
+        return self.fail_by(Violation.MESSAGE_TOO_BIG)
 
     cdef int take_message(self, unsigned char *data, size_t size) except -1:
         """Deliver a message that is one frame and all there."""
         cdef bytes binary
-        if self.inflation is not None:
-            self.take_deflated(data, size)
-            return 0 if self.inflation is None else self.finish_inflated(self.frame.opcode)
         if self.frame.opcode == BINARY_FRAME:
             if not self.frame.masked:
                 return self.deliver(PyBytes_FromStringAndSize(<char *>data, size), size)
@@ -368,12 +420,13 @@ cdef class Inbound:
             raise MemoryError
         incref(<PyObject *>message)
         self.message_bytes += message_cost(message)
-        self.received_messages += 1
+        self.received_messages += self.route != STREAMED    # a piece is none
         self.received_payload += size
         return 0
 
-    cdef int take_payload(self, unsigned char *data, size_t size) except -1:
-        """Take the next `size` bytes of the current frame's payload."""
+    cdef size_t take_payload(self, unsigned char *data, size_t size) except? 0:
+        """Take the next `size` bytes of the current frame's payload; returns how many were used: all, unless the
+        message is compressed and its reader lags."""
         cdef size_t offset = self.frame.length - self.remaining
         cdef unsigned char *place
         if self.frame.opcode & 0x8:
@@ -382,11 +435,14 @@ cdef class Inbound:
                 if self.control is NULL:
                     raise MemoryError
             place = self.control + offset
-        elif self.skipping:
+        elif self.route == SKIPPED:
             self.remaining -= size
-            return 0
+            return size
         elif self.inflation is not None:
             return self.take_deflated(data, size)
+        elif self.route == STREAMED:
+            self.take_piece(data, size)
+            return size
         else:
             self.make_room(size)
             place = <unsigned char *>bytes_data(self.assembly) + self.assembled
@@ -395,31 +451,62 @@ cdef class Inbound:
         else:
             memcpy(place, data, size)
         self.remaining -= size
-        return 0 if self.frame.opcode & 0x8 else self.count_payload(place, size)
+        if self.frame.opcode & 0x8 == 0:
+            self.count_payload(place, size)
+        return size
 
-    cdef int take_deflated(self, unsigned char *data, size_t size) except -1:
-        """Inflate the next bytes of a compressed message (RFC 7692 section 7.2.2); text is checked as it comes."""
+    cdef size_t take_deflated(self, unsigned char *data, size_t size) except? 0:
+        """Inflate the next bytes of a compressed message (RFC 7692 section 7.2.2); text is checked as it comes.
+
+        Returns how many bytes were used: fewer than all when the message is streamed and its reader lags, or when it is
+        held back.
+        """
         cdef Inflation inflation = self.inflation   # held: another thread may end the connection meanwhile
-        cdef size_t before = inflation.size
+        cdef size_t used = 0
+        cdef size_t before, count
+        cdef uint64_t limit
         cdef Inflated outcome
-        if self.frame.masked:
-            mask_payload(data, data, size, self.frame.key, self.frame.length - self.remaining)
-        self.remaining -= size
-        self.is_inflating = True
-        try:
-            outcome = inflation.feed(data, size, self.frame.fin and self.remaining == 0, self.max_message)
-        finally:
-            self.is_inflating = False
-        if self.inflation is not inflation:
-            return 0
-        if outcome == INFLATED_TOO_MUCH or inflation.taken > self.max_deflated():
-            return self.fail_by(Violation.MESSAGE_TOO_BIG)
+        while not inflation.is_complete or inflation.pending is not None:
+            before = inflation.size
+            limit = <uint64_t>STREAMED_PIECE if self.route == STREAMED else self.max_message
+            count = 0
+            if inflation.pending is None:
+                count = min(size - used, <size_t>SLICE)
+                if count == 0 and not (self.frame.fin and self.remaining == 0):
+                    break
+                if self.frame.masked:
+                    mask_payload(data + used, data + used, count, self.frame.key, self.frame.length - self.remaining)
+                self.remaining -= count
+            self.is_inflating = True
+            try:
+                outcome = inflation.feed(data + used, count, self.frame.fin and self.remaining == 0, limit)
+            finally:
+                self.is_inflating = False
+            used += count
+            if self.inflation is not inflation:     # the message was given up: what is left of it is skipped
+                self.remaining -= size - used
+                return size
+            self.judge_inflated(inflation, outcome, before)
+            if self.phase == CLOSED or (self.route != WHOLE and self.is_paused()):
+                break
+        return used
+
+    cdef int judge_inflated(self, Inflation inflation, Inflated outcome, size_t before) except -1:
+        """Check what was inflated, behind the first `before` bytes of it; a piece of a streamed message goes out."""
+        cdef bint is_large = outcome == INFLATED_TOO_MUCH or inflation.taken > self.max_deflated()
         if outcome == NOT_DEFLATED:
             return self.fail_by(Violation.NOT_DEFLATED)
+        if is_large and self.route != STREAMED and not self.holds_large:
+            return self.fail_by(Violation.MESSAGE_TOO_BIG)
         if self.message_opcode == TEXT_FRAME and inflation.size > before:
             self.utf8_state = utf8_check(self.utf8_state, inflation.inflated() + before, inflation.size - before)
             if self.utf8_state == UTF8_REJECT:
                 return self.fail_by(Violation.TEXT_NOT_UTF8)
+        if self.route == STREAMED:
+            return self.adopt()
+        if is_large:
+            self.route = HELD_BACK
+            self.has_news = True
         return 0
 
     cdef uint64_t max_deflated(self) noexcept:
@@ -468,7 +555,7 @@ cdef class Inbound:
     cdef unsigned char *payload_room(self, size_t *size) except? NULL:
         self.end_loan()
         if (
-            not self.in_frame or self.phase != OPEN or self.frame.opcode & 0x8 or self.skipping
+            not self.in_frame or self.phase != OPEN or self.frame.opcode & 0x8 or self.route != WHOLE
             or self.remaining < LARGE_REST or buffer_size(&self.undecoded) or self.inflation is not None
         ):
             return NULL
@@ -484,7 +571,7 @@ cdef class Inbound:
             return 0
         self.now = now
         self.received_wire += size
-        if self.skipping:   # its message was given up while the bytes were on their way
+        if self.route == SKIPPED:   # its message was given up while the bytes were on their way
             self.remaining -= size
         else:
             place = <unsigned char *>bytes_data(self.assembly) + self.assembled
@@ -492,6 +579,8 @@ cdef class Inbound:
                 mask_payload(place, place, size, self.frame.key, self.frame.length - self.remaining)
             self.remaining -= size
             self.count_payload(place, size)
+            if self.route == STREAMED and self.phase != CLOSED:     # it became so in that time
+                self.adopt()
         if self.remaining == 0 and self.phase != CLOSED:
             self.end_frame()
         return 0
@@ -504,13 +593,10 @@ cdef class Inbound:
             return self.take_control()
         if not self.frame.fin:
             return 0
-        if self.inflation is not None and self.frame.length == 0:
-            self.take_deflated(self.header_bytes, 0)    # the end of the message, in a frame without payload
-            if self.phase == CLOSED:
-                return 0
         cdef unsigned char opcode = self.message_opcode
         self.message_opcode = 0
-        if self.skipping:
+        if self.route == SKIPPED:
+            self.inflation = None
             return 0
         return self.finish_message(opcode)
 
@@ -518,6 +604,8 @@ cdef class Inbound:
         """Deliver the message that was put together."""
         cdef PyObject *assembly
         cdef size_t size = self.assembled
+        if self.route == STREAMED:
+            return self.finish_streamed()
         if self.inflation is not None:
             return self.finish_inflated(opcode)
         if opcode == TEXT_FRAME and self.utf8_state != UTF8_ACCEPT:

@@ -53,6 +53,7 @@ class Prepared:
         self.message = message
         self.opcode = opcode
         self.compress = compress
+        self.size = memoryview(payload).nbytes
         self._payload = payload
         self.size = memoryview(payload).nbytes
         # By the window to compress with; 0 for the frame that is not compressed.

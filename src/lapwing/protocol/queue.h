@@ -44,6 +44,12 @@ static inline PyObject *lapwing_queue_pop(lapwing_queue *queue)
     return object;
 }
 
+/* The oldest object, which stays the queue's. The queue must not be empty. */
+static inline PyObject *lapwing_queue_front(const lapwing_queue *queue)
+{
+    return queue->slots[queue->first];
+}
+
 static inline void lapwing_queue_clear(lapwing_queue *queue)
 {
     while (queue->count)
