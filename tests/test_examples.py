@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import queue
 import re
@@ -472,6 +473,10 @@ def test_json(start: Start) -> None:
     total, error, other = start("json_messages.py").end()
     assert (total, other) == ("{'sum': 6}", "{'sum': 4.0}")
     assert error.startswith("{'error': ")
+
+
+def test_a_message_in_pieces_without_io(start: Start) -> None:
+    assert "".join(map(ast.literal_eval, start("protocol_pieces.py").end())) == "one two three"
 
 
 def test_a_burst(start: Start) -> None:

@@ -1,0 +1,35 @@
+"""A message in pieces, without I/O: what a program with a transport of its own does.
+
+Usage: python protocol_pieces.py
+"""
+
+from collections.abc import Iterable, Iterator
+
+from lapwing.protocol import Endpoint, Role
+
+
+def pieces_of_next(endpoint: Endpoint, arriving: Iterable[bytes]) -> Iterator[str | bytes]:
+    """Give out the next message piece by piece, while its bytes arrive."""
+    source = iter(arriving)
+    while endpoint.begin_stream() is None:  # it has not begun
+        endpoint.receive_data(next(source))
+    while endpoint.is_streaming:
+        piece = endpoint.next_piece()
+        if piece is not None:
+            yield piece
+        elif endpoint.is_streaming:
+            endpoint.receive_data(next(source))
+
+
+def main() -> None:
+    client, server = Endpoint(Role.CLIENT), Endpoint(Role.SERVER)
+    client.send_fragment("one ", fin=False)
+    client.send_fragment("two ", fin=False)
+    client.send_fragment("three", fin=True)
+    wire = client.data_to_send()
+    for piece in pieces_of_next(server, (wire[i : i + 10] for i in range(0, len(wire), 10))):
+        print(repr(piece))
+
+
+if __name__ == "__main__":
+    main()
