@@ -58,7 +58,8 @@ class ConnectionOptions(TypedDict, total=False):
             A client's `timeout` stands in when this is not given. Default 10.
         close_timeout: seconds for the closing handshake. Default 10; a shorter `timeout` stands in when this is not
             given.
-        max_message_size: bytes that one received message may have, None for no limit. Default 1 MiB.
+        max_message_size: bytes that one received message may have, None for no limit; `receive_stream` reads larger
+            ones. Default 1 MiB.
         max_buffered: bytes of messages that may wait to be received; at this mark lapwing stops reading from the peer.
             Default 256 KiB.
         ping_interval: seconds without a sign of life from the peer after which a ping goes out; None for no pings.

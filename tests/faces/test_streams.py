@@ -18,7 +18,7 @@ from tests.faces.callers import HUGE, Caller, Face, call, facing_server, hosting
 from tests.faces.cancelling import cancel_everywhere
 from tests.peers import wire
 from tests.peers.certificates import Certificates
-from tests.peers.raw import RawListener
+from tests.peers.raw import RawListener, RawPeer
 
 Listen = Callable[..., Any]
 
@@ -703,3 +703,32 @@ async def test_a_reader_that_lags_stops_the_peer(listen: Listen) -> None:
         rest = sum([len(piece) async for piece in stream])
         await sending
         assert len(first) + rest == size
+
+
+@pytest.mark.parametrize("lagging", ["disconnect", "drop-oldest"])
+async def test_broadcasts_to_a_thread_wait_for_the_end_of_its_message(listen: Listen, lagging: Any) -> None:
+    go_on = threading.Event()
+
+    def fragments() -> Iterator[str]:
+        yield "one"
+        assert go_on.wait(20)
+        yield "two"
+
+    def handler(ws: lapwing.BlockingConnection) -> None:
+        ws.send(fragments())
+        ws.receive()
+
+    async with listen(default=handler, max_buffered=1000, lagging=lagging, **PLAIN) as server:
+        with await call(RawPeer.connect, server.port) as peer:
+            assert (await call(peer.read_frame)).payload == b"one"
+            for number in range(3):
+                server.broadcast(f"{number}" * 600)
+            if lagging == "disconnect":
+                await call(peer.expect_close, 1013)
+                go_on.set()
+                return
+            go_on.set()
+            found = [(await call(peer.read_frame)).payload for _ in range(5)]
+            assert found == [b"two", b"", b"0" * 600, b"1" * 600, b"2" * 600]
+            peer.send_close(1000)
+            await call(peer.expect_close, 1000)

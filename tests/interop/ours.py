@@ -53,8 +53,6 @@ def _ended(closed: lapwing.Closed | None) -> Ended:
 class BlockingClient(Peer):
     """`lapwing.Client`."""
 
-    fragments = False
-
     def __init__(self, compression: bool | Deflate = True) -> None:
         self._compression = compression
 
@@ -88,7 +86,13 @@ class _BlockingEnd(End):
         self._client.send(message)
 
     def send_fragments(self, parts: Sequence[bytes], *, text: bool, ping: bytes | None) -> None:
-        raise NotImplementedError("the faces send whole messages")
+        def fragments() -> Iterator[bytes]:
+            for index, part in enumerate(parts):
+                if index and ping is not None:
+                    self.ping(ping)
+                yield part
+
+        self._client.send(fragments(), TEXT if text else BINARY)
 
     def receive(self) -> Message | None:
         return self._client.receive()
@@ -107,8 +111,6 @@ class _BlockingEnd(End):
 
 class AsyncioFace(AsyncPeer):
     """`lapwing.AsyncClient` and `lapwing.listen`."""
-
-    fragments = False
 
     def __init__(self, compression: bool | Deflate = True) -> None:
         self._compression = compression
@@ -163,7 +165,13 @@ class _AsyncioEnd(AsyncEnd):
         await self._ws.send(message)
 
     async def send_fragments(self, parts: Sequence[bytes], *, text: bool, ping: bytes | None) -> None:
-        raise NotImplementedError("the faces send whole messages")
+        async def fragments() -> AsyncIterator[bytes]:
+            for index, part in enumerate(parts):
+                if index and ping is not None:
+                    await self.ping(ping)
+                yield part
+
+        await self._ws.send(fragments(), TEXT if text else BINARY)
 
     async def receive(self) -> Message | None:
         return await self._ws.receive()

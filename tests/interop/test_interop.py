@@ -13,9 +13,6 @@ from tests.interop.ends import TIMEOUT, End, Ended, Message
 #: Each peer with each face once.
 FACES = [name for name in LINKS if name.ours != "Endpoint" and "deflate" not in name.theirs]
 
-#: Links with an end that can send fragments: the faces cannot.
-FRAGMENTING = [name for name in LINKS if name.ours == "Endpoint" or "aiohttp" not in name.theirs]
-
 #: Links with an end that can send a close frame without a code.
 EMPTY_CLOSING = [name for name in LINKS if name.theirs != "picows"]
 
@@ -63,7 +60,6 @@ def test_a_message_of_16_mib(link: Link) -> None:
 
 
 @pytest.mark.parametrize(("parts", "text", "ping"), FRAGMENTED)
-@pytest.mark.parametrize("link", FRAGMENTING, ids=str, indirect=True)
 def test_fragments(link: Link, parts: tuple[bytes, ...], text: bool, ping: bytes | None) -> None:
     whole = b"".join(parts)
     expected: Message = whole.decode() if text else whole
