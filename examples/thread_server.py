@@ -22,7 +22,8 @@ def chat(ws: lapwing.BlockingConnection) -> None:
     with ws:
         while (message := ws.receive()) is not None:
             ws.broadcast(message)
-    print("one left, closed with", ws.closed.code if ws.closed else None, flush=True)
+    code = ws.closed.code if ws.closed else None
+    print(f"one left, closed with {code}\n", end="", flush=True)  # in one piece: other threads print, too
 
 
 async def quick(ws: lapwing.Connection) -> None:
