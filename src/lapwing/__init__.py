@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from . import auth, client, metrics, protocol, server, stats
     from .admission import IncomingRequest
     from .aio import AsyncClient, Connection
+    from .aio_messages import MessageStream
     from .blocking import BlockingConnection
     from .client import connect
     from .protocol.close import Closed
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from .running import run
     from .server import Server, listen
     from .sync import Client
+    from .sync_messages import BlockingMessageStream
 
 __version__ = "0.1.0"
 
@@ -43,6 +45,7 @@ __all__ = [
     "TEXT",
     "AsyncClient",
     "BlockingConnection",
+    "BlockingMessageStream",
     "Client",
     "Closed",
     "Connection",
@@ -51,6 +54,7 @@ __all__ = [
     "HandshakeError",
     "IncomingRequest",
     "InvalidURL",
+    "MessageStream",
     "ProtocolError",
     "ProxyError",
     "Reconnect",
@@ -74,6 +78,7 @@ _HOMES = {
     "AsyncClient": ".aio",
     "BINARY": ".protocol.frame",
     "BlockingConnection": ".blocking",
+    "BlockingMessageStream": ".sync_messages",
     "Client": ".sync",
     "Closed": ".protocol.close",
     "Connection": ".aio",
@@ -82,6 +87,7 @@ _HOMES = {
     "HandshakeError": ".protocol.errors",
     "IncomingRequest": ".admission",
     "InvalidURL": ".protocol.errors",
+    "MessageStream": ".aio_messages",
     "ProtocolError": ".protocol.errors",
     "ProxyError": ".protocol.errors",
     "Reconnect": ".reconnect",

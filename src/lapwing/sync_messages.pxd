@@ -10,7 +10,7 @@ cdef class Messages(Turns):
     cdef object fragmenter          # the thread that sends a message of fragments; None while there is none
     cdef int pushes                 # threads that queue a whole message: compressing it, they let others run
 
-    # For the subclass to say: wait for a message, or for something of a `MessageStream`; returns whether it came,
+    # For the subclass to say: wait for a message, or for something of a `BlockingMessageStream`; returns whether it came,
     # rather than the connection ended.
     cdef bint await_message(self, object timeout, object stream) except -1
     cdef int resume(self) except -1
@@ -42,7 +42,7 @@ cdef class Messages(Turns):
     cdef int await_pushes(self, double deadline) except -1
 
 
-cdef class MessageStream:
+cdef class BlockingMessageStream:
     cdef Messages connection
     cdef Endpoint endpoint
     cdef Inflow inflow              # None before the message has begun

@@ -20,7 +20,7 @@ from .messages import BROKEN_OFF, fragments_of, require_count, writable
 from .options import UNSET
 from .protocol.frame import TEXT
 
-__all__ = ["MessageStream", "Messages"]
+__all__ = ["BlockingMessageStream", "Messages"]
 
 
 @cython.no_gc_clear
@@ -130,7 +130,7 @@ cdef class Messages(Turns):
                 default.
 
         Returns:
-            The `MessageStream` to iterate over; None once the connection is closed, as from `receive`.
+            The `BlockingMessageStream` to iterate over; None once the connection is closed, as from `receive`.
 
         Raises:
             ValueError: the limit is less than 1 byte.
@@ -138,7 +138,7 @@ cdef class Messages(Turns):
 
         One thread at a time may be in this or another method that receives.
         """
-        cdef MessageStream stream = MessageStream(self, limit, timeout)
+        cdef BlockingMessageStream stream = BlockingMessageStream(self, limit, timeout)
         cdef Endpoint endpoint
         self.require_open()
         endpoint = stream.endpoint = self.endpoint
@@ -153,7 +153,7 @@ cdef class Messages(Turns):
     cdef bint has_arrived(self, object stream) except -1:
         cdef Endpoint endpoint = self.endpoint
         if stream is not None:
-            return (<MessageStream>stream).has_arrived()
+            return (<BlockingMessageStream>stream).has_arrived()
         if endpoint.inflow is not None or (endpoint.route == HELD_BACK and endpoint.messages.count == 0):
             self.want_whole()
         return endpoint.messages.count > 0
@@ -267,7 +267,7 @@ cdef class Messages(Turns):
 
 @cython.final
 @cython.no_gc_clear
-cdef class MessageStream:
+cdef class BlockingMessageStream:
     """A message that is read in pieces, as they come: `str` for TEXT, cut between characters, `bytes` for BINARY.
 
     How it is cut up is as it happened to arrive; no piece is empty. The iteration ends with the message, and raises

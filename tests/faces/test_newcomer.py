@@ -291,7 +291,7 @@ async def test_a_blocking_client_in_a_running_loop_is_warned_of() -> None:
 async def test_a_message_of_the_wrong_type(face: Face) -> None:
     with RawListener() as listener:
         async with face.facing(listener) as (ws, peer):
-            for wrong in ({"a": 1}, 42, None, ["a"], ("a", "b"), 1.5, object(), True):
+            for wrong in ({"a": 1}, 42, None, 1.5, object(), True):
                 with pytest.raises(TypeError, match=rf"str or bytes-like, got {type(wrong).__name__}: encode it"):
                     await ws.send(wrong)
             await ws.send("still open")

@@ -346,6 +346,7 @@ async def test_pieces_come_before_the_message_ends(face: Face) -> None:
                 beginning = asyncio.create_task(_begun(ws.client))
             peer.send_frame(wire.TEXT, "aß".encode()[:2], fin=False)
             stream = await beginning
+            assert isinstance(stream, lapwing.BlockingMessageStream if face.blocking else lapwing.MessageStream)
             assert stream.opcode == lapwing.TEXT
             assert await next_of(stream) == "a"
             with pytest.raises(RuntimeError, match="receive_stream"):
