@@ -146,7 +146,7 @@ build/%/.built-$(TAG): $(NATIVE) $(SOURCES) | $(VENV)/.native
 
 # The other libraries live in an environment of their own, at pinned versions, with lapwing as it is built here. `ws` comes
 # along where Node.js is installed.
-$(BENCH)/.contenders: bench/requirements.txt bench/node/package-lock.json | $(VENV)/.native
+$(BENCH)/.contenders: pyproject.toml bench/requirements.txt bench/node/package-lock.json | $(VENV)/.native
 	$(PYTHON) -m venv $(BENCH)
 	$(BENCH)/bin/python -m pip --disable-pip-version-check --quiet install --upgrade 'pip>=25.1'
 	$(BENCH)/bin/python -m pip --disable-pip-version-check --quiet install -r bench/requirements.txt 'setuptools>=77.0.3' 'Cython>=3.1.0'

@@ -34,18 +34,21 @@ def _bars(result: PartResult, case: str) -> list[tuple[str, str, float, float, f
 def _panel(result: PartResult, case: str, top: float) -> Iterator[str]:
     bars = _bars(result, case)
     unit = result.part.unit
-    # From zero to the greatest median: a single wild round must not squeeze all bars.
-    scale = (WIDTH - LABELS - FIGURES) / (max(middle for _, _, middle, _, _ in bars) or 1.0)
+    # A single wild round must not squeeze all bars: a line longer than twice the longest bar is cut, and its end told.
+    longest = max(middle for _, _, middle, _, _ in bars)
+    reach = min(max(greatest for _, _, _, _, greatest in bars), 2 * longest) or 1.0
+    scale = (WIDTH - LABELS - FIGURES) / reach
     yield f'<text x="10" y="{top + 20}" class="case">{escape(result.part.name)}: {escape(case)}</text>'
     yield f'<text x="10" y="{top + 36}" class="unit">{escape(unit)}, less is better; the bars begin at zero</text>'
     for row, (label, colour, middle, least, greatest) in enumerate(bars):
         y = top + HEADING + row * ROW
         centre, right = y + BAR / 2, LABELS + middle * scale
-        low, high = LABELS + least * scale, min(LABELS + greatest * scale, WIDTH - 4.0)
+        low, high = LABELS + least * scale, LABELS + min(greatest, reach) * scale
+        figure = number(middle) if greatest <= reach else f"{number(middle)} (to {number(greatest)})"
         yield f'<text x="{LABELS - 6}" y="{y + BAR - 2}" class="name">{escape(label)}</text>'
         yield f'<rect x="{LABELS}" y="{y}" width="{max(middle * scale, 0.5):.1f}" height="{BAR}" fill="{colour}"/>'
         yield f'<line x1="{low:.1f}" y1="{centre}" x2="{high:.1f}" y2="{centre}" class="spread"/>'
-        yield f'<text x="{max(right, high) + 5:.1f}" y="{y + BAR - 2}" class="figure">{number(middle)}</text>'
+        yield f'<text x="{max(right, high) + 5:.1f}" y="{y + BAR - 2}" class="figure">{figure}</text>'
     bottom = top + HEADING + len(bars) * ROW - 4
     yield f'<line x1="{LABELS}" y1="{top + HEADING - 3}" x2="{LABELS}" y2="{bottom}" class="axis"/>'
 

@@ -30,6 +30,7 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--results", type=Path, default=HERE / "results", help="the directory for what was measured")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.2, help="of each measurement (default %(default)s)")
+    parser.add_argument("--limit", type=float, metavar="SECONDS", help="begin nothing more after so long")
     parser.add_argument("--message", choices=("binary", "text"), default="binary")
     parser.add_argument(
         "--python", default=sys.executable, help="the interpreter of the contenders (default: this one)"
@@ -47,6 +48,7 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
     if unknown:
         parser.error(f"--only: there is no part {', '.join(unknown)}, only {', '.join(names)}")
     options.began = time.monotonic()
+    options.limit = options.limit or (QUICK_LIMIT if options.quick else float("inf"))
     if options.rounds < 1 or options.seconds <= 0:
         parser.error("--rounds and --seconds must be positive")
     return options
@@ -73,7 +75,7 @@ def make_settings(options: argparse.Namespace) -> Settings:
 
 
 QUICK_LIMIT = 160.0
-"""Seconds after which a quick run begins nothing more."""
+"""Seconds after which a quick run begins nothing more, unless told otherwise."""
 
 NO_TLS = "not measured, there is no TLS without the headers of OpenSSL (libssl-dev on Debian) and trustme"
 
@@ -97,6 +99,8 @@ def run_part(part: Part, options: argparse.Namespace, settings: Settings, found:
     """Measure every contender once in every round, each round beginning with another one."""
     result = report.PartResult(part)
     chosen = [c for c in part.contenders if c.distribution is None or c.name in (options.contenders or [c.name])]
+    if options.quick:
+        chosen = [contender for contender in chosen if not contender.variant]
     contenders = sort_out_missing(result, chosen, found)
     if part.needs_tls and not settings.certificate:
         result.notes["all"] = NO_TLS
@@ -109,8 +113,8 @@ def run_part(part: Part, options: argparse.Namespace, settings: Settings, found:
         result.rounds.append({})
         shift = number % len(contenders)
         for contender in contenders[shift:] + contenders[:shift]:
-            if options.quick and time.monotonic() - options.began > QUICK_LIMIT:
-                result.notes[contender.label] = "not measured, the time of a quick run was over"
+            if time.monotonic() - options.began > options.limit:
+                result.notes[contender.label] = f"not measured, {options.limit:.0f} s were over"
                 continue
             measured = result.rounds[-1].setdefault(contender.label, {})
             try:

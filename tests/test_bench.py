@@ -16,7 +16,7 @@ import pytest
 BENCH = Path(__file__).parent.parent / "bench"
 
 #: Seconds for one program; each takes a fraction of it.
-TIMEOUT = 240.0
+TIMEOUT = 280.0
 
 
 def _run(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -26,7 +26,7 @@ def _run(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 def _measure(directory: Path, *arguments: object) -> dict[str, Any]:
     """Run a short benchmark, which must succeed; return what it has measured."""
-    done = _run("run.py", "--quick", "--results", directory, *arguments)
+    done = _run("run.py", "--quick", "--limit", TIMEOUT, "--results", directory, *arguments)
     assert done.returncode == 0, done.stderr
     assert (directory / "results.md").read_text() == done.stdout.removesuffix("\n")
     results: dict[str, Any] = json.loads((directory / "results.json").read_text())
