@@ -99,9 +99,6 @@ cdef class Endpoint(Streaming):
     cdef int fail_with(self, int code, str reason) except -1
     cdef int push_data(
         self, unsigned char first_byte, const unsigned char *payload, size_t size, object owner) except -1
-    cdef bint wants_deflating(self, size_t size, object compress) except -1
-    cdef int push_whole(
-        self, int opcode, const unsigned char *data, size_t size, object compress, object owner) except -1
     cdef int push_deflated(
         self, int opcode, const unsigned char *data, size_t size, bint forced, object owner) except -1
     cdef int push_postponed(self) except -1

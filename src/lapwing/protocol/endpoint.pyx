@@ -468,24 +468,25 @@ cdef class Endpoint(Streaming):
             require_choice(compress)
         if self.client:
             self.keys.prepare()
-        self.require_sendable()
+        if self.phase != OPEN or self.sending_opcode:
+            self.require_sendable()
         if isinstance(message, str):
             data = <const unsigned char *>PyUnicode_AsUTF8AndSize(message, &size)
-            return self.push_whole(TEXT_FRAME if opcode == NATURAL else opcode, data, size, compress, message)
+            return push_whole(self, TEXT_FRAME if opcode == NATURAL else opcode, data, size, compress, message)
         opcode = BINARY_FRAME if opcode == NATURAL else opcode
         if isinstance(message, bytes):
             data = <const unsigned char *>PyBytes_AS_STRING(message)
             size = PyBytes_GET_SIZE(message)
             if opcode == TEXT_FRAME:
                 require_utf8(data, size)
-            return self.push_whole(opcode, data, size, compress, message)
+            return push_whole(self, opcode, data, size, compress, message)
         # The bytes of any other object are copied: they may change once this returns.
         require_buffer(message)
         PyObject_GetBuffer(message, &view, PyBUF_SIMPLE)
         try:
             if opcode == TEXT_FRAME:
                 require_utf8(<const unsigned char *>view.buf, view.len)
-            return self.push_whole(opcode, <const unsigned char *>view.buf, view.len, compress, None)
+            return push_whole(self, opcode, <const unsigned char *>view.buf, view.len, compress, None)
         finally:
             PyBuffer_Release(&view)
 
@@ -495,18 +496,6 @@ cdef class Endpoint(Streaming):
         if self.sending_opcode:
             raise RuntimeError("a message of fragments is under way: end it with send_fragment(..., fin=True) first")
         return 0
-
-    cdef bint wants_deflating(self, size_t size, object compress) except -1:
-        """Whether to compress a message of `size` bytes; there must be a codec."""
-        return size >= self.codec.threshold if compress is None else compress
-
-    cdef int push_whole(
-        self, int opcode, const unsigned char *data, size_t size, object compress, object owner
-    ) except -1:
-        """Queue a message of one frame, compressed or not."""
-        if self.codec is not None and self.wants_deflating(size, compress):
-            return self.push_deflated(opcode, data, size, compress is not None, owner)
-        return self.push_data(0x80 | opcode, data, size, owner)
 
     cdef int push_deflated(
         self, int opcode, const unsigned char *data, size_t size, bint forced, object owner
@@ -642,7 +631,7 @@ cdef class Endpoint(Streaming):
                 self.sending_compressor = None
             if codec is None or (
                 opcode == CONTINUATION_FRAME and self.sending_compressor is None
-            ) or (opcode != CONTINUATION_FRAME and not self.wants_deflating(view.len, compress)):
+            ) or (opcode != CONTINUATION_FRAME and not wants_deflating(self.codec, view.len, compress)):
                 return self.push_data(first_byte, <const unsigned char *>view.buf, view.len, None)
             if is_locked:
                 codec.acquire()
@@ -871,6 +860,20 @@ cdef class Endpoint(Streaming):
             memcpy(self.output.head.data + self.output.head.end, payload, size)
             self.output.head.end += size
         return 0
+
+
+cdef inline bint wants_deflating(PerMessageDeflate codec, size_t size, object compress) noexcept:
+    """Whether to compress a message of `size` bytes."""
+    return size >= codec.threshold if compress is None else compress is True
+
+
+cdef inline int push_whole(
+    Endpoint endpoint, int opcode, const unsigned char *data, size_t size, object compress, object owner
+) except -1:
+    """Queue a message of one frame, compressed or not."""
+    if endpoint.codec is not None and wants_deflating(endpoint.codec, size, compress):
+        return endpoint.push_deflated(opcode, data, size, compress is not None, owner)
+    return endpoint.push_data(0x80 | opcode, data, size, owner)
 
 
 cdef inline int data_opcode(int opcode) except -1:
