@@ -10,8 +10,8 @@ cdef class Messages(Turns):
     cdef object fragmenter          # the thread that sends a message of fragments; None while there is none
     cdef int pushes                 # threads that queue a whole message: compressing it, they let others run
 
-    # For the subclass to say: wait for a message, or for something of a `BlockingMessageStream`; returns whether it came,
-    # rather than the connection ended.
+    # For the subclass to say: wait for a message, or for something of a `BlockingMessageStream`; returns whether it
+    # came, rather than the connection ended.
     cdef bint await_message(self, object timeout, object stream) except -1
     cdef int resume(self) except -1
     cdef int require_open(self) except -1
