@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 import lapwing
+from lapwing.connecting.proxies import Proxy, is_exempt, parse_proxy, proxy_from_environment
 from lapwing.protocol import parse_url
-from lapwing.proxies import Proxy, is_exempt, parse_proxy, proxy_from_environment
 
 
 @pytest.mark.parametrize(

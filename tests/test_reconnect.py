@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import lapwing
+from lapwing.connecting.reconnect import Backoff, Reconnect, Reconnection, is_transient, retry_after
 from lapwing.protocol import Closed, Headers
-from lapwing.reconnect import Backoff, Reconnect, Reconnection, is_transient, retry_after
 
 LOST = Closed(False, 1006, "the connection was lost")
 REFUSED = ConnectionRefusedError(111, "nothing listens there")

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from . import auth, client, metrics, protocol, server, stats
-    from .admission import IncomingRequest
-    from .aio import AsyncClient, Connection
-    from .aio_messages import MessageStream
-    from .blocking import BlockingConnection
     from .client import connect
+    from .connecting.reconnect import Reconnect, Reconnection
+    from .faces.aio import AsyncClient, Connection
+    from .faces.aio_messages import MessageStream
+    from .faces.blocking import BlockingConnection
+    from .faces.sync import Client
+    from .faces.sync_messages import BlockingMessageStream
     from .protocol.close import Closed
     from .protocol.deflate import Deflate
     from .protocol.errors import (
@@ -32,11 +34,9 @@ if TYPE_CHECKING:
     )
     from .protocol.frame import BINARY, TEXT
     from .protocol.http import Response
-    from .reconnect import Reconnect, Reconnection
     from .running import run
     from .server import Server, listen
-    from .sync import Client
-    from .sync_messages import BlockingMessageStream
+    from .serving.admission import IncomingRequest
 
 __version__ = "0.1.0"
 
@@ -75,23 +75,23 @@ __all__ = [
 
 #: Where each public name is defined; a module itself where the name is a module.
 _HOMES = {
-    "AsyncClient": ".aio",
+    "AsyncClient": ".faces.aio",
     "BINARY": ".protocol.frame",
-    "BlockingConnection": ".blocking",
-    "BlockingMessageStream": ".sync_messages",
-    "Client": ".sync",
+    "BlockingConnection": ".faces.blocking",
+    "BlockingMessageStream": ".faces.sync_messages",
+    "Client": ".faces.sync",
     "Closed": ".protocol.close",
-    "Connection": ".aio",
+    "Connection": ".faces.aio",
     "ConnectionClosed": ".protocol.errors",
     "Deflate": ".protocol.deflate",
     "HandshakeError": ".protocol.errors",
-    "IncomingRequest": ".admission",
+    "IncomingRequest": ".serving.admission",
     "InvalidURL": ".protocol.errors",
-    "MessageStream": ".aio_messages",
+    "MessageStream": ".faces.aio_messages",
     "ProtocolError": ".protocol.errors",
     "ProxyError": ".protocol.errors",
-    "Reconnect": ".reconnect",
-    "Reconnection": ".reconnect",
+    "Reconnect": ".connecting.reconnect",
+    "Reconnection": ".connecting.reconnect",
     "Response": ".protocol.http",
     "Server": ".server",
     "TEXT": ".protocol.frame",

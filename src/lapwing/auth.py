@@ -19,7 +19,7 @@ from urllib.parse import parse_qs
 from .protocol.http import Response, is_token
 
 if TYPE_CHECKING:
-    from .admission import IncomingRequest
+    from .serving.admission import IncomingRequest
 
 __all__ = ["Answer", "basic_auth", "bearer_auth"]
 

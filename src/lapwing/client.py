@@ -8,10 +8,10 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
     from types import TracebackType
 
-    from .aio import AsyncClient
+    from .connecting.reconnect import Backoff, Reconnect, Reconnection
+    from .faces.aio import AsyncClient
+    from .faces.sync import Client
     from .options import ClientOptions, ConnectOptions
-    from .reconnect import Backoff, Reconnect, Reconnection
-    from .sync import Client
 
 __all__ = ["AsyncReconnecting", "Connector", "aio", "connect", "new", "sync"]
 
@@ -48,7 +48,7 @@ class Connector:
             )
 
     def __enter__(self) -> Client:
-        from .sync import Client
+        from .faces.sync import Client
 
         self._require_once()
         client = Client(**self._options)
@@ -62,7 +62,7 @@ class Connector:
         self._client.__exit__(kind, error, traceback)  # type: ignore[union-attr]
 
     async def _connect(self) -> AsyncClient:
-        from .aio import AsyncClient
+        from .faces.aio import AsyncClient
 
         self._require_once()
         client = AsyncClient(**self._options)
@@ -89,7 +89,7 @@ class Connector:
                 "connect() gives one connection: write 'with lapwing.connect(...) as ws' and iterate over ws for its "
                 "messages, with 'async' in asyncio; or pass reconnect=True to iterate over connections"
             )
-        from .reconnect import Backoff, Reconnect
+        from .connecting.reconnect import Backoff, Reconnect
 
         if self._options.get("sock") is not None:
             raise ValueError("sock serves one connection: leave it out, or leave out reconnect")
@@ -160,7 +160,7 @@ def _reconnecting(
     """Give one connected client after the other; whoever drops the generator has closed the last one."""
     import time
 
-    from .sync import Client
+    from .faces.sync import Client
 
     while True:
         client = Client(**options)
@@ -204,7 +204,7 @@ class AsyncReconnecting:
         import asyncio
         import time
 
-        from .aio import AsyncClient
+        from .faces.aio import AsyncClient
 
         attempt: Reconnection | None = None
         client, self._client = self._client, None
@@ -254,7 +254,7 @@ def _announce(url: str, attempt: Reconnection, backoff: Backoff) -> None:
 
 def sync(**options: Unpack[ClientOptions]) -> Client:
     """Make a blocking client: `lapwing.Client(**options)`."""
-    from .sync import Client
+    from .faces.sync import Client
 
     return Client(**options)
 
@@ -265,6 +265,6 @@ new = sync
 
 def aio(**options: Unpack[ClientOptions]) -> AsyncClient:
     """Make an asyncio client: `lapwing.AsyncClient(**options)`."""
-    from .aio import AsyncClient
+    from .faces.aio import AsyncClient
 
     return AsyncClient(**options)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from socket import socket
     from ssl import SSLContext
 
-    from .reconnect import Reconnect
+    from .connecting.reconnect import Reconnect
 
 __all__ = [
     "ClientOptions",

@@ -12,9 +12,9 @@ from typing import Any, Unpack
 
 from .io import trust
 from .options import ServerOptions, ServerSettings, check_duration, settings_from
-from .places import Places
 from .server import Handler, listen
-from .workers import Supervisor, Worker
+from .serving.places import Places
+from .serving.workers import Supervisor, Worker
 
 __all__ = ["run"]
 

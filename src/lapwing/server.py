@@ -9,35 +9,35 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
-from .accepting import Listener, ServerConnection
-from .admission import Admission
-from .broadcasting import Broadcast
-from .draining import close_evenly
-from .handlers import Handler, Handlers
 from .io import tcp, trust
 from .io.listen import HOLD_OFF, hold_off
-from .listening import Listening
 from .options import ServerOptions, ServerSettings, check_duration, check_lagging, settings_from
-from .places import Places
 from .protocol.errors import ConnectionClosed
 from .protocol.prepared import Prepared
 from .protocol.server_handshake import ServerHandshake, ServerPolicy
-from .tally import Tally
+from .serving.accepting import Listener, ServerConnection
+from .serving.admission import Admission
+from .serving.broadcasting import Broadcast
+from .serving.draining import close_evenly
+from .serving.handlers import Handler, Handlers
+from .serving.listening import Listening
+from .serving.places import Places
+from .serving.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Hashable, Mapping, Sequence
     from concurrent.futures import Future
     from types import TracebackType
 
-    from .aio import Connection
-    from .blocking import BlockingConnection
-    from .errands import Errands
+    from .faces.aio import Connection
+    from .faces.blocking import BlockingConnection
+    from .faces.errands import Errands
     from .io.stream import Stream
     from .options import Lagging
     from .protocol.http import Response
+    from .serving.threaded import ThreadConnection
+    from .serving.threads import HandlerThreads
     from .stats import ServerStats
-    from .threaded import ThreadConnection
-    from .threads import HandlerThreads
 
 __all__ = ["Handler", "Server", "listen"]
 
@@ -72,7 +72,7 @@ class Server:
         self._context = contextvars.copy_context()
         self._threads: HandlerThreads | None = None
         if handlers.plain:
-            from .threads import HandlerThreads  # the others need none of it
+            from .serving.threads import HandlerThreads  # the others need none of it
 
             self._threads = HandlerThreads(self._loop, settings, self._context, self._forget)
         self._tls = settings.ssl
@@ -365,7 +365,7 @@ class Server:
 
     def _find_errands(self) -> Errands:
         if self._errands is None:
-            from .errands import Errands
+            from .faces.errands import Errands
 
             with _making_errands:
                 if self._errands is None:

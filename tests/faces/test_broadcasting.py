@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import lapwing
-from lapwing.broadcasting import Broadcast
 from lapwing.protocol.prepared import Prepared
+from lapwing.serving.broadcasting import Broadcast
 from tests.faces.callers import GUARD, call, steps
 from tests.peers import wire
 from tests.peers.raw import RawPeer

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 import lapwing
-from lapwing.admission import Openings
-from lapwing.draining import close_evenly
+from lapwing.serving.admission import Openings
+from lapwing.serving.draining import close_evenly
 from tests.conftest import Runtime
 from tests.faces.callers import GUARD, call, hosting, steps, url
 from tests.peers import wire

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lapwing.frames import describe_frame
+from lapwing.faces.frames import describe_frame
 from tests.faces.callers import Face, call, hosting, url
 from tests.peers import wire
 from tests.peers.raw import RawListener

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import lapwing
-from lapwing.admission import _SURPLUS, _SURPLUS_PER_ADDRESS
+from lapwing.serving.admission import _SURPLUS, _SURPLUS_PER_ADDRESS
 from tests.faces.callers import call, steps
 from tests.peers import wire
 from tests.peers.raw import RawPeer
@@ -121,7 +121,7 @@ async def test_addresses_are_counted_apart(runtime: Any) -> None:
 
 
 def test_one_subscriber_of_ipv6_is_one_network() -> None:
-    from lapwing.admission import _network
+    from lapwing.serving.admission import _network
 
     assert _network("2001:db8:0:1::1") == _network("2001:db8:0:1:ffff::2")
     assert _network("2001:db8:0:1::1") != _network("2001:db8:0:2::1")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import lapwing
-from lapwing.reconnect import Reconnection
+from lapwing.connecting.reconnect import Reconnection
 from tests.faces.callers import Face, call, hosting, url
 from tests.peers.raw import RawListener, RawPeer
 from tests.peers.tunnels import TunnelProxy

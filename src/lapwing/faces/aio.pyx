@@ -1,0 +1,582 @@
+"""The asyncio face: a connection whose methods are awaited, and the client made of it.
+
+How a wait works: the task gets a `Waiter` to wait for and leaves its wake-up in it, which the reactor calls directly. A
+message is taken from the endpoint when the task runs again.
+"""
+
+import asyncio
+import threading
+import warnings
+from functools import partial
+
+cimport cython
+from cpython.object cimport PyObject, PyTypeObject
+from libc.math cimport INFINITY
+
+from .aio_messages cimport Messages
+from ..io.reactor cimport READABLE, clock
+from ..io.stream cimport Stream
+from .link cimport LIVE, OPENING, OVER, SECURING, UNUSED
+from ..protocol.endpoint cimport Endpoint, Ping, output_size
+from ..protocol.inbound cimport HELD_BACK
+from ..protocol.state cimport CLOSED, OPEN
+from .waiting cimport DONE, Waiter
+
+from .connection import close_after, make_endpoint
+from ..connecting import route
+from .messages import is_fragmented
+from ..connecting.opening import ClientOpening
+from ..options import UNSET, ClientSettings, settings_from
+from ..protocol.errors import HandshakeError
+from ..protocol.state import Role
+
+__all__ = ["AsyncClient", "Connection"]
+
+
+cdef extern from "awaitable.h":
+    """
+    LAPWING_AWAITABLE(receive)
+    """
+    ctypedef PyObject *(*lapwing_step)(object, int *) except NULL
+    void receive_install(PyTypeObject *type, lapwing_step step)
+
+
+cdef extern from *:
+    PyObject *new_reference "Py_NewRef"(object value)
+
+
+# Held while a connection gets its `Errands`.
+cdef object MAKING_ERRANDS = threading.Lock()
+
+cdef str ABORTED = "closed during the opening handshake"
+
+cdef enum:
+    # At this much unsent output `send` waits.
+    MUCH_OUTPUT = 64 * 1024
+
+
+@cython.final
+@cython.freelist(8)
+cdef class Receive:
+    """What `receive` and `async for` await: a coroutine in all but name, without the cost of one."""
+
+    cdef Connection connection
+    cdef Waiter waiter
+    cdef object timeout
+    cdef bint iterating
+    cdef bint is_raw            # TEXT is wanted as bytes
+    cdef bint is_spent
+
+    cdef object step(self, int *finished):
+        """Take a message, or say what to wait for."""
+        cdef Connection connection = self.connection
+        cdef Waiter waiter = self.waiter
+        if self.is_spent:
+            raise RuntimeError("this receive() was awaited before: call receive() for each message")
+        if waiter is not None:
+            if not waiter.is_done:
+                waiter._asyncio_future_blocking = True
+                return waiter
+            self.waiter = None
+            if connection.receiver is waiter:
+                connection.receiver = None
+            if waiter.error is not None:
+                self.is_spent = True
+                raise waiter.error
+        if connection.endpoint is not None:
+            if connection.endpoint.messages.count:
+                finished[0] = 1
+                self.is_spent = True
+                if self.is_raw:
+                    message = connection.take_message()
+                    return message.encode() if isinstance(message, str) else message
+                return connection.take_message()
+            if connection.endpoint.phase != OPEN and (connection.endpoint.phase == CLOSED or connection.phase == OVER):
+                finished[0] = 1
+                self.is_spent = True
+                return connection.end_of_messages(self.iterating)
+        self.is_spent = True  # unless it comes to waiting
+        connection.require_open()
+        if connection.endpoint.inflow is not None or connection.endpoint.route == HELD_BACK:
+            connection.want_whole()
+            if connection.endpoint.phase == CLOSED:
+                finished[0] = 1
+                return connection.end_of_messages(self.iterating)
+        connection.require_no_receiver()
+        self.waiter = connection.receiver = connection.wait(
+            connection.seconds_of(self.timeout), "no message came")
+        self.is_spent = False
+        self.waiter._asyncio_future_blocking = True
+        return self.waiter
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return self.send(None)
+
+    def send(self, value):
+        """Take a step, as a coroutine does."""
+        cdef int finished = 0
+        outcome = self.step(&finished)
+        if finished:
+            raise StopIteration(outcome)
+        return outcome
+
+    def throw(self, kind, value=None, traceback=None):
+        """End the wait with an exception, as a coroutine does; the message stays for the next `receive`."""
+        self.close()
+        if value is None:
+            value = kind() if isinstance(kind, type) else kind
+        raise value if traceback is None else value.with_traceback(traceback)
+
+    def close(self):
+        """End the wait, as a coroutine does."""
+        self.is_spent = True
+        if self.waiter is not None:
+            if self.connection.receiver is self.waiter:
+                self.connection.receiver = None
+            self.waiter.is_done = True
+            self.waiter.forget()
+            self.waiter = None
+
+    def __dealloc__(self):
+        if self.waiter is None and not self.is_spent and self.connection is not None:
+            warn_never_awaited()
+
+    def __repr__(self):
+        return f"<receive() of {self.connection!r}: await it>"
+
+
+cdef int warn_never_awaited() except -1:
+    warnings.warn("receive() was never awaited: write 'await ws.receive()'", RuntimeWarning, stacklevel=1)
+    return 0
+
+
+cdef PyObject *receive_step(object awaitable, int *finished) except NULL:
+    return new_reference((<Receive>awaitable).step(finished))
+
+
+receive_install(<PyTypeObject *>Receive, receive_step)
+
+
+@cython.no_gc_clear
+cdef class Connection(Messages):
+    """An open WebSocket connection in an asyncio program; a server gives one to each call of a handler.
+
+    Use it from its own event loop only; other threads have `send_threadsafe` and `close_threadsafe`. One task at a time
+    may wait in `receive`; any number may `send`.
+
+    Iterating over it gives the messages: the iteration ends after a clean close and raises `ConnectionClosed` after
+    another. Attributes of your own can be set on it.
+    """
+
+    # --- messages --------------------------------------------------------------------------------------------------
+
+    def receive(self, *, decode=True, timeout=UNSET):
+        """Wait for the next message (RFC 6455 section 6.2).
+
+        Args:
+            decode: whether to give a TEXT message as `str`; with False it is `bytes`, which were checked to be UTF-8.
+            timeout: seconds to wait, None for ever; the connection's `timeout` by default.
+
+        Returns:
+            `str` for a TEXT message, `bytes` for a BINARY one, None once the connection is closed, whoever closed it
+            and even if the network failed: then `closed` tells how. Messages that came before the end are returned
+            first.
+
+        Raises:
+            TimeoutError: no message came in time. None is lost: the next `receive` gets it.
+            RuntimeError: another task waits in `receive`, a message is being read by `receive_stream`, or there was no
+                `connect`.
+
+        Cancelling loses nothing. Not thread-safe.
+        """
+        cdef Receive awaitable = Receive.__new__(Receive)
+        awaitable.connection = self
+        awaitable.timeout = timeout
+        awaitable.is_raw = not decode
+        return awaitable
+
+    def __aiter__(self):
+        return self
+
+    def __anext__(self):
+        cdef Receive awaitable = Receive.__new__(Receive)
+        awaitable.connection = self
+        awaitable.timeout = UNSET
+        awaitable.iterating = True
+        return awaitable
+
+    def send(self, message, opcode=None, *, compress=None, timeout=UNSET):
+        """Send a message (RFC 6455 section 6.1).
+
+        Waits only while more than 64 KiB of earlier messages are unsent, because the peer reads too slowly.
+
+        Args:
+            message: `str` goes out as TEXT, bytes-like as BINARY. An iterable of such, or an asynchronous one, makes
+                one message of fragments (RFC 6455 section 5.4), each sent as soon as it is there; an empty one makes an
+                empty message, BINARY unless `opcode` says otherwise. Other messages wait until this one is finished;
+                pings and the end of the connection do not.
+            opcode: `lapwing.TEXT` or `lapwing.BINARY` overrides that; bytes sent as TEXT must be valid UTF-8.
+            compress: whether to compress it, where the peer agreed to that (RFC 7692); None when it, or its first
+                fragment, has at least as many bytes as `lapwing.Deflate.threshold` says. A message that does not get
+                smaller goes out as it is, unless it has fragments.
+            timeout: seconds to wait, None for ever; the connection's `timeout` by default. For each fragment anew; the
+                time that an iterable takes does not count.
+
+        Raises:
+            ConnectionClosed: the connection is closed, or is being closed by this end.
+            TimeoutError: the peer did not read enough in time. The message was not sent.
+            TypeError: the message is neither `str` nor bytes-like nor an iterable of one of these kinds, or `compress`
+                is not True, False or None.
+            ValueError: the opcode is neither TEXT nor BINARY, or bytes for TEXT are not UTF-8.
+            RuntimeError: the iterable of a message of fragments sends another one.
+
+        Once the message is accepted it goes out whole and in order; cancelled before that, it is not sent at all. A
+        message of which a fragment was sent cannot be taken back: when its iterable raises, when a time-out passes or
+        when `send` is cancelled in the middle, the connection fails with 1011, so that half of it is never taken for
+        all of it. Not thread-safe: in asyncio's debug mode a call from another thread is refused; see
+        `send_threadsafe`.
+        """
+        cdef Endpoint endpoint = self.endpoint
+        if self.own_thread:
+            self.refuse_thread()
+        if self.phase < LIVE:
+            self.require_open()
+        if not isinstance(message, (str, bytes)) and is_fragmented(message, awaited=True):
+            return self._send_fragments(message, opcode, compress, timeout)
+        if endpoint.phase == OPEN and (self.senders is not None or output_size(&endpoint.output) >= MUCH_OUTPUT):
+            return self._send_later(message, opcode, compress, timeout)
+        endpoint.push_message(message, opcode, compress)
+        self.send_soon()
+        return DONE
+
+    async def _send_later(self, message, opcode, compress, timeout):
+        """Send once there is room, after those who waited before.
+
+        Compressing waits, too: what is compressed with context takeover must go out, and in that order.
+        """
+        cdef Waiter waiter = self.queue_up(timeout)
+        try:
+            await waiter
+            self.endpoint.push_message(message, opcode, compress)
+        finally:
+            self.leave_queue(waiter)
+
+    def send_threadsafe(self, message, opcode=None, *, compress=None):
+        """Send a message from any thread.
+
+        Args:
+            message: as for `send`; a mutable one must stay as it is until the future is done.
+            opcode: as for `send`.
+            compress: as for `send`.
+
+        Returns:
+            A `concurrent.futures.Future`: it is done when `send` would have returned, so that waiting for it holds a
+            thread back while the peer reads too slowly, and raises what `send` raises. `ConnectionClosed` also where
+            the event loop was closed. Cancelling it takes the message back, unless it is being sent.
+
+        Raises:
+            RuntimeError: there was no `connect`.
+
+        The messages of each thread go out in the order of its calls. Do not wait for the future in the event loop's own
+        thread, where the message is sent; while the loop does not run, nothing happens.
+        """
+        send = self.send if compress is None else partial(self.send, compress=compress)
+        return self.find_errands().leave(send, message, opcode)
+
+    def close_threadsafe(self, code=1000, str reason not None=""):
+        """Close the connection from any thread, after what that thread sent before.
+
+        Args:
+            code: as for `close`.
+            reason: as for `close`.
+
+        Returns:
+            A `concurrent.futures.Future` of what `close` returns; it raises `ConnectionClosed` where the event loop was
+            closed first.
+
+        Raises:
+            RuntimeError: there was no `connect`.
+        """
+        return self.find_errands().leave(self.close, code, reason)
+
+    cdef object find_errands(self):
+        if self.phase < LIVE:
+            self.require_open()
+        if self.errands is None:
+            from .errands import Errands
+
+            with MAKING_ERRANDS:
+                if self.errands is None:
+                    self.errands = Errands(self._loop)
+        return self.errands
+
+    async def ping(self, payload=None, *, timeout=UNSET):
+        """Send a ping and wait for its pong (RFC 6455 section 5.5.2).
+
+        Args:
+            payload: at most 125 bytes, `str` or bytes-like; by default one that differs from the last ones.
+            timeout: seconds to wait, None for ever; the connection's `timeout` by default.
+
+        Returns:
+            The round trip in seconds.
+
+        Raises:
+            ConnectionClosed: the connection is closed, or closed before the pong came.
+            TimeoutError: no pong came in time.
+            ValueError: the payload is longer than 125 bytes.
+
+        Cancelling is safe. Any number of tasks may wait for pongs. Not thread-safe.
+        """
+        if self.own_thread:
+            self.refuse_thread()
+        self.require_open()
+        cdef Ping ping = self.endpoint.ping(payload, clock())
+        cdef Waiter waiter = self.wait(self.seconds_of(timeout), "no pong came")
+        if self.pingers is None:
+            self.pingers = {}
+        self.pingers[ping] = waiter
+        self.send_soon()
+        try:
+            await waiter
+        finally:
+            waiter.forget()
+            if self.pingers is not None:
+                self.pingers.pop(ping, None)
+            self.endpoint.forget_ping(ping)
+        if ping.round_trip is None:
+            raise self.endpoint.closed_error()
+        return ping.round_trip
+
+    async def close(self, code=1000, str reason not None="", *, timeout=None):
+        """Close the connection (RFC 6455 section 7): the closing handshake, then TCP.
+
+        Args:
+            code: the close code: 1000 to 1003, 1007 to 1014 or 3000 to 4999.
+            reason: the close reason, at most 123 bytes in UTF-8.
+            timeout: seconds that the peer has for its part; the connection's `close_timeout` by default.
+
+        Returns:
+            `Closed(was_clean, code, reason)`; the same again when called again. A peer that does not answer in time
+            gives `Closed(False, 1006, ...)`.
+
+        Raises:
+            ValueError: the code must not be sent, or the reason is too long.
+
+        Messages that still come are discarded. Cancelled, the closing goes on without you. Not thread-safe: see
+        `close_threadsafe`.
+        """
+        if self.own_thread:
+            self.refuse_thread()
+        self._begin_close(code, reason, timeout)
+        cdef Waiter waiter
+        if self.phase >= LIVE and self.phase != OVER:
+            waiter = self.wait(-1, "")
+            if self.closers is None:
+                self.closers = []
+            self.closers.append(waiter)
+            try:
+                await waiter
+            finally:
+                waiter.forget()
+        return self.closed
+
+    def _begin_close(self, code, str reason not None, timeout=None):
+        """Begin the closing handshake, and leave the rest to the reactor."""
+        if self.phase < LIVE:
+            self._abort_opening()
+            return
+        if timeout is not None:
+            self.endpoint.close_timeout = timeout
+        self.endpoint.close(code, reason, clock())
+        self.settle()
+
+    def _abort_opening(self):
+        """End the opening handshake before it is done."""
+        self.endpoint.receive_eof(ABORTED)
+        self.drop()
+
+    def broadcast(self, message, opcode=None, *, compress=None, lagging=None, key=None):
+        """Send a message to every connection of the same server and subprotocol, this one included.
+
+        Does not wait; see `Server.broadcast`.
+
+        Returns:
+            To how many connections it goes.
+
+        Raises:
+            RuntimeError: this is a client's connection.
+            TypeError, ValueError: as for `send`.
+        """
+        if self.owner is None:
+            raise RuntimeError("a client has no other connections to broadcast to: only a server's connections have")
+        return self.owner.broadcast(
+            message, protocol=self.subprotocol, opcode=opcode, compress=compress, lagging=lagging, key=key)
+
+    def _take_broadcast(self, broadcast, size_t threshold):
+        """Queue a `Broadcast`, let it wait or drop it, as its policy says; returns whether the peer is to get it."""
+        cdef bint is_taken
+        cdef double now
+        if self.phase != LIVE or self.endpoint.phase != OPEN:
+            return False
+        now = clock()
+        is_taken = self.take_broadcast(broadcast, threshold, now)
+        if self.backlog is not None and self.backlog.deadline < INFINITY:
+            self.look_in_by(self.backlog.deadline)
+        self.send_soon()
+        return is_taken
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, kind, error, traceback):
+        await self.close(*close_after(error))
+
+    def __enter__(self):
+        raise TypeError("this connection is awaited: write 'async with' instead of 'with'")
+
+    def __exit__(self, kind, error, traceback):
+        pass
+
+    def __iter__(self):
+        raise TypeError("this connection is awaited: write 'async for' instead of 'for'")
+
+    cdef object take_message(self):
+        cdef bint held = self.endpoint.undecoded.end != 0
+        if self.endpoint.inflow is not None:
+            self.want_whole()
+        message = self.endpoint.pop_message()
+        if held or self.interest & READABLE == 0:
+            self.settle()
+        return message
+
+    cdef object end_of_messages(self, bint iterating):
+        if not iterating:
+            return None
+        if self.endpoint.closed.was_clean:
+            raise StopAsyncIteration
+        raise self.endpoint.closed_error()
+
+
+cdef class AsyncClient(Connection):
+    """A WebSocket client for asyncio.
+
+    It is a `Connection` once `connect` has returned. After the connection is closed, `connect` may be called again.
+
+    Args:
+        **options: see `lapwing.options.ClientOptions`.
+
+    Raises:
+        TypeError: an option does not exist or has the wrong type.
+        ValueError: an option is out of its range.
+    """
+
+    cdef object limit           # the asyncio.Timeout of a connect() under way
+    cdef object opening         # the ClientOpening of a connect() under way
+    cdef bint is_aborted        # close() came during connect()
+
+    def __init__(self, **options):
+        self._settings = settings_from(ClientSettings, options)
+
+    async def connect(self, url, protocol=None, *, timeout=UNSET):
+        """Connect to a server (RFC 6455 sections 3 and 4).
+
+        Args:
+            url: `ws://host[:port]/path?query`, or `wss://` for TLS; `ws+unix:///path/of/socket:/path?query`, or
+                `wss+unix://`, for a unix socket.
+            protocol: a subprotocol to ask for, or a sequence of them in the order of preference.
+            timeout: seconds for all of it (name resolution, proxy, redirects and handshakes), None for ever;
+                `open_timeout` by default.
+
+        Returns:
+            This client.
+
+        Raises:
+            InvalidURL: the URL is not one of a WebSocket server.
+            HandshakeError: the server refused, or does not speak WebSocket, or redirects to where the client does not
+                go; `ProxyError` where a proxy was the reason.
+            TimeoutError: it took too long.
+            OSError: there was no connection; `ssl.SSLError` where TLS was the reason, `ConnectionAbortedError` when
+                `close` was called meanwhile.
+            RuntimeError: the client is connected already.
+
+        Cancelled or failed, it leaves nothing open, and the client is as before. Not thread-safe.
+        """
+        if self.phase != UNUSED and self.phase != OVER:
+            raise RuntimeError("this client is connected already: close it first, or make another one")
+        opening = self.opening = ClientOpening(self._settings, url, protocol)
+        seconds = self._settings.opening if timeout is UNSET else timeout
+        self._loop = asyncio.get_running_loop()
+        self.own_timeout = -1 if self._settings.timeout is None else self._settings.timeout
+        self.is_aborted = False
+        self.prepare()
+        self.limit = asyncio.timeout(seconds)
+        try:
+            async with self.limit:
+                while self.opened is None:
+                    await self._attempt(opening)
+        except BaseException as error:
+            self.opener = self.opened = self.subprotocol = None
+            self.drop()  # the handshake may be done: then nobody was told yet
+            self.phase = UNUSED
+            self.endpoint = None
+            if not isinstance(error, OSError):
+                raise
+            if self.is_aborted:
+                raise ConnectionAbortedError(ABORTED) from None
+            if self.limit.expired():
+                raise TimeoutError(f"connecting to {opening.url} took longer than {seconds:g} s") from None
+            raise opening.explain(error)
+        finally:
+            self.limit = self.opening = None
+        return self
+
+    cdef int prepare(self) except -1:
+        """Set up everything for a new connection."""
+        self.endpoint = make_endpoint(Role.CLIENT, self._settings)
+        self.opened = self.subprotocol = self.stream = self.errands = None
+        self.phase = OPENING
+        return 0
+
+    async def _attempt(self, opening):
+        """Connect to where `opening` leads; a redirect makes it lead elsewhere."""
+        sock = await route.take(self._loop, opening)
+        stream = Stream(sock.detach())
+        try:
+            stream.tls = opening.first_tls()
+        except BaseException:
+            stream.close()
+            raise
+        self.opener = self.wait(-1, "")
+        self.begin(stream, opening.first, 0)
+        try:
+            await self.opener
+        except HandshakeError as error:
+            opening.follow(error)
+            self.prepare()
+
+    cdef int enter_tunnel(self) except -1:
+        cdef object opening = self.opening
+        carrier = self.stream.tls
+        self.handshake = opening.handshake
+        try:
+            self.stream.tls = opening.enter_tunnel(carrier)
+        except (OSError, ValueError) as error:
+            return self.fail_opening(error)
+        if self.stream.tls is carrier:
+            return self.begin_handshake()
+        self.phase = SECURING
+        return self.secure()
+
+    def _abort_opening(self):
+        """End a `connect` that is under way, wherever it is."""
+        if self.limit is None:
+            self.require_open()
+        self.endpoint.receive_eof(ABORTED)
+        self.is_aborted = True
+        self.limit.reschedule(self._loop.time())

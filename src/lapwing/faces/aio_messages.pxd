@@ -1,0 +1,40 @@
+# What a connection of the asyncio face does with messages beside `receive` and `send`.
+
+from .link cimport Link
+from ..protocol.endpoint cimport Endpoint
+from ..protocol.streaming cimport Inflow
+from .waiting cimport Waiter
+
+
+cdef class Messages(Link):
+    cdef object fragmenter          # the task that sends a message of fragments; None while there is none
+
+    cdef double seconds_of(self, object timeout) except? -2
+    cdef int require_open(self) except -1
+    cdef int require_no_receiver(self) except -1
+
+    # A whole message is wanted while none is at hand: not while one is streamed; one that is too large for that fails
+    # the connection.
+    cdef int want_whole(self) except -1
+
+    # A place among those who wait to send, and giving it up.
+    cdef Waiter queue_up(self, object timeout)
+    cdef int leave_queue(self, Waiter waiter) except -1
+
+    # Steps of what users call, for this module alone.
+    cdef bint has_arrived(self) except -1
+    cdef list take_messages(self, Py_ssize_t limit)
+    cdef int resume(self) except -1
+    cdef int break_off(self) except -1
+
+
+cdef class MessageStream:
+    cdef Messages connection
+    cdef Endpoint endpoint
+    cdef Inflow inflow              # None before the message has begun
+    cdef object limit
+    cdef object timeout
+    cdef bint is_closed
+    cdef bint is_waited_for         # a task waits for a piece
+
+    cdef bint has_arrived(self) except -1

@@ -1,0 +1,45 @@
+# What the connections of both faces are made of.
+
+from libc.stdint cimport int64_t
+
+from ..io.reactor cimport Source
+from ..io.stream cimport Stream
+from ..protocol.endpoint cimport Endpoint, Output
+
+
+cdef class BaseConnection(Source):
+    cdef Stream stream              # None before there is one
+    cdef Endpoint endpoint          # None before there is one
+    cdef readonly object _settings
+    cdef object opened              # what tells of the opening handshake: a client's handshake, a server's request head
+    cdef readonly str subprotocol
+    cdef double opened_at           # when the opening handshake was done, 0 before
+    # Bytes that had arrived when a ping of the keepalive was queued behind others; negative when it was not.
+    cdef int64_t delivered
+    cdef object frame_log           # a `FrameLog`; None unless somebody wants to see the frames
+    cdef object backlog             # of a reader that lags: the broadcasts that wait for it; None for all others
+    cdef unsigned long dropped      # broadcasts that the peer did not get because it lagged
+
+    # Begin to count, to watch whether the peer is there and, where that is wanted, to log frames.
+    cdef int begin_life(self, double now) except -1
+
+    # Let the endpoint act on the time; `stalled` seconds of it this end could not attend. Returns whether a ping was
+    # queued: `note_ping` is to be called when it is sent.
+    cdef bint keep_alive(self, double now, double stalled) except -1
+    cdef int note_ping(self) noexcept
+    cdef size_t unsent_size(self) noexcept
+    cdef int write_frame_log(self) except -1
+
+    # Queue a `Broadcast` whose threshold is given, or let it wait or drop it as its policy says; returns whether the
+    # peer is to get it. A reader that is to be disconnected for it is.
+    cdef bint take_broadcast(self, object broadcast, size_t threshold, double now) except -1
+    cdef int count_dropped(self) except -1
+
+    # Queue what waits for a reader that has caught up; returns whether there is new output.
+    cdef bint catch_up(self) except -1
+
+    # Disconnect a reader that has lagged for too long.
+    cdef int give_up_reader(self, double now) except -1
+
+    # Send `output` as far as the kernel takes it; `stream.is_full` tells whether it did not take all.
+    cdef int write(self, Output *output) except -1

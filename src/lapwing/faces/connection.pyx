@@ -1,0 +1,240 @@
+"""What the connections of both faces are made of: a stream, an endpoint, and what can be asked of them."""
+
+import sys
+
+cimport cython
+from libc.stdint cimport int64_t
+
+from ..io.reactor cimport Source, clock
+from ..protocol.endpoint cimport Endpoint, Output, output_consume, output_size
+from ..protocol.inbound cimport buffer_size
+from ..protocol.state cimport CLOSED, OPEN
+
+__all__ = ["BaseConnection", "close_after", "make_endpoint"]
+
+
+cdef enum:
+    # Output that is no more than a ping and what little goes with it: a ping behind it need not wait.
+    PING_SIZE = 256
+    # As much of a backlog is queued as output at a time.
+    MUCH_OUTPUT = 64 * 1024
+
+
+@cython.no_gc_clear
+cdef class BaseConnection(Source):
+    """What can be asked of any connection.
+
+    Attributes:
+        subprotocol: the subprotocol that was agreed (RFC 6455 section 1.9), or None.
+        user: what a server's `on_request` has set as its request's `user`: who the client is; otherwise None.
+    """
+
+    # An attribute of the class: a connection that has a user of its own keeps it as it keeps attributes of a program's.
+    user = None
+
+    @property
+    def closed(self):
+        """How the connection ended, a `Closed`, or None while it is open."""
+        return None if self.endpoint is None else self.endpoint.closed
+
+    @property
+    def latency(self):
+        """The last round trip of a ping in seconds, whether `ping` or the keepalive sent it; None before the first."""
+        return None if self.endpoint is None else self.endpoint.latency
+
+    @property
+    def _role(self):
+        return None if self.endpoint is None else self.endpoint.role
+
+    @property
+    def request(self):
+        """The request of the opening handshake, a `lapwing.protocol.Request`; None before it."""
+        return None if self.opened is None else self.opened.request
+
+    @property
+    def response(self):
+        """The response of the opening handshake, a `lapwing.protocol.Response`; None before it."""
+        return None if self.opened is None else self.opened.response
+
+    @property
+    def path(self):
+        """The path that was asked for, without the query; None before the opening handshake."""
+        request = self.request
+        return None if request is None else request.path
+
+    @property
+    def local_address(self):
+        """This end's address, as `socket.getsockname` gives it; None before there is one."""
+        return None if self.stream is None else self.stream.local_address
+
+    @property
+    def peer_address(self):
+        """The peer's address, as `socket.getpeername` gives it; None before there is one."""
+        return None if self.stream is None else self.stream.peer_address
+
+    @property
+    def ssl_object(self):
+        """The `ssl.SSLObject` of a connection over TLS, else None."""
+        return None if self.stream is None or self.stream.tls is None else self.stream.tls.ssl_object
+
+    def stats(self):
+        """Return what was counted on this connection since its opening handshake, a `lapwing.stats.ConnectionStats`.
+
+        It may be called at any time, from any thread, also after the end; before `connect` all is 0.
+        """
+        from ..stats import ConnectionStats
+
+        cdef Endpoint endpoint = self.endpoint
+        cdef double until
+        if endpoint is None:
+            return ConnectionStats()
+        until = endpoint.now if endpoint.phase == CLOSED else clock()
+        return ConnectionStats(
+            messages_received=endpoint.received_messages,
+            messages_sent=endpoint.sent_messages,
+            payload_received=endpoint.received_payload,
+            payload_sent=endpoint.sent_payload,
+            wire_received=endpoint.received_wire,
+            wire_sent=endpoint.sent_wire,
+            controls_received=endpoint.received_controls,
+            controls_sent=endpoint.sent_controls,
+            queued_messages=endpoint.messages.count,
+            queued_bytes=endpoint.message_bytes,
+            unsent_bytes=self.unsent_size(),
+            held_bytes=endpoint.held - output_size(&endpoint.output) + self.unsent_size(),
+            dropped_broadcasts=self.dropped,
+            latency=endpoint.latency,
+            age=max(until - self.opened_at, 0.0) if self.opened_at else 0.0,
+        )
+
+    cdef int begin_life(self, double now) except -1:
+        self.opened_at = now
+        self.delivered = -1
+        self.frame_log = None
+        self.endpoint.keep_alive(self._settings.ping_interval, self._settings.ping_timeout, now)
+        logging = sys.modules.get("logging")  # nobody has enabled a logger before it is there
+        if logging is None:
+            return 0
+        logger = logging.getLogger("lapwing.frames")
+        # Payloads may be secrets: its own level has to say so, not one that it has from above.
+        if logger.level and logger.isEnabledFor(logging.DEBUG):
+            from .frames import FrameLog
+
+            self.frame_log = FrameLog(self)
+            self.endpoint.record_frames()
+        return 0
+
+    cdef bint keep_alive(self, double now, double stalled) except -1:
+        cdef Endpoint endpoint = self.endpoint
+        cdef double due
+        cdef int64_t before = self.delivered
+        if before >= 0 and endpoint.is_dead(now, stalled):
+            # A ping behind much output takes its time: as long as that arrives, the peer is there.
+            self.note_ping()
+            if self.delivered > before or self.delivered < 0:
+                endpoint.progress(now)
+                return True
+        due = endpoint.reply_due
+        endpoint.advance(now, stalled)
+        return endpoint.phase == OPEN and endpoint.reply_due > due and endpoint.counted_from == now
+
+    cdef int note_ping(self) noexcept:
+        cdef size_t unsent = self.unsent_size()
+        cdef unsigned int unacknowledged = self.stream.unacknowledged()
+        if unsent + unacknowledged <= PING_SIZE:
+            self.delivered = -1
+        else:
+            self.delivered = max(<int64_t>(self.endpoint.sent_wire - unsent) - unacknowledged, 0)
+        return 0
+
+    cdef size_t unsent_size(self) noexcept:
+        """Bytes of frames that the kernel has not taken yet."""
+        return output_size(&self.endpoint.output)
+
+    cdef bint take_broadcast(self, object broadcast, size_t threshold, double now) except -1:
+        cdef size_t unsent = self.unsent_size() + self.endpoint.postponed_size()
+        if self.backlog is None:
+            if unsent < threshold:
+                return self.endpoint.queue_prepared(broadcast.prepared)
+            self.backlog = broadcast.backlog(now)
+        if broadcast.offer(self.backlog, unsent, now):
+            self.count_dropped()
+            return True
+        self.count_dropped()
+        if self.backlog.is_hopeless:
+            self.give_up_reader(now)
+        return False
+
+    cdef int count_dropped(self) except -1:
+        self.dropped += <unsigned long>self.backlog.dropped
+        self.backlog.dropped = 0
+        return 0
+
+    cdef bint catch_up(self) except -1:
+        cdef bint is_new = False
+        if self.endpoint.phase != OPEN:
+            self.backlog = None
+            return False
+        if self.unsent_size() > <size_t>self.backlog.low or self.endpoint.sending_opcode:
+            return False    # between the fragments of a message nothing else may go out
+        while self.unsent_size() < MUCH_OUTPUT and not self.endpoint.sending_opcode:
+            prepared = self.backlog.take()
+            if prepared is None:
+                self.backlog = None
+                break
+            self.endpoint.queue_prepared(prepared)
+            is_new = True
+        return is_new
+
+    cdef int give_up_reader(self, double now) except -1:
+        self.backlog = None
+        self.endpoint.fail(1013, "too slow for what is sent to all", now)
+        return 0
+
+    cdef int write_frame_log(self) except -1:
+        """Log the frames that came and went since the last call."""
+        cdef Endpoint endpoint = self.endpoint
+        if endpoint is not None and endpoint.frame_log:
+            self.frame_log.write(endpoint.take_frames())
+        return 0
+
+    def __repr__(self):
+        state = "not connected" if self.opened is None else self.endpoint.state.name
+        subprotocol = f" {self.subprotocol}" if self.subprotocol else ""
+        return f"<lapwing.{type(self).__name__}{subprotocol} {state} peer={self.peer_address}>"
+
+    cdef int write(self, Output *output) except -1:
+        cdef size_t own
+        cdef Py_ssize_t count
+        if not self.stream.push():
+            return 0
+        while output_size(output):
+            own = buffer_size(&output.head)
+            if own:
+                count = self.stream.send(output.head.data + output.head.start, own, output.payload, output.payload_size)
+            else:
+                count = self.stream.send(output.payload, output.payload_size, NULL, 0)
+            output_consume(output, count)
+            if self.stream.is_full:
+                break
+        return 0
+
+
+def close_after(error):
+    """Choose close code and reason for leaving a `with` block: how the block ended tells."""
+    if error is None:
+        return (1000, "")
+    if isinstance(error, Exception):
+        return (1011, "")
+    return (1001, "")
+
+
+def make_endpoint(role, settings):
+    """Make the endpoint of a connection with these settings."""
+    return Endpoint(
+        role,
+        max_message_size=settings.max_message_size,
+        max_buffered=settings.max_buffered,
+        close_timeout=settings.closing,
+        holds_large=True,
+    )

@@ -1,0 +1,70 @@
+"""A log of frames: a line for each that comes or goes, for whoever sets the logger `lapwing.frames` to DEBUG."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from typing import TYPE_CHECKING
+
+from ..protocol.frame import Opcode
+from ..protocol.state import Role
+
+if TYPE_CHECKING:
+    from .connection import BaseConnection
+
+__all__ = ["FrameLog", "describe_frame"]
+
+logger = logging.getLogger("lapwing.frames")
+
+#: Numbers the connections that are logged, within the process.
+_numbers = itertools.count(1)
+
+
+class FrameLog:
+    """The log of one connection.
+
+    Args:
+        connection: the connection, just opened: the first line tells which it is.
+    """
+
+    def __init__(self, connection: BaseConnection) -> None:
+        self.name = f"{connection._role.value}-{next(_numbers)}"
+        way = "from" if connection._role is Role.SERVER else "to"
+        logger.debug(
+            "%s = %s %s %s, subprotocol %s",
+            self.name,
+            connection.path,
+            way,
+            connection.peer_address,
+            connection.subprotocol,
+            extra={"connection": self.name},
+        )
+
+    def write(self, frames: list[tuple[bool, int, int, bytes | None]]) -> None:
+        """Log frames, as `Endpoint.take_frames` gives them."""
+        for frame in frames:
+            logger.debug("%s %s", self.name, describe_frame(*frame), extra={"connection": self.name})
+
+
+def describe_frame(is_sent: bool, first_byte: int, size: int, beginning: bytes | None) -> str:
+    """Put a frame into a line: its direction, opcode, flags, size, and the escaped beginning of its payload."""
+    opcode = first_byte & 0x0F
+    try:
+        name = Opcode(opcode).name
+    except ValueError:
+        name = f"OPCODE {opcode}"
+    flags = "" if first_byte & 0x80 else " fragment"
+    if first_byte & 0x40:
+        flags += " compressed"
+    direction = ">" if is_sent else "<"
+    if opcode == Opcode.CLOSE and beginning is not None and size >= 2:
+        return f"{direction} {name} {int.from_bytes(beginning[:2], 'big')} {_shown(beginning[2:], size - 2, True)}"
+    is_text = opcode == Opcode.TEXT and not first_byte & 0x40
+    payload = "skipped" if beginning is None else _shown(beginning, size, is_text)
+    return f"{direction} {name}{flags} {size} bytes {payload}"
+
+
+def _shown(beginning: bytes, size: int, is_text: bool) -> str:
+    """Show bytes with everything escaped that could upset a terminal or a log, and a mark where they go on."""
+    shown = ascii(beginning.decode(errors="ignore") if is_text else beginning)
+    return shown if len(beginning) >= size else f"{shown}..."

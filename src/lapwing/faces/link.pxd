@@ -1,0 +1,78 @@
+# A connection that a reactor drives.
+
+from .connection cimport BaseConnection
+from ..io.stream cimport Stream
+from .waiting cimport Waiter
+
+
+cdef enum Phase:
+    UNUSED          # a client before `connect`
+    ANNOUNCING      # a proxy is to say who the client is
+    SECURING        # the TLS handshake is under way
+    OPENING         # the opening handshake is under way
+    DECIDING        # the request is there, the server's program decides what becomes of it
+    LIVE            # messages go, or the closing handshake does
+    OVER            # the descriptor is closed
+
+
+cdef class Link(BaseConnection):
+    cdef object __weakref__
+    cdef dict __dict__
+    cdef readonly object _loop
+    cdef object owner               # the Server; None for a client
+    cdef double own_timeout         # the `timeout` option in seconds, negative for never: looked up for every message
+    cdef object handshake           # while it is under way
+    cdef double opening_deadline    # 0 once it is over
+    cdef Phase phase
+    cdef bint is_lingering          # holds itself until the descriptor is closed
+    cdef bint is_shut               # the sending direction is shut down
+    cdef double stalls_seen         # what `Reactor.stalled` was at the last look at the time
+    # who waits
+    cdef Waiter opener              # for the opening handshake
+    cdef Waiter receiver            # for a message; the last one who did, it may be done
+    cdef list senders               # for room, the first to send first; None while there are none
+    cdef list closers               # for the descriptor to be closed; None while there are none
+    cdef object errands             # what other threads left to do; None before the first
+    cdef unsigned long own_thread   # the loop's thread, in debug mode; 0 otherwise: it is not looked at
+    cdef dict pingers               # for a pong: Ping to Waiter; None while there are none
+
+    cdef int begin(self, Stream stream, object handshake, double deadline) except -1
+    cdef Waiter wait(self, double seconds, str missed)
+    cdef int settle(self) except -1
+    cdef int write_output(self) except -1
+    cdef int send_soon(self) except -1
+    cdef int refuse_thread(self) except -1
+    cdef int wake_sender(self) except -1
+    cdef int drop(self) except -1
+
+    # Forget the stream and the endpoint without touching them: they go on elsewhere.
+    cdef int let_go(self) except -1
+
+    # A server's own steps: it was given the request; its opening handshake is done, and it may let go of the
+    # connection; something came while it is ANNOUNCING or DECIDING, or nothing did for too long.
+    cdef int decide(self) except -1
+    cdef int opened_by_peer(self) except -1
+    cdef int read_early(self, Py_ssize_t count) except -1
+    cdef int opening_expired(self) except -1
+
+    # Called when a proxy has opened a tunnel: go on inside it.
+    cdef int enter_tunnel(self) except -1
+
+    # Steps of the above, for this module, `accepting` and `aio`.
+    cdef int start(self) except -1
+    cdef int answer(self) except -1
+    cdef int attend(self, double now) except -1
+    cdef int look_in_by(self, double deadline) except -1
+    cdef int read(self) except -1
+    cdef int read_opening(self) except -1
+    cdef int secure(self) except -1
+    cdef int begin_handshake(self) except -1
+    cdef int advance_handshake(self, bytes data) except -1
+    cdef int finish_handshake(self, bytes rest) except -1
+    cdef int fail_opening(self, object error) except -1
+    cdef int discard(self) except -1
+    cdef int lose(self, str reason) except -1
+    cdef int settle_pings(self) except -1
+    cdef int conclude(self) except -1
+    cdef int linger(self) except -1
+    cdef int wake_all(self) except -1

@@ -1,0 +1,529 @@
+"""A connection that a reactor drives: its opening, its input and output, its deadlines and its end.
+
+It joins a `Stream` (bytes of a socket), an `Endpoint` (the protocol) and a `Reactor` (readiness). Whatever arrives,
+expires or fails ends in `settle`, which looks at what the endpoint has become and acts on it. Who waits for what is
+known here; what users call is in `aio`.
+
+Who keeps what alive: the reactor does not hold its connections, whoever uses one does, and a `Waiter` holds the
+connection that it waits for. Between the end of the messages and the closing of the descriptor a connection holds
+itself.
+"""
+
+import logging
+import warnings
+
+cimport cython
+from cpython.pythread cimport PyThread_get_thread_ident
+from cpython.ref cimport Py_DECREF, Py_INCREF
+
+from .connection cimport BaseConnection
+from ..io.reactor cimport READABLE, WRITABLE, Reactor, clock, reactor_of
+from ..io.stream cimport END_OF_STREAM, NOTHING_YET, Stream
+from ..protocol.endpoint cimport Endpoint, Ping, output_size
+from ..protocol.state cimport CLOSE, CLOSED, DROP, OPEN, SHUT_DOWN
+from .waiting cimport Waiter, wait_for
+
+from ..protocol.errors import HandshakeError
+
+__all__ = ["Link"]
+
+logger = logging.getLogger("lapwing.connection")
+
+
+cdef extern from *:
+    """
+    /* Cython makes a dictionary for every instance that may have attributes of its own. Without one, a connection is
+     * smaller and looking up its methods is quicker; Python makes it when an attribute is set. */
+    static void lapwing_drop_dict(PyObject *self)
+    {
+        PyObject **dict = _PyObject_GetDictPtr(self);
+        if (dict != NULL)
+            Py_CLEAR(*dict);
+    }
+    """
+    void drop_dict "lapwing_drop_dict"(object self)
+
+
+# A deadline that never comes.
+cdef double NEVER = float("inf")
+
+cdef enum:
+    # At this much unsent output a burst is not waited for any longer.
+    MUCH_OUTPUT = 64 * 1024
+    # Who waits to send goes on when no more than this is unsent.
+    LITTLE_OUTPUT = 16 * 1024
+    # Reads of one connection in a row, while TLS holds more than fits into one.
+    MAX_READS = 16
+
+
+@cython.no_gc_clear
+cdef class Link(BaseConnection):
+    """A connection that a reactor drives; `Connection` is what to use."""
+
+    def __cinit__(self):
+        drop_dict(self)
+
+    # --- waiting ---------------------------------------------------------------------------------------------------
+
+    cdef Waiter wait(self, double seconds, str missed):
+        """Make a wait for this connection that expires after `seconds`; negative never."""
+        cdef Waiter waiter = wait_for(self, self._loop)
+        if seconds >= 0:
+            waiter.deadline = clock() + seconds
+            waiter.missed = f"{missed} within {seconds:g} s"
+            self.look_in_by(waiter.deadline)
+        return waiter
+
+    cdef int look_in_by(self, double deadline) except -1:
+        if self.reactor is not None and (self.due == 0 or deadline < self.due):
+            self.reactor.set_due(self, deadline)
+        return 0
+
+    cdef int expired(self, double now) except -1:
+        """Act on every deadline that has come, and ask for the next one."""
+        cdef Waiter waiter
+        cdef double next_due = 0
+        cdef list waiters = list(self.senders or ()) + list((self.pingers or {}).values())
+        if self.receiver is not None:
+            waiters.append(self.receiver)
+        for waiter in waiters:
+            if waiter.deadline and not waiter.is_done:
+                if waiter.deadline <= now:
+                    waiter.wake(TimeoutError(waiter.missed))
+                elif next_due == 0 or waiter.deadline < next_due:
+                    next_due = waiter.deadline
+        if next_due:
+            self.look_in_by(next_due)
+        if self.opening_deadline:
+            if now >= self.opening_deadline:
+                return self.opening_expired()
+            self.look_in_by(self.opening_deadline)
+        if self.phase == LIVE:
+            if self.backlog is not None and self.backlog.deadline < NEVER:
+                if now >= self.backlog.deadline:
+                    self.give_up_reader(now)
+                else:
+                    self.look_in_by(self.backlog.deadline)
+            self.attend(now)
+        return 0
+
+    cdef int attend(self, double now) except -1:
+        """Let the endpoint act on the time, see `Endpoint.keep_alive`."""
+        cdef Endpoint endpoint = self.endpoint
+        cdef double due
+        cdef double stalled = self.reactor.stalled - self.stalls_seen
+        cdef bint has_pinged
+        self.stalls_seen += stalled
+        if endpoint.is_dead(now, 0):
+            self.read()  # what came while the loop did something else comes first
+            if self.reactor is None:
+                return 0
+        has_pinged = self.keep_alive(now, stalled)
+        self.settle()
+        if self.reactor is None:
+            return 0
+        if has_pinged:
+            self.note_ping()
+        due = endpoint.next_due()
+        if endpoint.ping_interval and endpoint.phase == OPEN:
+            due = min(due, now + endpoint.ping_interval)  # the answer, which nobody files, makes the next ping due
+        if due < NEVER:
+            self.look_in_by(due)
+        return 0
+
+    # --- the opening handshake -------------------------------------------------------------------------------------
+
+    cdef int begin(self, Stream stream, object handshake, double deadline) except -1:
+        """Take over a connected stream and begin the opening handshake on it."""
+        self.stream = stream
+        self.handshake = handshake
+        self.opening_deadline = deadline
+        self.is_shut = False
+        self.own_thread = <unsigned long>PyThread_get_thread_ident() if self._loop.get_debug() else 0
+        reactor_of(self._loop, self._settings.portable).attach(self, stream.fd, READABLE)
+        self.look_in_by(deadline)
+        return 0 if self.phase == ANNOUNCING else self.start()
+
+    cdef int start(self) except -1:
+        """Begin with TLS, if there is any, else with the opening handshake."""
+        if self.stream.tls is not None:
+            self.phase = SECURING
+            return self.secure()
+        return self.begin_handshake()
+
+    cdef int secure(self) except -1:
+        """Go on with the TLS handshake."""
+        cdef bint done
+        try:
+            done = self.stream.tls.handshake()
+            self.stream.push()
+        except OSError as error:
+            try:
+                self.stream.push()  # the alert that tells the peer why
+            except OSError:
+                pass
+            return self.fail_opening(error)
+        if done:
+            self.begin_handshake()
+        return self.settle()
+
+    cdef int begin_handshake(self) except -1:
+        """Begin what `handshake` is: the opening handshake, or before that the one that asks a proxy for a tunnel."""
+        self.phase = OPENING
+        if self.endpoint.client:
+            self.endpoint.push_bytes(self.handshake.data_to_send())
+        return self.settle()
+
+    cdef int read_opening(self) except -1:
+        cdef Py_ssize_t count
+        try:
+            count = self.stream.receive(NULL, 0, self.reactor.buffer, self.reactor.buffer_size)
+        except OSError as error:
+            return self.fail_opening(error)
+        if self.phase == SECURING:
+            if count == END_OF_STREAM:
+                return self.fail_opening(ConnectionResetError("the connection ended during the TLS handshake"))
+            self.secure()
+            if self.phase != OPENING or not self.stream.holds_input():
+                return 0
+            return self.read_opening()
+        if count == NOTHING_YET:
+            return 0
+        if self.phase != OPENING:
+            return self.read_early(count)
+        self.advance_handshake((<char *>self.reactor.buffer)[:count])
+        if self.phase == OPENING and self.stream.holds_input():
+            return self.read_opening()
+        return 0
+
+    cdef int advance_handshake(self, bytes data) except -1:
+        cdef object handshake = self.handshake
+        try:
+            if data:
+                if not handshake.receive_data(data):
+                    return 0
+            else:
+                handshake.receive_eof()
+                if handshake.response is None:
+                    return self.fail_opening(
+                        HandshakeError("the client closed the connection before it asked for anything"))
+        except HandshakeError as error:
+            return self.fail_opening(error)
+        if not self.endpoint.client:
+            return self.decide()
+        if handshake.is_tunnel:
+            return self.enter_tunnel()
+        return self.finish_handshake(handshake.rest)
+
+    cdef int answer(self) except -1:
+        """Send what a server's handshake has decided."""
+        self.endpoint.push_bytes(self.handshake.data_to_send())
+        return self.finish_handshake(self.handshake.rest)
+
+    cdef int enter_tunnel(self) except -1:
+        raise NotImplementedError
+
+    cdef int finish_handshake(self, bytes rest) except -1:
+        cdef object handshake = self.handshake
+        cdef Waiter opener = self.opener
+        self.opener = None
+        self.handshake = None
+        self.opening_deadline = 0
+        self.phase = LIVE
+        self.subprotocol = handshake.subprotocol
+        self.opened = handshake if self.owner is None else handshake.request_head
+        if handshake.extensions:
+            self.endpoint.use(handshake.extensions)
+        if self.owner is not None:
+            if not handshake.accepted:
+                self.owner._refused(self, handshake)
+                self.endpoint.refuse("the opening handshake was refused", clock())
+                return self.settle()
+        self.begin_life(clock())
+        self.stalls_seen = self.reactor.stalled
+        if self.endpoint.ping_interval:
+            self.look_in_by(self.endpoint.next_due())
+        if rest:
+            self.endpoint.receive_data(rest, clock())
+        if self.owner is not None:
+            self.opened_by_peer()
+            if self.reactor is None:
+                return 0
+        self.settle()
+        if opener is not None:
+            opener.wake()
+        return 0
+
+    cdef int fail_opening(self, object error) except -1:
+        """Give up on a connection that never was: tell who waits, and close."""
+        cdef Waiter opener = self.opener
+        self.opener = self.handshake = None
+        self.opening_deadline = 0
+        if self.owner is not None:
+            self.owner._failed(self, error)
+        self.endpoint.receive_eof(str(error))
+        self.drop()
+        if opener is not None:
+            opener.wake(error)  # last: the task that it wakes may begin anew with this object, as after a redirect
+        return 0
+
+    # --- input -----------------------------------------------------------------------------------------------------
+
+    cdef int ready(self, int events) except -1:
+        if events & WRITABLE:
+            self.settle()
+        if events & READABLE and self.reactor is not None:
+            self.read()
+        return 0
+
+    cdef int read(self) except -1:
+        cdef unsigned char *room = NULL
+        cdef size_t room_size = 0
+        cdef Py_ssize_t count
+        cdef int _read
+        cdef bint was_over
+        cdef Stream stream
+        cdef Waiter receiver
+        cdef Reactor reactor = self.reactor
+        cdef Endpoint endpoint = self.endpoint
+        if self.phase != LIVE:
+            return self.read_opening()
+        if endpoint.phase == CLOSED:
+            return self.discard()
+        for _read in range(MAX_READS):
+            room = endpoint.payload_room(&room_size)
+            try:
+                count = self.stream.receive(
+                    room, room_size if room is not NULL else 0, reactor.buffer, reactor.buffer_size)
+            except OSError as error:
+                return self.lose(f"the connection was lost: {error.strerror or error}")
+            if count <= 0:
+                break
+            if room is not NULL:
+                endpoint.payload_received(min(<size_t>count, room_size), reactor.now)
+                if <size_t>count > room_size:
+                    endpoint.feed(reactor.buffer, count - room_size, reactor.now)
+            else:
+                endpoint.feed(reactor.buffer, count, reactor.now)
+            if self.stream.tls is None or endpoint.is_paused() or not self.stream.holds_input():
+                break
+        if count == END_OF_STREAM:
+            was_over = endpoint.phase == CLOSED
+            stream = self.stream
+            self.lose(
+                "the TLS stream was cut off: it ended without its close notice" if self.stream.was_cut
+                else "the connection ended without a close frame")
+            # With the end of TLS the end of TCP need not have come, and the peer may be waiting for this one's.
+            return self.drop() if was_over and self.stream is stream else 0
+        receiver = self.receiver  # held: the task that it wakes takes the next one
+        if receiver is not None and (endpoint.messages.count or endpoint.phase == CLOSED or endpoint.has_news):
+            endpoint.has_news = False
+            # What is sent while the task runs leaves below, all at once.
+            self.is_dirty = True
+            try:
+                receiver.wake()
+            finally:
+                self.is_dirty = False
+        return self.settle()
+
+    cdef int give_up(self) except -1:
+        self.endpoint.receive_eof("lapwing failed on this connection: its log says more")
+        return self.drop()
+
+    cdef int discard(self) except -1:
+        """Read on after the end, so that the peer can take in what was said last; see `Ending`."""
+        cdef Py_ssize_t count
+        try:
+            count = self.stream.receive(NULL, 0, self.reactor.buffer, self.reactor.buffer_size)
+        except OSError:
+            count = END_OF_STREAM
+        return self.drop() if count == END_OF_STREAM else 0
+
+    cdef int lose(self, str reason) except -1:
+        """The stream has ended: that is the end of the connection if it was not before."""
+        self.endpoint.receive_eof(reason)
+        return self.settle()
+
+    # --- output and the end ----------------------------------------------------------------------------------------
+
+    cdef int send_soon(self) except -1:
+        """Have the output sent: at the end of the burst that is under way, else now."""
+        if output_size(&self.endpoint.output) < MUCH_OUTPUT:
+            if self.is_dirty:
+                return 0
+            if self.reactor is not None and self.reactor.in_burst:
+                return self.reactor.mark_dirty(self)
+        return self.settle()
+
+    cdef int flush(self) except -1:
+        return self.settle()
+
+    cdef int refuse_thread(self) except -1:
+        """Refuse a call from another thread than the loop's, where that is looked at."""
+        if self.own_thread != <unsigned long>PyThread_get_thread_ident():
+            raise RuntimeError(
+                "this connection belongs to the thread of its event loop: from another one call send_threadsafe() or "
+                "close_threadsafe()")
+        return 0
+
+    cdef int decide(self) except -1:
+        raise NotImplementedError
+
+    cdef int opened_by_peer(self) except -1:
+        raise NotImplementedError
+
+    cdef int read_early(self, Py_ssize_t count) except -1:
+        raise NotImplementedError
+
+    cdef int opening_expired(self) except -1:
+        return self.fail_opening(
+            TimeoutError(f"the opening handshake took longer than {self._settings.opening:g} s"))
+
+    cdef int settle(self) except -1:
+        """Act on what the endpoint has become: answered pings, output, the end, and what to watch for next."""
+        cdef Endpoint endpoint = self.endpoint
+        cdef int interest
+        if endpoint.answered is not None:
+            self.settle_pings()
+        if self.frame_log is not None:
+            self.write_frame_log()
+        if self.reactor is None:
+            return 0
+        if output_size(&endpoint.output) or self.stream.tls is not None:
+            self.write_output()
+        while self.backlog is not None and not self.stream.is_full and self.catch_up():
+            self.write_output()
+        if endpoint.phase != OPEN:
+            self.conclude()
+            if self.reactor is None:
+                return 0
+        # After a clean end a server has nothing to read, and what the peer still sends would wake it in vain.
+        interest = 0 if endpoint.is_paused() or endpoint.end == CLOSE else READABLE
+        if self.stream.is_full:
+            interest |= WRITABLE
+        if interest != self.interest:
+            if interest & ~self.interest & READABLE and self.stream.holds_input():
+                self._loop.call_soon(self._read_held)
+            self.reactor.set_interest(self, interest)
+        if self.senders is not None:
+            self.wake_sender()
+        return 0
+
+    cdef int write_output(self) except -1:
+        """Send the output as far as the kernel takes it. An error is the end of the connection."""
+        cdef Endpoint endpoint = self.endpoint
+        try:
+            self.write(&endpoint.output)
+            endpoint.output_sent(0)
+            if output_size(&endpoint.output) and not self.stream.is_full:  # the pong that had to wait for room
+                self.write(&endpoint.output)
+        except OSError as error:
+            endpoint.receive_eof(f"the connection was lost: {error.strerror or error}")
+            endpoint.end = DROP
+        return 0
+
+    def _read_held(self):
+        """Go on with input that TLS holds, which no readiness tells of."""
+        if self.reactor is not None:
+            self.read()
+
+    cdef int settle_pings(self) except -1:
+        cdef Ping ping
+        cdef Waiter waiter
+        answered = self.endpoint.answered
+        self.endpoint.answered = None
+        for ping in answered:
+            waiter = None if self.pingers is None else self.pingers.pop(ping, None)
+            if waiter is not None:
+                waiter.wake()
+        return 0
+
+    cdef int wake_sender(self) except -1:
+        """Give the first one who waits to send its turn once there is room, or tell all once there is no hope."""
+        cdef Waiter waiter
+        if self.endpoint.phase != OPEN:
+            for waiter in list(self.senders or ()):
+                waiter.wake()
+        elif self.senders and output_size(&self.endpoint.output) <= LITTLE_OUTPUT:
+            waiter = self.senders[0]
+            waiter.wake()
+        return 0
+
+    cdef int conclude(self) except -1:
+        """Go on with the end of the connection, see `Ending`."""
+        cdef Endpoint endpoint = self.endpoint
+        cdef bint has_output
+        self.linger()
+        if endpoint.phase == CLOSED:
+            self.wake_all()
+        if self.reactor is None:
+            return 0
+        has_output = output_size(&endpoint.output) > 0 or self.stream.needs_push()
+        if endpoint.end == DROP or (endpoint.end == CLOSE and not has_output):
+            return self.drop()
+        if endpoint.closing_deadline >= 0:
+            self.look_in_by(endpoint.closing_deadline)
+        if endpoint.end == SHUT_DOWN and not has_output and not self.is_shut:
+            self.is_shut = True
+            self.stream.shut_down()
+        return 0
+
+    cdef int linger(self) except -1:
+        if not self.is_lingering:
+            self.is_lingering = True
+            Py_INCREF(self)
+        return 0
+
+    cdef int drop(self) except -1:
+        """Close the descriptor and tell everybody who waits."""
+        if self.phase == OVER:
+            return 0
+        self.phase = OVER
+        if self.reactor is not None:
+            self.reactor.detach(self)
+        if self.stream is not None:
+            self.stream.close()
+        self.wake_all()
+        if self.owner is not None:
+            self.owner._forget(self)
+        if self.is_lingering:
+            self.is_lingering = False
+            Py_DECREF(self)
+        return 0
+
+    cdef int let_go(self) except -1:
+        self.phase = OVER
+        return self.reactor.detach(self)
+
+    cdef int wake_all(self) except -1:
+        """Wake everybody who waits for something that will not come any more, or has come with the end."""
+        cdef Waiter waiter
+        waiter = self.opener
+        if waiter is not None:
+            waiter.wake(ConnectionResetError("closed during the opening handshake"))
+        waiter = self.receiver
+        if waiter is not None:
+            waiter.wake()
+        if self.pingers is not None:
+            pingers, self.pingers = self.pingers, None
+            for waiter in pingers.values():
+                waiter.wake()
+        if self.senders is not None:
+            self.wake_sender()
+        if self.phase == OVER and self.closers is not None:
+            closers, self.closers = self.closers, None
+            for waiter in closers:
+                waiter.wake()
+        return 0
+
+    def __dealloc__(self):
+        if self.reactor is not None:
+            self.reactor.detach(self)
+            if self.endpoint.closed is None:
+                warn_unclosed()
+
+
+cdef int warn_unclosed() except -1:
+    warnings.warn(
+        "a lapwing connection was never closed: use 'async with', or await close()", ResourceWarning, stacklevel=1)
+    return 0

@@ -1,0 +1,155 @@
+"""The blocking client: a `BlockingConnection` that connects."""
+
+import sys
+import warnings
+
+cimport cython
+
+from .blocking cimport BlockingConnection
+from ..io.reactor cimport clock
+from ..io.stream cimport END_OF_STREAM, Stream
+from ..protocol.endpoint cimport output_clear
+from .turns cimport NEVER
+
+from ..connecting import route
+from .connection import make_endpoint
+from ..io import green
+from ..connecting.opening import ClientOpening
+from ..options import UNSET, ClientSettings, settings_from
+from ..protocol.errors import HandshakeError
+from ..protocol.state import Role
+
+__all__ = ["Client"]
+
+
+@cython.no_gc_clear
+cdef class Client(BlockingConnection):
+    """A blocking WebSocket client: a `BlockingConnection` once `connect` has returned.
+
+    After the connection is closed, `connect` may be called again.
+
+    Processes: use it in one process only. A child that `os.fork` makes must not touch a client of its parent's, since
+    both would read the same stream; one that `multiprocessing` spawns makes its own.
+
+    Args:
+        **options: see `lapwing.options.ClientOptions`.
+
+    Raises:
+        TypeError: an option does not exist or has the wrong type.
+        ValueError: an option is out of its range.
+    """
+
+    def __init__(self, **options):
+        self._settings = settings_from(ClientSettings, options)
+        if self._settings.portable:
+            raise ValueError("portable is an option of AsyncClient: a blocking client has no event loop")
+
+    def connect(self, url, protocol=None, *, timeout=UNSET):
+        """Connect to a server (RFC 6455 sections 3 and 4).
+
+        Args:
+            url: `ws://host[:port]/path?query`, or `wss://` for TLS; `ws+unix:///path/of/socket:/path?query`, or
+                `wss+unix://`, for a unix socket.
+            protocol: a subprotocol to ask for, or a sequence of them in the order of preference.
+            timeout: seconds for all of it (proxy, redirects and handshakes), None for ever; `open_timeout` by default.
+                The time that the system takes to resolve the host's name cannot be cut short.
+
+        Returns:
+            This client.
+
+        Raises:
+            InvalidURL: the URL is not one of a WebSocket server.
+            HandshakeError: the server refused, or does not speak WebSocket, or redirects to where the client does not
+                go; `ProxyError` where a proxy was the reason.
+            TimeoutError: it took too long.
+            OSError: there was no connection; `ssl.SSLError` where TLS was the reason.
+            RuntimeError: the client is connected already.
+
+        After a failure nothing is left open. Not to be called from two threads at once.
+        """
+        if self.is_connected:
+            raise RuntimeError("this client is connected already: close it first, or make another one")
+        warn_of_loop()
+        opening = ClientOpening(self._settings, url, protocol)
+        seconds = self._settings.opening if timeout is UNSET else timeout
+        cdef double deadline = NEVER if seconds is None else clock() + <double>seconds
+        try:
+            while not self.is_connected:
+                self.attempt(opening, deadline)
+        except OSError as error:
+            if clock() >= deadline:
+                raise TimeoutError(f"connecting to {opening.url} took longer than {seconds:g} s") from None
+            raise opening.explain(error)
+        finally:
+            if not self.is_connected:
+                self.opened = None
+        return self
+
+    cdef int attempt(self, object opening, double deadline) except -1:
+        """Connect to where `opening` leads; a redirect makes it lead elsewhere."""
+        try:
+            self.open_stream(opening, deadline)
+            if opening.first.is_tunnel:
+                self.converse(opening.first, deadline)
+                self.stream.tls = opening.enter_tunnel(self.stream.tls)
+            self.converse(opening.handshake, deadline)
+            self.begin(opening.handshake)
+        except HandshakeError as error:
+            opening.follow(error)
+        finally:
+            if not self.is_connected and self.stream is not None:
+                self.stream.close()
+        return 0
+
+    cdef int open_stream(self, object opening, double deadline) except -1:
+        """Get a socket that leads there and set up everything for a new connection."""
+        self.opened = self.subprotocol = self.stream = None
+        sock = route.take_blocking(opening, None if deadline == NEVER else deadline)
+        self.take_stream(Stream(sock.detach()))
+        self.stream.tls = opening.first_tls()
+        self.endpoint = make_endpoint(Role.CLIENT, self._settings)
+        output_clear(&self.unsent)
+        return 0
+
+    cdef int converse(self, object handshake, double deadline) except -1:
+        """Do a handshake: the one that opens the connection, or the one with a proxy; before it that of TLS."""
+        cdef Py_ssize_t count
+        while self.stream.tls is not None and not self.stream.tls.established:
+            try:
+                self.stream.tls.handshake()
+            finally:
+                self.push_output(deadline)  # the next flight, or the alert that tells the peer why
+            if not self.stream.tls.established and self.read_some(deadline, NULL, 0) == END_OF_STREAM:
+                raise ConnectionResetError("the connection ended during the TLS handshake")
+        self.endpoint.push_bytes(handshake.data_to_send())
+        self.push_output(deadline)
+        while True:
+            count = self.read_some(deadline, NULL, 0)
+            if count == END_OF_STREAM:
+                handshake.receive_eof()
+            if count > 0 and handshake.receive_data((<char *>self.buffer)[:count]):
+                return 0
+
+    cdef int begin(self, object handshake) except -1:
+        """Begin with messages, now that the opening handshake is done."""
+        if handshake.extensions:
+            self.endpoint.use(handshake.extensions)
+        self.opened = handshake
+        self.subprotocol = handshake.subprotocol
+        self.attended_at = clock()
+        self.begin_life(self.attended_at)
+        self.is_connected = True
+        if handshake.rest:
+            self.endpoint.receive_data(handshake.rest, clock())
+        return 0
+
+
+cdef int warn_of_loop() except -1:
+    """Say it where a blocking client would stop an event loop; under gevent the loop is another greenlet's."""
+    events = sys.modules.get("asyncio.events")
+    if events is not None and events._get_running_loop() is not None and not green.is_patched():
+        warnings.warn(
+            "a blocking client in a running event loop stops everything else: use lapwing.AsyncClient, or "
+            "'async with lapwing.connect(...)'; or call it in a thread with asyncio.to_thread",
+            RuntimeWarning, stacklevel=2)
+    return 0

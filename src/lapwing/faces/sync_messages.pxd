@@ -1,0 +1,53 @@
+# What a connection of the blocking face does with messages beside `receive` and `send`.
+
+from ..protocol.endpoint cimport Endpoint
+from ..protocol.streaming cimport Inflow
+from .turns cimport Turns
+
+
+cdef class Messages(Turns):
+    cdef list line                  # who waits to send, and first in it who sends a message of fragments; None for none
+    cdef object fragmenter          # the thread that sends a message of fragments; None while there is none
+    cdef int pushes                 # threads that queue a whole message: compressing it, they let others run
+
+    # For the subclass to say: wait for a message, or for something of a `BlockingMessageStream`; returns whether it
+    # came, rather than the connection ended.
+    cdef bint await_message(self, object timeout, object stream) except -1
+    cdef int resume(self) except -1
+    cdef int require_open(self) except -1
+    cdef double deadline_of(self, object timeout) except? -1
+    cdef int require_room(self, double deadline) except -1
+    cdef int send_fragment(self, object fragment, bint fin, object opcode, object compress, double deadline) except -1
+    cdef int fail(self, int code, str reason) except -1
+
+    # Called when output is left that the kernel did not take in time, or broadcasts that had to wait.
+    cdef int left_over(self) except -1
+
+    # Whether there is what is waited for.
+    cdef bint has_arrived(self, object stream) except -1
+
+    # A whole message is wanted while none is at hand: not while one is streamed; one that is too large for that fails
+    # the connection.
+    cdef int want_whole(self) except -1
+
+    cdef object send_fragments(self, object message, object opcode, object compress, object timeout)
+
+    # A place among those who wait to send, and giving it up; None was no place.
+    cdef object queue_up(self, double deadline)
+    cdef int leave_line(self, object place) except -1
+
+    # Steps of what users call, for this module alone.
+    cdef list take_messages(self, Py_ssize_t limit)
+    cdef int took(self) except -1
+    cdef int await_pushes(self, double deadline) except -1
+
+
+cdef class BlockingMessageStream:
+    cdef Messages connection
+    cdef Endpoint endpoint
+    cdef Inflow inflow              # None before the message has begun
+    cdef object limit
+    cdef object timeout
+    cdef bint is_closed
+
+    cdef bint has_arrived(self) except -1

@@ -1,0 +1,33 @@
+# What tasks wait for.
+
+from cpython.object cimport PyObject
+
+from ..io.reactor cimport Source
+
+# What is called for `waiter(...)`; CPython's vectorcallfunc.
+ctypedef PyObject *(*call_of_waiter)(object, PyObject **, size_t, PyObject *) except NULL
+
+
+cdef class Waiter:
+    cdef object loop
+    cdef Source subject             # what is waited for, held; None once it is no longer
+    cdef object callback            # the waiting task's wake-up, and its context
+    cdef object context
+    cdef object error               # what `result` raises
+    cdef str missed                 # the words for a deadline that passed
+    cdef double deadline            # 0 for none
+    cdef bint is_done
+    cdef bint was_cancelled
+    cdef public bint _asyncio_future_blocking
+    cdef call_of_waiter vectorcall
+
+    cdef int take_callback(self, object callback, object context) except -1
+    cdef int wake(self, object error=*) except -1
+    cdef int forget(self) except -1
+
+
+# A wait for `subject`, which is held until the wait is over.
+cdef Waiter wait_for(Source subject, object loop)
+
+# What a call returns that is done already: awaiting it takes no time.
+cdef object DONE

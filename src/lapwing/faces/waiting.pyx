@@ -1,0 +1,243 @@
+"""What tasks wait for: a future for one task, woken by the reactor; and an awaitable that is done.
+
+Nothing is handed over in a `Waiter`: who waits looks afterwards at what came. So a wait that is cancelled or expires at
+any moment takes nothing with it. It holds what it waits for, so that a connection with a waiting task stays, whoever
+else lets go of it.
+"""
+
+import asyncio
+import sys
+
+cimport cython
+from cpython.object cimport PyObject, PyTypeObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+
+from ..io.reactor cimport Reactor, Source
+
+__all__ = ["Done", "Waiter"]
+
+
+cdef extern from "awaitable.h":
+    """
+    LAPWING_AWAITABLE(done)
+    """
+    ctypedef PyObject *(*lapwing_step)(object, int *) except NULL
+    void done_install(PyTypeObject *type, lapwing_step step)
+
+
+cdef extern from "waiter.h":
+    void install_waiter "lapwing_install_waiter"(
+        PyTypeObject *type, PyObject *(*get)(object, object) except NULL,
+        int (*set)(object, object, PyObject *) except -1, Py_ssize_t vectorcall)
+
+
+cdef extern from *:
+    PyObject *new_reference "Py_NewRef"(object value)
+    PyObject *generic_get "PyObject_GenericGetAttr"(object target, object name) except NULL
+    int generic_set "PyObject_GenericSetAttr"(object target, object name, PyObject *value) except -1
+    Py_ssize_t vectorcall_count "PyVectorcall_NARGS"(size_t count)
+
+# Names that a task looks up, as the interned objects that it looks them up by.
+cdef str BLOCKING = sys.intern("_asyncio_future_blocking")
+cdef str GET_LOOP = sys.intern("get_loop")
+cdef str ADD_DONE_CALLBACK = sys.intern("add_done_callback")
+
+
+@cython.final
+@cython.freelist(8)
+cdef class Waiter:
+    """What a task waits for: a future for one waiting task, woken by the reactor.
+
+    It has what `asyncio.Task` asks of a future, and no more; `waiter.h` tells how the task's questions are answered.
+    """
+
+    def __cinit__(self):
+        self.vectorcall = call_waiter
+
+    def get_loop(self):
+        """Return the loop of the waiting task."""
+        return self.loop
+
+    def add_done_callback(self, callback, *, context=None):
+        """Take the waiting task's wake-up."""
+        self.take_callback(callback, context)
+
+    def remove_done_callback(self, callback):
+        """Give the wake-up back."""
+        if self.callback != callback:
+            return 0
+        self.callback = None
+        return 1
+
+    def done(self):
+        """Tell whether the wait is over."""
+        return self.is_done
+
+    def cancelled(self):
+        """Tell whether the wait was cancelled."""
+        return self.was_cancelled
+
+    def result(self):
+        """Raise what ended the wait, if it was not what was waited for."""
+        if not self.is_done:
+            raise asyncio.InvalidStateError("the wait is not over")
+        if self.error is not None:
+            raise self.error
+
+    def exception(self):
+        """Return what ended the wait, if it was not what was waited for."""
+        if self.was_cancelled:
+            raise self.error
+        return self.error
+
+    def cancel(self, msg=None):
+        """End the wait; what was waited for stays where it is."""
+        if self.is_done:
+            return False
+        self.was_cancelled = True
+        self.error = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
+        self.is_done = True
+        self.forget()
+        if self.callback is not None:
+            self.loop.call_soon(self.callback, self, context=self.context)
+        return True
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if not self.is_done:
+            self._asyncio_future_blocking = True
+            return self
+        self.result()
+        raise StopIteration
+
+    cdef int take_callback(self, object callback, object context) except -1:
+        if self.callback is not None:
+            raise RuntimeError("a wait of lapwing belongs to one task: make a task of the awaited call to share it")
+        self.callback = callback
+        self.context = context
+        if self.is_done:
+            self.loop.call_soon(callback, self, context=context)
+        return 0
+
+    cdef int wake(self, object error=None) except -1:
+        """Let the task go on; with an error, that is what it gets."""
+        cdef Reactor reactor = self.subject.reactor if self.subject is not None else None
+        if self.is_done:
+            return 0
+        self.error = error
+        self.is_done = True
+        self.forget()
+        if self.callback is None:
+            return 0
+        if reactor is not None:
+            # A task looks only at what the future holds: an exact one is asked much faster than a wait.
+            reactor.resume(self.callback, self if error is not None else reactor.success, self.context)
+        else:
+            self.loop.call_soon(self.callback, self, context=self.context)
+        return 0
+
+    cdef int forget(self) except -1:
+        """Let go of what was waited for, which is held no longer."""
+        cdef Source subject = self.subject
+        if subject is not None:
+            self.subject = None
+            Py_DECREF(subject)
+        return 0
+
+
+cdef Waiter wait_for(Source subject, object loop):
+    cdef Waiter waiter = Waiter.__new__(Waiter)
+    waiter.loop = loop
+    waiter.subject = subject
+    Py_INCREF(subject)
+    return waiter
+
+
+cdef PyObject *get_of_waiter(object waiter, object name) except NULL:
+    cdef PyObject *asked = <PyObject *>name
+    cdef Source subject
+    if asked == <PyObject *>BLOCKING:
+        return new_reference((<Waiter>waiter)._asyncio_future_blocking)
+    if asked == <PyObject *>ADD_DONE_CALLBACK:
+        return new_reference(waiter)
+    if asked == <PyObject *>GET_LOOP and (<Waiter>waiter).subject is not None:
+        subject = (<Waiter>waiter).subject
+        if subject.reactor is not None:
+            return new_reference(subject.reactor.get_loop)
+    return generic_get(waiter, name)
+
+
+cdef int set_of_waiter(object waiter, object name, PyObject *value) except -1:
+    if <PyObject *>name == <PyObject *>BLOCKING and value is not NULL:
+        (<Waiter>waiter)._asyncio_future_blocking = <object>value
+        return 0
+    return generic_set(waiter, name, value)
+
+
+cdef object context_names = None    # the keywords of a call that were found right: asyncio passes the same tuple always
+
+
+cdef PyObject *call_waiter(object waiter, PyObject **arguments, size_t count, PyObject *names) except NULL:
+    """Take a task's wake-up: `waiter(callback, context=context)`."""
+    global context_names
+    if vectorcall_count(count) != 1 or names is NULL:
+        raise TypeError("expected add_done_callback(callback, context=context)")
+    if names != <PyObject *>context_names:
+        if <tuple>names != ("context",):
+            raise TypeError(f"expected add_done_callback(callback, context=context), got {<tuple>names}")
+        context_names = <object>names
+    (<Waiter>waiter).take_callback(<object>arguments[0], <object>arguments[1])
+    return new_reference(None)
+
+
+cdef int install() except -1:
+    cdef Waiter pattern = Waiter.__new__(Waiter)
+    install_waiter(
+        <PyTypeObject *>Waiter, get_of_waiter, set_of_waiter, <char *>&pattern.vectorcall - <char *><PyObject *>pattern)
+    return 0
+
+
+install()
+
+
+@cython.final
+cdef class Done:
+    """An awaitable that is done: awaiting it takes no time. There is one, for all."""
+
+    is_done_already = True
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        raise StopIteration
+
+    def send(self, value):
+        """Finish, as a coroutine does."""
+        raise StopIteration
+
+    def throw(self, kind, value=None, traceback=None):
+        """Raise, as a coroutine does."""
+        if value is None:
+            value = kind() if isinstance(kind, type) else kind
+        raise value if traceback is None else value.with_traceback(traceback)
+
+    def close(self):
+        """Do nothing: there is nothing to end."""
+
+
+cdef PyObject *done_step(object awaitable, int *finished) except NULL:
+    finished[0] = 1
+    return new_reference(None)
+
+
+done_install(<PyTypeObject *>Done, done_step)
+DONE = Done()

@@ -1,0 +1,68 @@
+"""Where a server listens: addresses, a unix socket, or sockets that it was given."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING
+
+from ..io import listen as sockets
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..options import ServerSettings
+
+__all__ = ["Places"]
+
+#: What `listen` takes when it is not told where to listen.
+_DEFAULTS = ("*", 80)
+
+
+class Places:
+    """The listening sockets of a server, opened or taken over.
+
+    Args:
+        settings: the server's.
+        interface: as for `lapwing.listen`, like the next one.
+        port: where to listen.
+
+    Attributes:
+        sockets: the sockets.
+        file: the path of the unix socket that was made; None without one.
+
+    Raises:
+        OSError: one cannot be listened on. Nothing stays open.
+        ValueError: it is not clear where to listen, or a socket does not listen.
+    """
+
+    def __init__(self, settings: ServerSettings, interface: str | Sequence[str], port: int) -> None:
+        self.file: str | None = None
+        self._made: tuple[int, int] | None = None
+        if settings.unix is None and settings.sockets is None:
+            self.sockets = sockets.bind(interface, port, settings.backlog, reuse_port=settings.reuse_port)
+            return
+        name = "sockets" if settings.unix is None else "unix"
+        if (interface, port) != _DEFAULTS:
+            raise ValueError(f"expected either {name} or a port and an interface, got both: leave those out")
+        if settings.unix is not None:
+            path = os.fspath(settings.unix)
+            self.sockets = [sockets.bind_unix(path, settings.unix_mode, settings.backlog)]
+            self.file, self._made = path, sockets.identity(path)
+        else:
+            self.sockets = [sockets.check_listening(sock) for sock in _given(settings)]
+
+    def remove_file(self) -> None:
+        """Remove the unix socket's file, if it is still the one that was made."""
+        if self.file is not None:
+            sockets.unlink(self.file, self._made)
+            self.file = None
+
+
+def _given(settings: ServerSettings) -> Sequence[socket.socket]:
+    if settings.sockets == "systemd":
+        return sockets.systemd_sockets()
+    if isinstance(settings.sockets, socket.socket):
+        return [settings.sockets]
+    assert settings.sockets is not None
+    return settings.sockets

@@ -1,0 +1,20 @@
+# What a server counts over all its connections.
+
+from libc.stdint cimport uint64_t
+
+from ..protocol.endpoint cimport Endpoint
+
+
+cdef class Tally:
+    cdef dict closed                # close code to how many
+    cdef uint64_t received_messages
+    cdef uint64_t sent_messages
+    cdef uint64_t received_payload
+    cdef uint64_t sent_payload
+    cdef uint64_t received_wire
+    cdef uint64_t sent_wire
+    cdef uint64_t received_controls
+    cdef uint64_t sent_controls
+    cdef uint64_t dropped
+
+    cdef int add(self, Endpoint endpoint) noexcept

@@ -1,0 +1,237 @@
+"""A server's connection in a thread: what the event loop accepted, under the methods that wait.
+
+The opening handshake is the loop's, as for every connection. Then stream and endpoint, with all that was read already,
+go over to a blocking connection, and the reactor watches the descriptor no longer.
+
+Two things remain that no thread may be there for: output that the kernel did not take at once (a broadcast, while the
+handler waits for a message), and a closing handshake that takes too long. For these the loop has a `Courier`. It
+watches a duplicate of the descriptor, because the thread may close its own at any moment.
+"""
+
+import logging
+
+cimport cython
+from cpython.exc cimport PyErr_SetFromErrno
+
+from ..io.reactor cimport WRITABLE, Source, clock, reactor_of
+from ..faces.link cimport Link
+from ..protocol.endpoint cimport output_clear, output_size
+from ..protocol.state cimport DROP, OPEN
+from ..faces.blocking cimport BlockingConnection
+from ..faces.turns cimport NEVER
+
+
+__all__ = ["Courier", "ThreadConnection"]
+
+logger = logging.getLogger("lapwing.server")
+
+
+cdef extern from "<fcntl.h>" nogil:
+    enum:
+        F_DUPFD_CLOEXEC
+    int c_fcntl "fcntl"(int fd, int command, int argument)
+
+
+cdef extern from "<sys/socket.h>" nogil:
+    enum:
+        SHUT_RDWR
+    int c_shutdown "shutdown"(int fd, int how)
+
+
+cdef extern from "<unistd.h>" nogil:
+    int c_close "close"(int fd)
+
+
+@cython.no_gc_clear
+cdef class ThreadConnection(BlockingConnection):
+    """A connection of a server that a thread serves. Names with an underscore are for the loop's thread alone."""
+
+    cdef object loop
+    cdef Courier courier            # None while the loop has nothing to do for it
+
+    @staticmethod
+    def _take_over(Link accepted not None):
+        """Go on, in a thread, with a connection that has just been opened in the loop."""
+        cdef ThreadConnection connection = ThreadConnection.__new__(ThreadConnection)
+        connection.owner = accepted.owner
+        connection.loop = accepted._loop
+        connection._settings = accepted._settings
+        connection.opened = accepted  # it knows the request and the response
+        connection.subprotocol = accepted.subprotocol
+        connection.user = accepted.user
+        connection.opened_at = accepted.opened_at
+        connection.delivered = accepted.delivered
+        connection.frame_log = accepted.frame_log
+        connection.attended_at = clock()
+        connection.endpoint = accepted.endpoint
+        connection.take_stream(accepted.stream)
+        accepted.let_go()
+        connection.is_connected = True
+        connection.send_output(0)
+        return connection
+
+    @property
+    def _is_open(self):
+        """Whether messages can be sent."""
+        return self.is_connected and self.endpoint.phase == OPEN
+
+    def _take_broadcast(self, broadcast, size_t threshold):
+        """Queue a `Broadcast`, let it wait or drop it, as its policy says; returns whether the peer is to get it."""
+        cdef bint is_taken
+        if not self.is_connected or self.endpoint.phase != OPEN:
+            return False
+        is_taken = self.take_broadcast(broadcast, threshold, clock())
+        if self.backlog is not None or self.endpoint.phase != OPEN:
+            self._attend()
+        elif not self.is_sending:
+            self.send_output(0)
+        return is_taken
+
+    def _begin_close(self, code, str reason not None):
+        """Begin the closing handshake; the handler's thread goes on with it, for as long as `close_timeout`."""
+        if self.is_connected:
+            self.endpoint.close(code, reason, clock())
+            self._attend()
+
+    def _abort(self):
+        """End the connection now. Whoever waits in one of its methods wakes up."""
+        if not self.is_connected:
+            return
+        self.endpoint.receive_eof("the handler did not take part in closing the connection")
+        if self.is_reading or self.is_sending:
+            c_shutdown(self.stream.fd, SHUT_RDWR)
+        else:
+            self.end(0)
+
+    def _attend(self):
+        """Go on with the output, and with the end."""
+        cdef Courier courier = self.courier
+        if not self.is_connected:
+            return
+        if courier is None:
+            try:
+                courier = self.courier = Courier(self)
+            except OSError as error:
+                logger.error("the connection from %s was dropped: %s", self.peer_address, error)
+                self._abort()
+                return
+        courier.work()
+
+    def _dismiss(self):
+        """Let go of the courier."""
+        cdef Courier courier = self.courier
+        self.courier = None
+        if courier is not None:
+            courier.leave()
+
+    cdef int left_over(self) except -1:
+        try:
+            self.loop.call_soon_threadsafe(self._attend)
+        except RuntimeError:
+            pass  # the loop has ended: what is left goes with the next call
+        return 0
+
+    cdef int end(self, double deadline) except -1:
+        BlockingConnection.end(self, deadline)
+        if self.courier is not None and not self.is_connected:
+            try:
+                self.loop.call_soon_threadsafe(self._dismiss)
+            except RuntimeError:
+                self._dismiss()  # the loop has ended, and with it who else might use the courier
+        return 0
+
+    cdef bint has_output(self) except -1:
+        return (
+            output_size(&self.endpoint.output) or output_size(&self.unsent) or self.stream.needs_push()
+            or (self.backlog is not None and not self.endpoint.sending_opcode))
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Courier(Source):
+    """What the loop does for the connection of a thread: it brings the output away, and sees to it that closing ends.
+
+    It holds the connection, and is held by it, until it leaves.
+    """
+
+    cdef ThreadConnection connection
+    cdef int fd
+
+    def __cinit__(self, ThreadConnection connection not None):
+        self.fd = c_fcntl(connection.stream.fd, F_DUPFD_CLOEXEC, 0)
+        if self.fd < 0:
+            PyErr_SetFromErrno(OSError)
+        self.connection = connection
+        reactor_of(connection.loop, connection._settings.portable).attach(self, self.fd, 0)
+
+    cdef int work(self) except -1:
+        """Send what can be sent, and say what to wait for."""
+        cdef ThreadConnection connection = self.connection
+        cdef bint is_left
+        if connection is None:
+            return 0
+        if not connection.is_connected:
+            connection._dismiss()
+            return 0
+        if not connection.is_sending:
+            self.push()
+            while connection.backlog is not None and not connection.stream.is_full and connection.catch_up():
+                self.push()
+        is_left = connection.is_connected and connection.has_output() and connection.endpoint.end != DROP
+        if is_left or connection.endpoint.closing_deadline >= 0 or connection.backlog is not None:
+            self.reactor.set_interest(self, WRITABLE if is_left else 0)
+            if connection.endpoint.closing_deadline >= 0:
+                self.reactor.set_due(self, connection.endpoint.closing_deadline)
+            elif connection.backlog is not None and connection.backlog.deadline < NEVER:
+                self.reactor.set_due(self, connection.backlog.deadline)
+        else:
+            connection._dismiss()
+        return 0
+
+    cdef int push(self) except -1:
+        """Send without waiting, in the role of the one who sends."""
+        cdef ThreadConnection connection = self.connection
+        connection.is_sending = True
+        try:
+            connection.push_output(0)
+        except OSError as error:
+            connection.lose(f"the connection was lost: {error.strerror or error}")
+            output_clear(&connection.unsent)
+        finally:
+            connection.is_sending = False
+            connection.tell()
+        return 0
+
+    cdef int ready(self, int events) except -1:
+        return self.work()
+
+    cdef int expired(self, double now) except -1:
+        cdef ThreadConnection connection = self.connection
+        if connection.backlog is not None and now >= connection.backlog.deadline:
+            connection.give_up_reader(now)
+        connection.endpoint.tick(now)
+        if connection.endpoint.end == DROP:
+            connection._abort()
+            return 0
+        return self.work()
+
+    cdef int give_up(self) except -1:
+        cdef ThreadConnection connection = self.connection
+        if connection is not None:
+            connection._abort()
+        return 0
+
+    cdef int leave(self) except -1:
+        if self.reactor is not None:
+            self.reactor.detach(self)
+        self.connection = None
+        if self.fd >= 0:
+            c_close(self.fd)
+            self.fd = -1
+        return 0
+
+    def __dealloc__(self):
+        if self.reactor is not None:
+            self.reactor.detach(self)
+        if self.fd >= 0:
+            c_close(self.fd)

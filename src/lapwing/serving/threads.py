@@ -1,0 +1,146 @@
+"""Plain functions as handlers: each call runs in a thread of its own, with a connection whose methods wait there."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from ..protocol.errors import ConnectionClosed
+from .threaded import ThreadConnection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextvars import Context
+
+    from ..faces.blocking import BlockingConnection
+    from ..options import ServerSettings
+    from .accepting import ServerConnection
+
+__all__ = ["HandlerThreads"]
+
+logger = logging.getLogger("lapwing.server")
+
+
+class HandlerThreads:
+    """The threads of a server's handlers, and their connections. For the thread of the server's event loop alone.
+
+    The threads are daemons: none of them keeps the process from ending.
+
+    Args:
+        loop: the server's event loop.
+        settings: the server's options.
+        context: the context variables that each handler gets a copy of.
+        forget: called with what the server accepted, and the connection that it became, when its handler has ended: so
+            long it counts as a connection.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        settings: ServerSettings,
+        context: Context,
+        forget: Callable[[ServerConnection, ThreadConnection], None],
+    ) -> None:
+        self._loop = loop
+        self._settings = settings
+        self._context = context
+        self._forget = forget
+        self._running: dict[ThreadConnection, tuple[ServerConnection, asyncio.Future[None]]] = {}
+
+    def __iter__(self) -> Iterator[ThreadConnection]:
+        return iter(list(self._running))
+
+    def by_accepted(self) -> dict[ServerConnection, ThreadConnection]:
+        """The connections in threads, each by what the server accepted for it."""
+        return {accepted: connection for connection, (accepted, _) in list(self._running.items())}
+
+    def start(self, accepted: ServerConnection, handler: Callable[[BlockingConnection], object]) -> None:
+        """Call a handler in a new thread, with a connection that has just been opened.
+
+        Where there is no thread to be had, it is closed with 1013 (try again later) instead.
+        """
+        if len(self._running) >= self._settings.max_threads:
+            logger.warning(
+                "a connection from %s was turned away: max_threads=%d handlers are running",
+                accepted.peer_address,
+                self._settings.max_threads,
+            )
+            accepted._begin_close(1013, "every thread is taken: try again later")
+            return
+        connection = ThreadConnection._take_over(accepted)
+        self._running[connection] = accepted, self._loop.create_future()
+        thread = threading.Thread(
+            target=self._context.copy().run,
+            args=(self._serve, connection, handler),
+            name=f"lapwing handler of {connection.peer_address}",
+            daemon=True,
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:
+            logger.error("a connection from %s was turned away: %s", connection.peer_address, error)  # noqa: TRY400
+            connection._begin_close(1013, "no thread can be started: try again later")
+            connection._abort()
+            self._ended(connection)
+
+    def _serve(self, connection: ThreadConnection, handler: Callable[[BlockingConnection], object]) -> None:
+        """Call the handler and close its connection: how it ended gives the close code. Runs in the new thread."""
+        code, reason = 1000, ""
+        try:
+            _require_done(handler, handler(connection))
+            logger.debug("connection from %s: %s", connection.peer_address, connection.closed or "handled")
+        except BaseException as error:
+            if isinstance(error, ConnectionClosed) and not connection._is_open:
+                logger.debug("connection from %s: %s", connection.peer_address, error)
+            else:
+                name = connection.subprotocol or "default"
+                logger.exception("the handler %r failed on a connection from %s", name, connection.peer_address)
+                code, reason = 1011, "the handler failed"
+        try:
+            connection.close(code, reason)
+        finally:
+            with suppress(RuntimeError):  # the loop may have ended before its handler
+                self._loop.call_soon_threadsafe(self._ended, connection)
+
+    def _ended(self, connection: ThreadConnection) -> None:
+        connection._abort()  # nobody else will, if its thread failed to close it
+        accepted, running = self._running.pop(connection)
+        self._forget(accepted, connection)
+        if not running.done():
+            running.set_result(None)
+
+    async def close(self) -> None:
+        """Close the connections, and wait up to `close_timeout` for the closing and as long for the handlers."""
+        for connection in self:
+            connection._begin_close(1001, "the server is closing")
+        if await self._wait():
+            for connection in self:
+                connection._abort()
+            if late := await self._wait():
+                logger.warning(
+                    "left %d handlers behind that did not return when the server closed: threads cannot be ended", late
+                )
+
+    async def _wait(self) -> int:
+        """Wait for the handlers, at most `close_timeout`; returns how many are still running."""
+        if not self._running:
+            return 0
+        _, late = await asyncio.wait([running for _, running in self._running.values()], timeout=self._settings.closing)
+        return len(late)
+
+
+def _require_done(handler: object, outcome: object) -> None:
+    """Refuse what a handler returned if its work were still to be awaited: nobody would."""
+    if not inspect.isawaitable(outcome):
+        return
+    if inspect.iscoroutine(outcome):
+        outcome.close()  # so that nothing complains of a coroutine that was never awaited
+    name = getattr(handler, "__qualname__", repr(handler))
+    raise TypeError(
+        f"expected the plain function {name} to do its work, but it returned {outcome!r}, to be awaited: write "
+        "'async def', and await it there"
+    )
