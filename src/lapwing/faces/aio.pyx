@@ -176,6 +176,7 @@ cdef class Connection(Messages):
 
     # --- messages --------------------------------------------------------------------------------------------------
 
+    @cython.binding(False)
     def receive(self, *, decode=True, timeout=UNSET):
         """Wait for the next message (RFC 6455 section 6.2).
 
@@ -211,6 +212,8 @@ cdef class Connection(Messages):
         awaitable.iterating = True
         return awaitable
 
+    @cython.binding(False)
+    @cython.embedsignature.format("clinic")
     def send(self, message, opcode=None, *, compress=None, timeout=UNSET):
         """Send a message (RFC 6455 section 6.1).
 

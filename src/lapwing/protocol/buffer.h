@@ -39,9 +39,10 @@ static inline unsigned char *lapwing_buffer_reserve(lapwing_buffer *buffer, size
     if (buffer->start >= held && held + size <= buffer->capacity) { /* moving costs less than was consumed */
         memmove(buffer->data, buffer->data + buffer->start, held);
     } else {
+        /* A few hundred bytes are most of what there is; beyond, growing step by step costs more than the memory. */
         size_t capacity = buffer->capacity ? buffer->capacity : 512;
         while (capacity < held + size)
-            capacity += capacity;
+            capacity = capacity < 8192 ? 8192 : 2 * capacity;
         if (held == 0 && size > 4096) /* one large message: no more than it needs */
             capacity = size;
         unsigned char *data = malloc(capacity);

@@ -109,12 +109,14 @@ cdef class Inbound:
     cdef size_t decode(self, unsigned char *data, size_t size) except? 0
     cdef int decode_held(self) except -1
     cdef int join_undecoded(self, Buffer *held) except -1
+    cdef size_t take_usual(self, unsigned char *data, size_t size) except? 0
     cdef bint is_whole_message(self) noexcept
     cdef size_t begin_frame(self, const unsigned char *data, size_t size) except? 0
     cdef int accept_frame(self) except -1
     cdef int log_end_of_frame(self) except -1
     cdef int end_frame(self) except -1
-    cdef int take_message(self, unsigned char *data, size_t size) except -1
+    cdef int take_message(
+        self, unsigned char opcode, unsigned char *data, size_t size, const unsigned char *key) except -1
     cdef bint is_stopped(self) noexcept
     cdef bint is_too_big(self) noexcept
     cdef int refuse_large(self) except -1

@@ -283,8 +283,9 @@ cdef class Inbound:
 
     cdef size_t decode(self, unsigned char *data, size_t size) except? 0:
         """Decode until the bytes end, the application lags or the connection does; returns how many bytes were used."""
-        cdef size_t used = 0
+        cdef size_t used = self.take_usual(data, size)
         cdef size_t count
+        cdef const unsigned char *key
         while self.phase != CLOSED:
             if not self.in_frame:
                 if used == size or self.is_paused():
@@ -295,11 +296,11 @@ cdef class Inbound:
                 if self.frame.length <= size - used and self.is_whole_message():
                     self.in_frame = False
                     self.message_opcode = 0
+                    key = self.frame.key if self.frame.masked else NULL
                     if self.frame_log is not None:
                         self.log_frame(
-                            False, 0x80 | self.frame.reserved | self.frame.opcode, self.frame.length, data + used,
-                            self.frame.key if self.frame.masked else NULL)
-                    self.take_message(data + used, self.frame.length)
+                            False, 0x80 | self.frame.reserved | self.frame.opcode, self.frame.length, data + used, key)
+                    self.take_message(self.frame.opcode, data + used, self.frame.length, key)
                     used += self.frame.length
                     continue
             if self.frame.opcode & 0x8 == 0 and self.route == HELD_BACK:
@@ -310,6 +311,46 @@ cdef class Inbound:
             if self.remaining or self.phase == CLOSED or self.is_stopped():
                 break
             self.end_frame()
+        return used
+
+    cdef size_t take_usual(self, unsigned char *data, size_t size) except? 0:
+        """Take the messages at the front that are as most are: of one frame, all there, of less than 64 KiB, neither
+        compressed nor to be logged or streamed.
+
+        It goes no further than the first byte that is anything else, and says nothing of what that is: `decode` goes on
+        from there with every case. Returns how many bytes were used.
+        """
+        cdef const unsigned char *header
+        cdef size_t used = 0
+        cdef size_t length, header_size
+        cdef unsigned char mask_bit = 0 if self.client else 0x80
+        if self.in_frame or self.header_size or self.message_opcode or self.wants_stream or self.phase != OPEN:
+            return 0
+        if self.frame_log is not None or self.route == STREAMED or self.route == HELD_BACK:
+            return 0
+        self.route = WHOLE
+        while size - used >= 4 and not self.is_paused():
+            header = data + used
+            if header[0] != 0x80 | TEXT_FRAME and header[0] != 0x80 | BINARY_FRAME:
+                break
+            length = header[1] ^ mask_bit   # over 127 when the bit is not what it has to be
+            header_size = 2
+            if length == 126:
+                length = (<size_t>header[2] << 8) | header[3]
+                header_size = 4
+                if length < 126:
+                    break
+            elif length > 126:
+                break
+            if mask_bit:
+                header_size += 4
+            if length > self.max_message or size - used < header_size + length:
+                break
+            used += header_size + length
+            self.take_message(
+                header[0] & 0x0F, data + used - length, length, header + header_size - 4 if mask_bit else NULL)
+            if self.phase != OPEN:
+                break
         return used
 
     cdef bint is_whole_message(self) noexcept:
@@ -393,17 +434,19 @@ cdef class Inbound:
         """Fail the connection because of a message that was held back, and is wanted whole."""
         return self.fail_by(Violation.MESSAGE_TOO_BIG)
 
-    cdef int take_message(self, unsigned char *data, size_t size) except -1:
-        """Deliver a message that is one frame and all there."""
+    cdef int take_message(
+        self, unsigned char opcode, unsigned char *data, size_t size, const unsigned char *key
+    ) except -1:
+        """Deliver a message that is one frame and all there; `key` is NULL when it is not masked."""
         cdef bytes binary
-        if self.frame.opcode == BINARY_FRAME:
-            if not self.frame.masked:
+        if opcode == BINARY_FRAME:
+            if key is NULL:
                 return self.deliver(PyBytes_FromStringAndSize(<char *>data, size), size)
             binary = PyBytes_FromStringAndSize(NULL, size)
-            mask_payload(<unsigned char *>PyBytes_AS_STRING(binary), data, size, self.frame.key, 0)
+            mask_payload(<unsigned char *>PyBytes_AS_STRING(binary), data, size, key, 0)
             return self.deliver(binary, size)
-        if self.frame.masked:
-            mask_payload(data, data, size, self.frame.key, 0)
+        if key is not NULL:
+            mask_payload(data, data, size, key, 0)
         return self.deliver_text(data, size)
 
     cdef int deliver_text(self, const unsigned char *data, size_t size) except -1:
