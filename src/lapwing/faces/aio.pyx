@@ -20,7 +20,7 @@ from .link cimport LIVE, OPENING, OVER, SECURING, UNUSED
 from ..protocol.endpoint cimport Endpoint, Ping, output_size
 from ..protocol.inbound cimport HELD_BACK
 from ..protocol.state cimport CLOSED, OPEN
-from .waiting cimport DONE, Waiter
+from .waiting cimport DONE, Waiter, answer_quickly
 
 from .connection import close_after, make_endpoint
 from ..connecting import route
@@ -41,8 +41,17 @@ cdef extern from "awaitable.h":
     void receive_install(PyTypeObject *type, lapwing_step step)
 
 
+cdef extern from "spares.h":
+    """
+    LAPWING_SPARES(receive)
+    """
+    PyObject *receive_take()
+    void receive_spare "receive_keep"(PyTypeObject *type, int (*clean)(PyObject *) noexcept)
+
+
 cdef extern from *:
     PyObject *new_reference "Py_NewRef"(object value)
+    void drop_reference "Py_DECREF"(PyObject *value)
 
 
 # Held while a connection gets its `Errands`.
@@ -55,59 +64,77 @@ cdef enum:
     MUCH_OUTPUT = 64 * 1024
 
 
-@cython.final
-@cython.freelist(8)
-cdef class Receive:
-    """What `receive` and `async for` await: a coroutine in all but name, without the cost of one."""
+cdef enum Stage:
+    UNTRIED     # it was not awaited yet
+    WAITING
+    SPENT       # it has given what there was to give
 
-    cdef Connection connection
-    cdef Waiter waiter
+
+@cython.final
+@cython.no_gc
+cdef class Receive(Waiter):
+    """What `receive` and `async for` await: a coroutine in all but name, without the cost of one.
+
+    It is at the same time what the task waits for where there is no message yet.
+    """
+
+    cdef Connection connection  # None once it is spent
     cdef object timeout
     cdef bint iterating
     cdef bint is_raw            # TEXT is wanted as bytes
-    cdef bint is_spent
+    cdef Stage stage
 
     cdef object step(self, int *finished):
         """Take a message, or say what to wait for."""
         cdef Connection connection = self.connection
-        cdef Waiter waiter = self.waiter
-        if self.is_spent:
-            raise RuntimeError("this receive() was awaited before: call receive() for each message")
-        if waiter is not None:
-            if not waiter.is_done:
-                waiter._asyncio_future_blocking = True
-                return waiter
-            self.waiter = None
-            if connection.receiver is waiter:
+        cdef Endpoint endpoint
+        if self.stage == WAITING:
+            if not self.is_done:
+                self._asyncio_future_blocking = True
+                return self
+            if connection.receiver is self:
                 connection.receiver = None
-            if waiter.error is not None:
-                self.is_spent = True
-                raise waiter.error
-        if connection.endpoint is not None:
-            if connection.endpoint.messages.count:
+        elif self.stage == SPENT:
+            raise RuntimeError("this receive() was awaited before: call receive() for each message")
+        self.connection = None  # unless it comes to waiting
+        self.stage = SPENT
+        if self.error is not None:
+            raise self.error
+        endpoint = connection.endpoint
+        if endpoint is not None:
+            if endpoint.messages.count:
                 finished[0] = 1
-                self.is_spent = True
                 if self.is_raw:
                     message = connection.take_message()
                     return message.encode() if isinstance(message, str) else message
                 return connection.take_message()
-            if connection.endpoint.phase != OPEN and (connection.endpoint.phase == CLOSED or connection.phase == OVER):
+            if endpoint.phase != OPEN and (endpoint.phase == CLOSED or connection.phase == OVER):
                 finished[0] = 1
-                self.is_spent = True
                 return connection.end_of_messages(self.iterating)
-        self.is_spent = True  # unless it comes to waiting
-        connection.require_open()
-        if connection.endpoint.inflow is not None or connection.endpoint.route == HELD_BACK:
+        if connection.phase < LIVE or endpoint is None:
+            connection.require_open()
+        if endpoint.inflow is not None or endpoint.route == HELD_BACK:
             connection.want_whole()
-            if connection.endpoint.phase == CLOSED:
+            if endpoint.phase == CLOSED:
                 finished[0] = 1
                 return connection.end_of_messages(self.iterating)
         connection.require_no_receiver()
-        self.waiter = connection.receiver = connection.wait(
-            connection.seconds_of(self.timeout), "no message came")
-        self.is_spent = False
-        self.waiter._asyncio_future_blocking = True
-        return self.waiter
+        self.wait(connection)
+        return self
+
+    cdef int wait(self, Connection connection) except -1:
+        """Wait for the next message of `connection`."""
+        cdef double seconds = (
+            connection.own_timeout if self.timeout is UNSET else connection.seconds_of(self.timeout))
+        self.is_done = False
+        self.begin(connection, connection._loop)
+        if seconds >= 0:
+            connection.limit_wait(self, seconds, "no message came")
+        self.connection = connection
+        self.stage = WAITING
+        connection.receiver = self
+        self._asyncio_future_blocking = True
+        return 0
 
     def __await__(self):
         return self
@@ -135,16 +162,16 @@ cdef class Receive:
 
     def close(self):
         """End the wait, as a coroutine does."""
-        self.is_spent = True
-        if self.waiter is not None:
-            if self.connection.receiver is self.waiter:
+        if self.stage == WAITING:
+            if self.connection.receiver is self:
                 self.connection.receiver = None
-            self.waiter.is_done = True
-            self.waiter.forget()
-            self.waiter = None
+            self.is_done = True
+            self.forget()
+        self.stage = SPENT
+        self.connection = None
 
     def __dealloc__(self):
-        if self.waiter is None and not self.is_spent and self.connection is not None:
+        if self.stage == UNTRIED and self.connection is not None:
             warn_never_awaited()
 
     def __repr__(self):
@@ -156,11 +183,41 @@ cdef int warn_never_awaited() except -1:
     return 0
 
 
+cdef Receive new_receive(Connection connection, object timeout):
+    """Make what `receive` returns; one that was dropped is used again."""
+    cdef PyObject *spare = receive_take()
+    cdef Receive awaitable
+    if spare is NULL:
+        awaitable = Receive.__new__(Receive)
+    else:
+        awaitable = <Receive>spare
+        drop_reference(spare)   # the kept one, in the place of which is the variable's
+    awaitable.connection = connection
+    awaitable.timeout = timeout
+    return awaitable
+
+
+cdef int clean_receive(PyObject *dropped) noexcept:
+    """Make a `Receive` that was spent as new, for the next message."""
+    cdef Receive receive = <Receive>dropped
+    if receive.stage != SPENT:
+        return False
+    receive.stage = UNTRIED
+    receive.iterating = receive.is_raw = receive.is_done = receive.was_cancelled = False
+    receive.timeout = receive.loop = None
+    if receive.deadline or receive.error is not None or receive.callback is not None:
+        receive.deadline = 0
+        receive.missed = receive.error = receive.callback = receive.context = None
+    return True
+
+
 cdef PyObject *receive_step(object awaitable, int *finished) except NULL:
     return new_reference((<Receive>awaitable).step(finished))
 
 
 receive_install(<PyTypeObject *>Receive, receive_step)
+receive_spare(<PyTypeObject *>Receive, clean_receive)
+answer_quickly(Receive)
 
 
 @cython.no_gc_clear
@@ -196,9 +253,7 @@ cdef class Connection(Messages):
 
         Cancelling loses nothing. Not thread-safe.
         """
-        cdef Receive awaitable = Receive.__new__(Receive)
-        awaitable.connection = self
-        awaitable.timeout = timeout
+        cdef Receive awaitable = new_receive(self, timeout)
         awaitable.is_raw = not decode
         return awaitable
 
@@ -206,9 +261,7 @@ cdef class Connection(Messages):
         return self
 
     def __anext__(self):
-        cdef Receive awaitable = Receive.__new__(Receive)
-        awaitable.connection = self
-        awaitable.timeout = UNSET
+        cdef Receive awaitable = new_receive(self, UNSET)
         awaitable.iterating = True
         return awaitable
 

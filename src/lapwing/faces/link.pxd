@@ -38,6 +38,7 @@ cdef class Link(BaseConnection):
 
     cdef int begin(self, Stream stream, object handshake, double deadline) except -1
     cdef Waiter wait(self, double seconds, str missed)
+    cdef int limit_wait(self, Waiter waiter, double seconds, str missed) except -1
     cdef int settle(self) except -1
     cdef int write_output(self) except -1
     cdef int send_soon(self) except -1
@@ -64,6 +65,10 @@ cdef class Link(BaseConnection):
     cdef int attend(self, double now) except -1
     cdef int look_in_by(self, double deadline) except -1
     cdef int read(self) except -1
+    cdef Py_ssize_t decrypt(self, unsigned char *room, size_t room_size) except -3
+    cdef int take_end(self) except -1
+    cdef int encrypt(self) except -1
+    cdef int lose_output(self, str reason) except -1
     cdef int read_opening(self) except -1
     cdef int secure(self) except -1
     cdef int begin_handshake(self) except -1

@@ -10,18 +10,21 @@ itself.
 """
 
 import logging
+import os
 import warnings
 
 cimport cython
 from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.errno cimport errno
 
 from .connection cimport BaseConnection
 from ..io.reactor cimport READABLE, WRITABLE, Reactor, clock, reactor_of
-from ..io.stream cimport END_OF_STREAM, NOTHING_YET, Stream
-from ..protocol.endpoint cimport Endpoint, Ping, output_size
+from ..io.stream cimport END_OF_STREAM, FAILED, NOTHING_YET, Stream
+from ..protocol.endpoint cimport Endpoint, Output, Ping, output_size
+from ..protocol.inbound cimport buffer_size
 from ..protocol.state cimport CLOSE, CLOSED, DROP, OPEN, SHUT_DOWN
-from .waiting cimport Waiter, wait_for
+from .waiting cimport Waiter
 
 from ..protocol.errors import HandshakeError
 
@@ -67,12 +70,17 @@ cdef class Link(BaseConnection):
 
     cdef Waiter wait(self, double seconds, str missed):
         """Make a wait for this connection that expires after `seconds`; negative never."""
-        cdef Waiter waiter = wait_for(self, self._loop)
+        cdef Waiter waiter = Waiter.__new__(Waiter)
+        waiter.begin(self, self._loop)
         if seconds >= 0:
-            waiter.deadline = clock() + seconds
-            waiter.missed = f"{missed} within {seconds:g} s"
-            self.look_in_by(waiter.deadline)
+            self.limit_wait(waiter, seconds, missed)
         return waiter
+
+    cdef int limit_wait(self, Waiter waiter, double seconds, str missed) except -1:
+        """Let a wait expire after so many seconds."""
+        waiter.deadline = clock() + seconds
+        waiter.missed = f"{missed} within {seconds:g} s"
+        return self.look_in_by(waiter.deadline)
 
     cdef int look_in_by(self, double deadline) except -1:
         if self.reactor is not None and (self.due == 0 or deadline < self.due):
@@ -277,13 +285,12 @@ cdef class Link(BaseConnection):
         return 0
 
     cdef int read(self) except -1:
-        cdef unsigned char *room = NULL
-        cdef size_t room_size = 0
+        cdef unsigned char *room
+        cdef size_t room_size
         cdef Py_ssize_t count
         cdef int _read
-        cdef bint was_over
-        cdef Stream stream
         cdef Waiter receiver
+        cdef Stream stream = self.stream
         cdef Reactor reactor = self.reactor
         cdef Endpoint endpoint = self.endpoint
         if self.phase != LIVE:
@@ -291,12 +298,12 @@ cdef class Link(BaseConnection):
         if endpoint.phase == CLOSED:
             return self.discard()
         for _read in range(MAX_READS):
+            room_size = 0
             room = endpoint.payload_room(&room_size)
-            try:
-                count = self.stream.receive(
-                    room, room_size if room is not NULL else 0, reactor.buffer, reactor.buffer_size)
-            except OSError as error:
-                return self.lose(f"the connection was lost: {error.strerror or error}")
+            if stream.tls is None:
+                count = stream.take(room, room_size, reactor.buffer, reactor.buffer_size)
+            else:
+                count = self.decrypt(room, room_size)
             if count <= 0:
                 break
             if room is not NULL:
@@ -305,16 +312,12 @@ cdef class Link(BaseConnection):
                     endpoint.feed(reactor.buffer, count - room_size, reactor.now)
             else:
                 endpoint.feed(reactor.buffer, count, reactor.now)
-            if self.stream.tls is None or endpoint.is_paused() or not self.stream.holds_input():
+            if stream.tls is None or endpoint.is_paused() or not stream.holds_input():
                 break
+        if count == FAILED:
+            return self.lose(why_lost())
         if count == END_OF_STREAM:
-            was_over = endpoint.phase == CLOSED
-            stream = self.stream
-            self.lose(
-                "the TLS stream was cut off: it ended without its close notice" if self.stream.was_cut
-                else "the connection ended without a close frame")
-            # With the end of TLS the end of TCP need not have come, and the peer may be waiting for this one's.
-            return self.drop() if was_over and self.stream is stream else 0
+            return self.take_end()
         receiver = self.receiver  # held: the task that it wakes takes the next one
         if receiver is not None and (endpoint.messages.count or endpoint.phase == CLOSED or endpoint.has_news):
             endpoint.has_news = False
@@ -325,6 +328,24 @@ cdef class Link(BaseConnection):
             finally:
                 self.is_dirty = False
         return self.settle()
+
+    cdef Py_ssize_t decrypt(self, unsigned char *room, size_t room_size) except -3:
+        """Read what came over TLS; nothing, once the connection is lost."""
+        try:
+            return self.stream.receive(room, room_size, self.reactor.buffer, self.reactor.buffer_size)
+        except OSError as error:
+            self.lose(f"the connection was lost: {error.strerror or error}")
+            return NOTHING_YET
+
+    cdef int take_end(self) except -1:
+        """The peer sends nothing more."""
+        cdef Stream stream = self.stream
+        cdef bint was_over = self.endpoint.phase == CLOSED
+        self.lose(
+            "the TLS stream was cut off: it ended without its close notice" if stream.was_cut
+            else "the connection ended without a close frame")
+        # With the end of TLS the end of TCP need not have come, and the peer may be waiting for this one's.
+        return self.drop() if was_over and self.stream is stream else 0
 
     cdef int give_up(self) except -1:
         self.endpoint.receive_eof("lapwing failed on this connection: its log says more")
@@ -412,14 +433,41 @@ cdef class Link(BaseConnection):
     cdef int write_output(self) except -1:
         """Send the output as far as the kernel takes it. An error is the end of the connection."""
         cdef Endpoint endpoint = self.endpoint
+        cdef Stream stream = self.stream
+        cdef Output *output = &endpoint.output
+        cdef size_t own
+        cdef Py_ssize_t count
+        if stream.tls is not None:
+            return self.encrypt()
+        while output_size(output):
+            own = buffer_size(&output.head)
+            if own:
+                count = stream.offer(output.head.data + output.head.start, own, output.payload, output.payload_size)
+            else:
+                count = stream.offer(output.payload, output.payload_size, NULL, 0)
+            if count == FAILED:
+                return self.lose_output(why_lost())
+            endpoint.output_sent(count)
+            if stream.is_full:
+                break
+        return 0
+
+    cdef int encrypt(self) except -1:
+        """Send the output over TLS as far as the kernel takes it."""
+        cdef Endpoint endpoint = self.endpoint
         try:
             self.write(&endpoint.output)
             endpoint.output_sent(0)
             if output_size(&endpoint.output) and not self.stream.is_full:  # the pong that had to wait for room
                 self.write(&endpoint.output)
         except OSError as error:
-            endpoint.receive_eof(f"the connection was lost: {error.strerror or error}")
-            endpoint.end = DROP
+            return self.lose_output(f"the connection was lost: {error.strerror or error}")
+        return 0
+
+    cdef int lose_output(self, str reason) except -1:
+        """Output cannot be sent any more."""
+        self.endpoint.receive_eof(reason)
+        self.endpoint.end = DROP
         return 0
 
     def _read_held(self):
@@ -521,6 +569,11 @@ cdef class Link(BaseConnection):
             self.reactor.detach(self)
             if self.endpoint.closed is None:
                 warn_unclosed()
+
+
+cdef str why_lost():
+    """Say what `errno` says."""
+    return f"the connection was lost: {os.strerror(errno)}"
 
 
 cdef int warn_unclosed() except -1:

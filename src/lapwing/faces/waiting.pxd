@@ -21,13 +21,16 @@ cdef class Waiter:
     cdef public bint _asyncio_future_blocking
     cdef call_of_waiter vectorcall
 
+    # Begin to wait for `subject`, which is held until the wait is over.
+    cdef int begin(self, Source subject, object loop) except -1
     cdef int take_callback(self, object callback, object context) except -1
+    cdef int call_back_soon(self) except -1
     cdef int wake(self, object error=*) except -1
     cdef int forget(self) except -1
 
 
-# A wait for `subject`, which is held until the wait is over.
-cdef Waiter wait_for(Source subject, object loop)
+# Have instances of a subclass answer a task as quickly as a `Waiter` does: slots of that kind are not inherited.
+cdef int answer_quickly(object kind) except -1
 
 # What a call returns that is done already: awaiting it takes no time.
 cdef object DONE

@@ -2,7 +2,7 @@
 
 Nothing is handed over in a `Waiter`: who waits looks afterwards at what came. So a wait that is cancelled or expires at
 any moment takes nothing with it. It holds what it waits for, so that a connection with a waiting task stays, whoever
-else lets go of it.
+else lets go of it: which is why the garbage collector need not look into it.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ cdef str GET_LOOP = sys.intern("get_loop")
 cdef str ADD_DONE_CALLBACK = sys.intern("add_done_callback")
 
 
-@cython.final
+@cython.no_gc
 @cython.freelist(8)
 cdef class Waiter:
     """What a task waits for: a future for one waiting task, woken by the reactor.
@@ -98,8 +98,7 @@ cdef class Waiter:
         self.error = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
         self.is_done = True
         self.forget()
-        if self.callback is not None:
-            self.loop.call_soon(self.callback, self, context=self.context)
+        self.call_back_soon()
         return True
 
     def __await__(self):
@@ -120,26 +119,34 @@ cdef class Waiter:
             raise RuntimeError("a wait of lapwing belongs to one task: make a task of the awaited call to share it")
         self.callback = callback
         self.context = context
-        if self.is_done:
-            self.loop.call_soon(callback, self, context=context)
+        return self.call_back_soon() if self.is_done else 0
+
+    cdef int call_back_soon(self) except -1:
+        """Have the loop call the waiting task, if there is one."""
+        cdef object callback = self.callback
+        if callback is not None:
+            self.callback = None
+            self.loop.call_soon(callback, self, context=self.context)
+            self.context = None
         return 0
 
     cdef int wake(self, object error=None) except -1:
         """Let the task go on; with an error, that is what it gets."""
-        cdef Reactor reactor = self.subject.reactor if self.subject is not None else None
+        cdef Reactor reactor
+        cdef object callback, context
         if self.is_done:
             return 0
-        self.error = error
+        reactor = None if self.subject is None else self.subject.reactor
+        if error is not None:
+            self.error = error
         self.is_done = True
         self.forget()
-        if self.callback is None:
-            return 0
-        if reactor is not None:
-            # A task looks only at what the future holds: an exact one is asked much faster than a wait.
-            reactor.resume(self.callback, self if error is not None else reactor.success, self.context)
-        else:
-            self.loop.call_soon(self.callback, self, context=self.context)
-        return 0
+        if reactor is None or self.callback is None:
+            return self.call_back_soon()
+        callback, context = self.callback, self.context
+        self.callback = self.context = None
+        # A task looks only at what the future holds: an exact one is asked much faster than a wait.
+        return reactor.resume(callback, self if error is not None else reactor.success, context)
 
     cdef int forget(self) except -1:
         """Let go of what was waited for, which is held no longer."""
@@ -150,24 +157,25 @@ cdef class Waiter:
         return 0
 
 
-cdef Waiter wait_for(Source subject, object loop):
-    cdef Waiter waiter = Waiter.__new__(Waiter)
-    waiter.loop = loop
-    waiter.subject = subject
-    Py_INCREF(subject)
-    return waiter
+    cdef int begin(self, Source subject, object loop) except -1:
+        self.loop = loop
+        self.subject = subject
+        Py_INCREF(subject)
+        return 0
 
 
 cdef PyObject *get_of_waiter(object waiter, object name) except NULL:
     cdef PyObject *asked = <PyObject *>name
     cdef Source subject
     if asked == <PyObject *>BLOCKING:
+        if (<Waiter>waiter).loop is None:   # to asyncio, what has not begun to wait is no future
+            return new_reference(None)
         return new_reference((<Waiter>waiter)._asyncio_future_blocking)
     if asked == <PyObject *>ADD_DONE_CALLBACK:
         return new_reference(waiter)
-    if asked == <PyObject *>GET_LOOP and (<Waiter>waiter).subject is not None:
+    if asked == <PyObject *>GET_LOOP:
         subject = (<Waiter>waiter).subject
-        if subject.reactor is not None:
+        if subject is not None and subject.reactor is not None:
             return new_reference(subject.reactor.get_loop)
     return generic_get(waiter, name)
 
@@ -195,14 +203,14 @@ cdef PyObject *call_waiter(object waiter, PyObject **arguments, size_t count, Py
     return new_reference(None)
 
 
-cdef int install() except -1:
+cdef int answer_quickly(object kind) except -1:
     cdef Waiter pattern = Waiter.__new__(Waiter)
     install_waiter(
-        <PyTypeObject *>Waiter, get_of_waiter, set_of_waiter, <char *>&pattern.vectorcall - <char *><PyObject *>pattern)
+        <PyTypeObject *>kind, get_of_waiter, set_of_waiter, <char *>&pattern.vectorcall - <char *><PyObject *>pattern)
     return 0
 
 
-install()
+answer_quickly(Waiter)
 
 
 @cython.final

@@ -5,6 +5,7 @@ cdef enum:
     # What `receive` returns instead of a number of bytes.
     END_OF_STREAM = 0
     NOTHING_YET = -1
+    FAILED = -2
 
 
 # A socket address as the kernel gives it, cut to what an IPv6 address takes.
@@ -60,10 +61,17 @@ cdef class Stream:
     # END_OF_STREAM, or NOTHING_YET (with a blocking descriptor: its time-out expired or a signal came).
     cdef Py_ssize_t receive(self, unsigned char *room, size_t room_size, unsigned char *buffer, size_t size) except -2
 
+    # The same for a plain stream that does not wait, without an exception: FAILED with `errno` set when it is lost.
+    cdef Py_ssize_t take(self, unsigned char *room, size_t room_size, unsigned char *buffer, size_t size) noexcept
+
     # Send the two pieces as far as the kernel takes them (with a blocking descriptor, too); returns how many bytes
     # went. `is_full` tells whether some did not.
     cdef Py_ssize_t send(
         self, const unsigned char *first, size_t first_size, const unsigned char *second, size_t second_size) except -1
+
+    # The same for a plain stream that does not wait, without an exception: FAILED with `errno` set when it is lost.
+    cdef Py_ssize_t offer(
+        self, const unsigned char *first, size_t first_size, const unsigned char *second, size_t second_size) noexcept
 
     # Send ciphertext that waits: returns whether all is sent.
     cdef bint push(self) except -1
@@ -90,4 +98,5 @@ cdef class Stream:
     cdef bint push_ciphertext(self) except -1
     cdef Py_ssize_t send_plain(
         self, const unsigned char *first, size_t first_size, const unsigned char *second, size_t second_size) except -1
+    cdef Py_ssize_t note_sent(self, Py_ssize_t count, size_t size) noexcept
     cdef int end_tls(self) except -1

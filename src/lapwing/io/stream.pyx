@@ -112,6 +112,13 @@ cdef enum:
     MAX_RECORD = 16 * 1024
 
 
+cdef inline Py_ssize_t outcome_of(Py_ssize_t count) noexcept:
+    """What a system call has said: a number of bytes, NOTHING_YET or FAILED."""
+    if count >= 0:
+        return count
+    return NOTHING_YET if errno == EAGAIN or errno == EINTR else FAILED
+
+
 cdef int accept_connection(int listener) except -2:
     cdef int fd = lapwing_accept(listener)
     # A connection that ended before it was accepted is not this end's failure.
@@ -338,22 +345,30 @@ cdef class Stream:
         cdef iovec pieces[2]
         cdef msghdr message
         cdef Py_ssize_t count
-        cdef int flags = 0 if self.is_blocking else MSG_DONTWAIT
         cdef int fd = self.fd
-        if room_size:
-            gather(&message, pieces, room, room_size, buffer, size)
-        if not self.is_blocking:
-            count = c_recv(fd, buffer, size, flags) if room_size == 0 else c_recvmsg(fd, &message, flags)
-        else:
+        if self.is_blocking:
+            if room_size:
+                gather(&message, pieces, room, room_size, buffer, size)
             with nogil:
-                count = c_recv(fd, buffer, size, flags) if room_size == 0 else c_recvmsg(fd, &message, flags)
-        if count >= 0:
-            return count
-        if errno == EINTR:
-            PyErr_CheckSignals()
-        elif errno != EAGAIN:
+                count = c_recv(fd, buffer, size, 0) if room_size == 0 else c_recvmsg(fd, &message, 0)
+            count = outcome_of(count)
+        else:
+            count = self.take(room, room_size, buffer, size)
+        if count == FAILED:
             PyErr_SetFromErrno(OSError)
-        return NOTHING_YET
+        if count == NOTHING_YET and self.is_blocking and errno == EINTR:
+            PyErr_CheckSignals()
+        return count
+
+    cdef Py_ssize_t take(
+        self, unsigned char *room, size_t room_size, unsigned char *buffer, size_t size
+    ) noexcept:
+        cdef iovec pieces[2]
+        cdef msghdr message
+        if room_size == 0:
+            return outcome_of(c_recv(self.fd, buffer, size, MSG_DONTWAIT))
+        gather(&message, pieces, room, room_size, buffer, size)
+        return outcome_of(c_recvmsg(self.fd, &message, MSG_DONTWAIT))
 
     cdef Py_ssize_t receive_tls(self, unsigned char *buffer, size_t size) except -2:
         """Read ciphertext into `buffer`, decrypt it from there into the same place."""
@@ -417,23 +432,35 @@ cdef class Stream:
     cdef Py_ssize_t send_plain(
         self, const unsigned char *first, size_t first_size, const unsigned char *second, size_t second_size
     ) except -1:
-        cdef iovec pieces[2]
-        cdef msghdr message
         cdef Py_ssize_t count
         cdef int fd = self.fd
-        if second_size:
-            gather(&message, pieces, <void *>first, first_size, <void *>second, second_size)
-            count = c_sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT)
-        elif self.is_blocking:
+        if self.is_blocking and second_size == 0:
             with nogil:  # a thread may be waiting for it
                 count = c_send(fd, first, first_size, MSG_NOSIGNAL | MSG_DONTWAIT)
+            count = self.note_sent(count, first_size)
         else:
-            count = c_send(fd, first, first_size, MSG_NOSIGNAL | MSG_DONTWAIT)
-        if count < 0:
-            if errno != EAGAIN and errno != EINTR:
-                PyErr_SetFromErrno(OSError)
+            count = self.offer(first, first_size, second, second_size)
+        if count == FAILED:
+            PyErr_SetFromErrno(OSError)
+        return count
+
+    cdef Py_ssize_t offer(
+        self, const unsigned char *first, size_t first_size, const unsigned char *second, size_t second_size
+    ) noexcept:
+        cdef iovec pieces[2]
+        cdef msghdr message
+        if second_size == 0:
+            return self.note_sent(c_send(self.fd, first, first_size, MSG_NOSIGNAL | MSG_DONTWAIT), first_size)
+        gather(&message, pieces, <void *>first, first_size, <void *>second, second_size)
+        return self.note_sent(
+            c_sendmsg(self.fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT), first_size + second_size)
+
+    cdef Py_ssize_t note_sent(self, Py_ssize_t count, size_t size) noexcept:
+        """Note whether the kernel took all; returns how many bytes it did, or FAILED."""
+        count = outcome_of(count)
+        if count == NOTHING_YET:
             count = 0
-        self.is_full = <size_t>count < first_size + second_size
+        self.is_full = count >= 0 and <size_t>count < size
         return count
 
     cdef bint push(self) except -1:

@@ -16,7 +16,8 @@ cdef extern from "output.h":
         const unsigned char *payload
         size_t payload_size
     size_t output_size "lapwing_output_size"(const Output *output) nogil
-    unsigned char *output_reserve "lapwing_output_reserve"(Output *output, size_t size)
+    unsigned char *output_begin "lapwing_output_begin"(Output *output, size_t size)
+    void output_all_sent "lapwing_output_sent"(Output *output)
     void output_set_payload "lapwing_output_set_payload"(
         Output *output, object owner, const unsigned char *payload, size_t size)
     void output_consume "lapwing_output_consume"(Output *output, size_t size)

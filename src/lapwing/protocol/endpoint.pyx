@@ -779,7 +779,9 @@ cdef class Endpoint(Streaming):
     cdef int output_sent(self, size_t size) except -1:
         """Drop `size` bytes of the output: they are on their way."""
         cdef bytes payload
-        if size:
+        if size == output_size(&self.output):
+            output_all_sent(&self.output)
+        else:
             output_consume(&self.output, size)
         if self.late_pong is not None and output_size(&self.output) == 0:
             payload = self.late_pong
@@ -796,7 +798,7 @@ cdef class Endpoint(Streaming):
         if size >= LARGE_PAYLOAD and self.output.payload_size == 0:
             output_set_payload(&self.output, data, <const unsigned char *>PyBytes_AS_STRING(data), size)
             return 0
-        room = output_reserve(&self.output, size)
+        room = output_begin(&self.output, size)
         if room is NULL:
             raise MemoryError
         memcpy(room, PyBytes_AS_STRING(data), size)
@@ -838,7 +840,7 @@ cdef class Endpoint(Streaming):
         cdef bint by_reference = size >= LARGE_PAYLOAD and owner is not None and not self.client
         if self.client:
             self.keys.take(key)  # may let other threads run, which may move the output: so before there is room in it
-        room = output_reserve(&self.output, MAX_HEADER_SIZE + (0 if by_reference else size))
+        room = output_begin(&self.output, MAX_HEADER_SIZE + (0 if by_reference else size))
         if room is NULL:
             raise MemoryError
         self.sent_wire += size

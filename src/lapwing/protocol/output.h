@@ -67,6 +67,41 @@ static inline void lapwing_output_consume(lapwing_output *output, size_t size)
         lapwing_output_drop_payload(output);
 }
 
+/* Memory of an output that was sent whole, for the next one: most leave at once, and giving memory back for each and
+ * asking for it again costs more than building the frame. One piece of memory for all connections. */
+enum { LAPWING_OUTPUT_KEPT = 8192 };
+#ifdef Py_GIL_DISABLED
+static _Thread_local lapwing_buffer lapwing_output_spare;
+#else
+static lapwing_buffer lapwing_output_spare;
+#endif
+
+/* Drop all: it was sent. */
+static inline void lapwing_output_sent(lapwing_output *output)
+{
+    lapwing_buffer *head = &output->head;
+    if (output->owner)
+        lapwing_output_drop_payload(output);
+    if (lapwing_output_spare.data == NULL && head->capacity <= LAPWING_OUTPUT_KEPT) {
+        lapwing_output_spare = *head;
+        memset(head, 0, sizeof *head);
+    } else {
+        lapwing_buffer_free(head);
+    }
+}
+
+/* As `lapwing_output_reserve`, in the memory that was kept if there is some. */
+static inline unsigned char *lapwing_output_begin(lapwing_output *output, size_t size)
+{
+    lapwing_buffer *head = &output->head;
+    if (head->data == NULL && lapwing_output_spare.data != NULL) {
+        head->data = lapwing_output_spare.data;
+        head->capacity = lapwing_output_spare.capacity;
+        lapwing_output_spare.data = NULL;
+    }
+    return lapwing_output_reserve(output, size);
+}
+
 static inline void lapwing_output_clear(lapwing_output *output)
 {
     lapwing_buffer_free(&output->head);
