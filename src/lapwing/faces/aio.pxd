@@ -7,3 +7,8 @@ cdef class Connection(Messages):
     cdef object take_message(self)
     cdef object find_errands(self)
     cdef object end_of_messages(self, bint iterating)
+    cdef object send_message(self, object message, object opcode, object compress, object timeout)
+
+
+# Have the calls of `send` and `receive` that most make be quick in a subclass, too.
+cdef int quick_calls(object kind) except -1

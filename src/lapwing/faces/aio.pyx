@@ -203,11 +203,11 @@ cdef int clean_receive(PyObject *dropped) noexcept:
     if receive.stage != SPENT:
         return False
     receive.stage = UNTRIED
-    receive.iterating = receive.is_raw = receive.is_done = receive.was_cancelled = False
-    receive.timeout = receive.loop = None
-    if receive.deadline or receive.error is not None or receive.callback is not None:
+    receive.iterating = receive.is_raw = False
+    if receive.loop is not None:    # it has waited
+        receive.is_done = receive.was_cancelled = False
         receive.deadline = 0
-        receive.missed = receive.error = receive.callback = receive.context = None
+        receive.loop = receive.missed = receive.error = receive.callback = receive.context = None
     return True
 
 
@@ -233,9 +233,15 @@ cdef class Connection(Messages):
 
     # --- messages --------------------------------------------------------------------------------------------------
 
+    # The first line of the docstring is the signature as `inspect` reads it; `...` stands for the connection's own
+    # `timeout`. `quick_calls` puts a quicker way in front of this method and of `send`.
     @cython.binding(False)
+    @cython.embedsignature(False)
     def receive(self, *, decode=True, timeout=UNSET):
-        """Wait for the next message (RFC 6455 section 6.2).
+        """receive($self, /, *, decode=True, timeout=...)
+--
+
+        Wait for the next message (RFC 6455 section 6.2).
 
         Args:
             decode: whether to give a TEXT message as `str`; with False it is `bytes`, which were checked to be UTF-8.
@@ -266,9 +272,12 @@ cdef class Connection(Messages):
         return awaitable
 
     @cython.binding(False)
-    @cython.embedsignature.format("clinic")
+    @cython.embedsignature(False)
     def send(self, message, opcode=None, *, compress=None, timeout=UNSET):
-        """Send a message (RFC 6455 section 6.1).
+        """send($self, /, message, opcode=None, *, compress=None, timeout=...)
+--
+
+        Send a message (RFC 6455 section 6.1).
 
         Waits only while more than 64 KiB of earlier messages are unsent, because the peer reads too slowly.
 
@@ -298,6 +307,9 @@ cdef class Connection(Messages):
         all of it. Not thread-safe: in asyncio's debug mode a call from another thread is refused; see
         `send_threadsafe`.
         """
+        return self.send_message(message, opcode, compress, timeout)
+
+    cdef object send_message(self, object message, object opcode, object compress, object timeout):
         cdef Endpoint endpoint = self.endpoint
         if self.own_thread:
             self.refuse_thread()
@@ -519,6 +531,71 @@ cdef class Connection(Messages):
         raise self.endpoint.closed_error()
 
 
+cdef extern from *:
+    """
+    static PyObject *lapwing_quick_send(PyObject *, PyObject *);
+    static PyObject *lapwing_quick_receive(PyObject *);
+    static _PyCFunctionFastWithKeywords lapwing_full_send, lapwing_full_receive;
+
+    static PyObject *lapwing_send_method(
+        PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords)
+    {
+        if (count == 1 && keywords == NULL)
+            return lapwing_quick_send(self, arguments[0]);
+        return lapwing_full_send(self, arguments, count, keywords);
+    }
+
+    static PyObject *lapwing_receive_method(
+        PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords)
+    {
+        if (count == 0 && keywords == NULL)
+            return lapwing_quick_receive(self);
+        return lapwing_full_receive(self, arguments, count, keywords);
+    }
+
+    static PyMethodDef lapwing_quick_methods[] = {
+        {"send", (PyCFunction)(void (*)(void))lapwing_send_method, METH_FASTCALL | METH_KEYWORDS, NULL},
+        {"receive", (PyCFunction)(void (*)(void))lapwing_receive_method, METH_FASTCALL | METH_KEYWORDS, NULL},
+    };
+
+    /* Take over the function and the docstring of `full`, a method as Cython has made it. */
+    static void lapwing_stand_before(PyMethodDef *quick, _PyCFunctionFastWithKeywords *full, PyObject *descriptor)
+    {
+        PyMethodDef *method = ((PyMethodDescrObject *)descriptor)->d_method;
+        *full = (_PyCFunctionFastWithKeywords)(void (*)(void))method->ml_meth;
+        quick->ml_doc = method->ml_doc;
+    }
+
+    static int lapwing_quick_calls(PyTypeObject *type)
+    {
+        for (int i = 0; i < 2; i++) {
+            PyObject *method = PyDescr_NewMethod(type, &lapwing_quick_methods[i]);
+            if (method == NULL)
+                return -1;
+            int outcome = PyDict_SetItemString(type->tp_dict, lapwing_quick_methods[i].ml_name, method);
+            Py_DECREF(method);
+            if (outcome < 0)
+                return -1;
+        }
+        PyType_Modified(type);
+        return 0;
+    }
+    """
+    ctypedef struct PyMethodDef:
+        pass
+    ctypedef void *FullMethod "_PyCFunctionFastWithKeywords"
+    PyMethodDef lapwing_quick_methods[2]
+    FullMethod lapwing_full_send, lapwing_full_receive
+    void stand_before "lapwing_stand_before"(PyMethodDef *quick, FullMethod *full, object descriptor)
+    int lapwing_quick_calls(PyTypeObject *kind) except -1
+
+
+cdef int quick_calls(object kind) except -1:
+    """Give a class of connections `send` and `receive` of its own, which tell the calls that most make before taking the
+    arguments apart. They have to be its own: CPython calls a method directly where the object is exactly of its class."""
+    return lapwing_quick_calls(<PyTypeObject *>kind)
+
+
 cdef class AsyncClient(Connection):
     """A WebSocket client for asyncio.
 
@@ -636,3 +713,17 @@ cdef class AsyncClient(Connection):
         self.endpoint.receive_eof(ABORTED)
         self.is_aborted = True
         self.limit.reschedule(self._loop.time())
+
+
+cdef PyObject *quick_send "lapwing_quick_send"(object connection, object message) except NULL:
+    return new_reference((<Connection>connection).send_message(message, None, None, UNSET))
+
+
+cdef PyObject *quick_receive "lapwing_quick_receive"(object connection) except NULL:
+    return new_reference(new_receive(<Connection>connection, UNSET))
+
+
+stand_before(&lapwing_quick_methods[0], &lapwing_full_send, Connection.__dict__["send"])
+stand_before(&lapwing_quick_methods[1], &lapwing_full_receive, Connection.__dict__["receive"])
+quick_calls(Connection)
+quick_calls(AsyncClient)

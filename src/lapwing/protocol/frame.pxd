@@ -1,6 +1,7 @@
 # The frame of RFC 6455 section 5.2: its header read and written, its payload masked.
 
 from libc.stdint cimport uint64_t
+from libc.string cimport memcpy
 
 
 cdef extern from "mask.h" nogil:
@@ -51,9 +52,30 @@ cdef int read_header(
 ) noexcept nogil
 
 # Write a header to `out` (room for MAX_HEADER_SIZE bytes); `key` is NULL for a frame that is not masked. Returns its
-# size.
-cdef int write_header(
-    unsigned char *out, unsigned char first_byte, uint64_t length, const unsigned char *key) noexcept nogil
+# size. It stands here to become a part of its callers.
+cdef inline int write_header(
+    unsigned char *out, unsigned char first_byte, uint64_t length, const unsigned char *key
+) noexcept nogil:
+    cdef unsigned char mask_bit = 0 if key is NULL else 0x80
+    cdef int size = 2
+    cdef int i
+    out[0] = first_byte
+    if length < 126:
+        out[1] = <unsigned char>(mask_bit | length)
+    elif length <= 0xFFFF:
+        out[1] = mask_bit | 126
+        out[2] = <unsigned char>(length >> 8)
+        out[3] = <unsigned char>(length & 0xFF)
+        size = 4
+    else:
+        out[1] = mask_bit | 127
+        for i in range(8):
+            out[2 + i] = <unsigned char>((length >> (56 - 8 * i)) & 0xFF)
+        size = 10
+    if key is not NULL:
+        memcpy(out + size, key, 4)
+        size += 4
+    return size
 
 
 cdef class MaskingKeys:

@@ -86,31 +86,6 @@ cdef inline uint64_t read_big_endian(const unsigned char *data) noexcept nogil:
     return value
 
 
-cdef int write_header(
-    unsigned char *out, unsigned char first_byte, uint64_t length, const unsigned char *key
-) noexcept nogil:
-    cdef unsigned char mask_bit = 0 if key is NULL else 0x80
-    cdef int size = 2
-    cdef int i
-    out[0] = first_byte
-    if length < 126:
-        out[1] = <unsigned char>(mask_bit | length)
-    elif length <= 0xFFFF:
-        out[1] = mask_bit | 126
-        out[2] = <unsigned char>(length >> 8)
-        out[3] = <unsigned char>(length & 0xFF)
-        size = 4
-    else:
-        out[1] = mask_bit | 127
-        for i in range(8):
-            out[2 + i] = <unsigned char>((length >> (56 - 8 * i)) & 0xFF)
-        size = 10
-    if key is not NULL:
-        memcpy(out + size, key, 4)
-        size += 4
-    return size
-
-
 cdef class MaskingKeys:
     """A source of masking keys (RFC 6455 sections 5.3 and 10.3): each key is used once and cannot be predicted.
 

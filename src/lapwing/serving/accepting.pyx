@@ -4,7 +4,7 @@ import logging
 
 cimport cython
 
-from ..faces.aio cimport Connection
+from ..faces.aio cimport Connection, quick_calls
 from ..io.reactor cimport READABLE, Reactor, Source, clock, reactor_of
 from ..io.stream cimport END_OF_STREAM, TLS, Stream, accept_connection
 from ..faces.link cimport ANNOUNCING, DECIDING, LIVE, OPENING, OVER
@@ -146,6 +146,9 @@ cdef class ServerConnection(Connection):
     def _handled(self, task):
         """Learn that the handler's task has ended."""
         self.owner._handled(self, task)
+
+
+quick_calls(ServerConnection)
 
 
 @cython.final
