@@ -36,10 +36,11 @@ cdef class Reactor:
     cdef void **heap
     cdef Py_ssize_t heap_size
     cdef Py_ssize_t heap_capacity
-    cdef object timer           # the loop's handle for the heap's first deadline
-    cdef double timer_at
-    cdef double timer_expected  # when the loop should call for it: not before it was asked to
-    cdef double stalled         # seconds, in all, by which the loop called late
+    cdef object timer           # the loop's handle, where its timers are the alarm
+    cdef bint is_armed          # the alarm is set for the heap's first deadline
+    cdef double alarm_at
+    cdef double alarm_expected  # when it should be heard: not before it was asked for
+    cdef double stalled         # seconds, in all, by which it was heard late
 
     cdef int attach(self, Source source, int fd, int interest) except -1
     cdef int set_interest(self, Source source, int interest) except -1
@@ -54,9 +55,13 @@ cdef class Reactor:
     cdef int watch(self, Source source, int interest) except -1
     cdef int rewatch(self, Source source, int interest) except -1
     cdef int unwatch(self, Source source) except -1
+    cdef int set_alarm(self, double seconds) except -1
     cdef int release(self) except -1
 
     cdef int serve(self, Source source, int events) except -1
+    cdef int serve_alone(self, Source source, int events) except -1
+    cdef int meet_deadlines(self) except -1
+    cdef int rest(self) except -1
     cdef int end_burst(self) except -1
     cdef int refile(self, Source source) except -1
     cdef int sift(self, Py_ssize_t place) except -1

@@ -11,9 +11,12 @@ Three things go together with it:
   running, asyncio forbids entering another one; then the wake-up goes through `call_soon`.
 - *Bursts.* Whatever is sent while input is being handled, by whichever handler and on whichever connection, is
   collected and leaves in one system call per connection.
-- *One timer.* Deadlines stand in a heap; the loop holds a handle for the first one. A deadline that moves later, as it
-  does with every message, is only noted: the heap learns of it when the old time comes. How late the loop calls is
-  added up: for so long it was blocked, and a source whose peer kept silent takes that into account.
+- *One timer.* Deadlines stand in a heap, and one alarm is set for the first: a descriptor in the epoll set, since asyncio
+  pays for a timer of its own in every turn; a timer of the loop where there is no such set. A deadline that moves later,
+  as it does with every message, is only noted: the heap learns of it when the old time comes. How late the alarm is
+  heard is added up: for so long the loop was blocked, and a source whose peer kept silent takes that into account.
+
+A source that is alone, as a client's connection is, is watched by the loop itself: then no set stands in between.
 
 The reactor does not keep its sources alive. Whoever holds a connection, or waits for it, does.
 """
@@ -66,7 +69,32 @@ cdef extern from *:
     """
     #ifdef __linux__
     #include <sys/epoll.h>
+    #include <sys/timerfd.h>
+    #include <unistd.h>
     #define LAPWING_HAS_EPOLL 1
+
+    static int lapwing_make_alarm(void)
+    {
+        return timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    }
+
+    /* Have the alarm become readable in so many seconds; at least a nanosecond, since 0 would take it back. */
+    static int lapwing_set_alarm(int alarm, double seconds)
+    {
+        struct itimerspec when = {{0, 0}, {0, 0}};
+        when.it_value.tv_sec = (time_t)seconds;
+        when.it_value.tv_nsec = (long)((seconds - (double)when.it_value.tv_sec) * 1e9) + 1;
+        if (when.it_value.tv_nsec >= 1000000000)
+            when.it_value.tv_nsec = 999999999;
+        return timerfd_settime(alarm, 0, &when, NULL);
+    }
+
+    static void lapwing_hear_alarm(int alarm)
+    {
+        uint64_t count;
+        ssize_t size = read(alarm, &count, sizeof count);
+        (void)size;
+    }
     #else
     /* Without epoll every loop gets the portable reactor; these only have to compile. */
     #include <stdint.h>
@@ -81,6 +109,9 @@ cdef extern from *:
     #define EPOLL_CLOEXEC 0
     typedef union { void *ptr; } epoll_data_t;
     struct epoll_event { uint32_t events; epoll_data_t data; };
+    static int lapwing_make_alarm(void) { return -1; }
+    static int lapwing_set_alarm(int alarm, double seconds) { return -1; }
+    static void lapwing_hear_alarm(int alarm) { }
     static int epoll_create1(int flags) { return -1; }
     static int epoll_ctl(int fd, int what, int target, struct epoll_event *event) { return -1; }
     static int epoll_wait(int fd, struct epoll_event *events, int count, int timeout) { return -1; }
@@ -101,6 +132,9 @@ cdef extern from *:
     cdef struct epoll_event:
         uint32_t events
         epoll_data_t data
+    int lapwing_make_alarm()
+    int lapwing_set_alarm(int alarm, double seconds)
+    void lapwing_hear_alarm(int alarm)
     int epoll_create1(int flags)
     int epoll_ctl(int fd, int what, int target, epoll_event *event)
     int epoll_wait(int fd, epoll_event *events, int count, int timeout)
@@ -220,6 +254,7 @@ cdef class Reactor:
 
         Whoever calls it holds the reactor: the table below may have been the only one else.
         """
+        self.is_armed = False
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
@@ -352,51 +387,75 @@ cdef class Reactor:
         return 0
 
     cdef int arm(self) except -1:
-        """Have the loop call back for the first deadline, unless it will do so early enough anyway."""
+        """Set the alarm for the first deadline, unless it will be heard early enough anyway."""
         if self.heap_size == 0:
             return 0
         cdef double first = (<Source>self.heap[0]).filed
-        if self.timer is not None:
-            if self.timer_at <= first:
-                return 0
-            self.timer.cancel()
+        if self.is_armed and self.alarm_at <= first:
+            return 0
         cdef double now = clock()
-        self.timer_at = first
-        self.timer_expected = max(first, now)
-        self.timer = self.loop.call_later(self.timer_expected - now, self.on_timer)
+        self.alarm_at = first
+        self.alarm_expected = max(first, now)
+        self.set_alarm(self.alarm_expected - now)
+        self.is_armed = True
+        return 0
+
+    cdef int set_alarm(self, double seconds) except -1:
+        """Have `on_timer` called in so many seconds, and not when it was to be called before."""
+        if self.timer is not None:
+            self.timer.cancel()
+        self.timer = self.loop.call_later(seconds, self.on_timer)
         return 0
 
     def on_timer(self):
         """The loop's call for the first deadline."""
-        cdef Source source
-        cdef double now = clock()
         self.timer = None
-        self.now = now
-        if now > self.timer_expected:
-            self.stalled += now - self.timer_expected
-            if now - self.timer_expected >= LONG_STALL:
-                warn_of_stall(now - self.timer_expected)
         self.is_dispatching = self.in_burst = True
         try:
-            while self.heap_size and (<Source>self.heap[0]).filed <= now:
-                source = <Source>self.heap[0]
-                if source.due > now:
-                    self.refile(source)
-                    continue
-                self.unfile(source)
-                source.due = 0
-                try:
-                    source.expired(now)
-                except Exception as error:
-                    self.loop.call_exception_handler(
-                        {"message": "lapwing: a deadline could not be handled", "exception": error, "source": source})
+            self.meet_deadlines()
             self.end_burst()
         finally:
             self.is_dispatching = self.in_burst = False
-        if self.sources == 0:
-            self.release()
-        else:
-            self.arm()
+        self.rest()
+
+    cdef int meet_deadlines(self) except -1:
+        """Call every source whose deadline has come."""
+        cdef Source source
+        cdef double now = clock()
+        self.is_armed = False
+        self.now = now
+        if now > self.alarm_expected:
+            self.stalled += now - self.alarm_expected
+            if now - self.alarm_expected >= LONG_STALL:
+                warn_of_stall(now - self.alarm_expected)
+        while self.heap_size and (<Source>self.heap[0]).filed <= now:
+            source = <Source>self.heap[0]
+            if source.due > now:
+                self.refile(source)
+                continue
+            self.unfile(source)
+            source.due = 0
+            try:
+                source.expired(now)
+            except Exception as error:
+                self.loop.call_exception_handler(
+                    {"message": "lapwing: a deadline could not be handled", "exception": error, "source": source})
+        return self.arm()
+
+    cdef int serve_alone(self, Source source, int events) except -1:
+        """Serve one source, as a burst of its own."""
+        self.now = clock()
+        self.is_dispatching = self.in_burst = True
+        try:
+            self.serve(source, events)
+            self.end_burst()
+        finally:
+            self.is_dispatching = self.in_burst = False
+        return self.rest()
+
+    cdef int rest(self) except -1:
+        """Give everything back after a burst when nobody is left."""
+        return self.release() if self.sources == 0 else 0
 
 
 @cython.final
@@ -405,6 +464,9 @@ cdef class EpollReactor(Reactor):
     """All connections in one epoll set (Linux)."""
 
     cdef int epoll
+    cdef bint is_open           # the descriptors are
+    cdef int alarm              # a descriptor in the set; -1 before the first deadline
+    cdef void *alone            # the source that the loop watches itself; NULL when there is none
     cdef epoll_event events[MAX_EVENTS]
     cdef int current
     cdef int count
@@ -413,19 +475,29 @@ cdef class EpollReactor(Reactor):
         self.epoll = epoll_create1(EPOLL_CLOEXEC)
         if self.epoll < 0:
             PyErr_SetFromErrno(OSError)
-        try:
-            loop.add_reader(self.epoll, self.on_ready)
-        except BaseException:
-            c_close(self.epoll)
-            self.epoll = -1
-            raise
+        self.alarm = -1
+        self.is_open = True
+        loop.add_reader(self.epoll, self.on_ready)
 
     def __dealloc__(self):
-        if self.epoll >= 0:
-            c_close(self.epoll)
+        self.close_descriptors()
+
+    cdef int close_descriptors(self) noexcept:
+        if not self.is_open:
+            return 0
+        self.is_open = False
+        c_close(self.epoll)
+        if self.alarm >= 0:
+            c_close(self.alarm)
+        return 0
+
+    def on_alone(self):
+        """The loop's call when the source that is alone is ready."""
+        if self.alone is not NULL:
+            self.serve_alone(<Source>self.alone, READABLE)
 
     def on_ready(self):
-        """The loop's call when any connection is ready."""
+        """The loop's call when any connection is ready, or the alarm is."""
         cdef void *source
         cdef int served = 0
         self.is_dispatching = self.in_burst = True
@@ -437,7 +509,10 @@ cdef class EpollReactor(Reactor):
                 while self.current < self.count:
                     source = self.events[self.current].data.ptr
                     self.current += 1
-                    if source is not NULL:
+                    if source is <void *>self:
+                        lapwing_hear_alarm(self.alarm)
+                        self.meet_deadlines()
+                    elif source is not NULL:
                         self.serve(<Source>source, self.meaning(<Source>source, self.events[self.current - 1].events))
                 self.end_burst()
                 served += self.count
@@ -447,8 +522,7 @@ cdef class EpollReactor(Reactor):
         finally:
             self.count = 0
             self.is_dispatching = self.in_burst = False
-        if self.sources == 0:
-            self.release()
+        self.rest()
 
     cdef int meaning(self, Source source, uint32_t flags) except -1:
         """Which of the source's interests are met. The kernel tells of a connection's end whether asked or not, and
@@ -464,10 +538,38 @@ cdef class EpollReactor(Reactor):
             source.is_set_aside = True
         return events
 
+    cdef int set_alarm(self, double seconds) except -1:
+        cdef epoll_event event
+        if self.alarm < 0:
+            event.events = EPOLLIN
+            event.data.ptr = <void *>self
+            self.alarm = lapwing_make_alarm()
+            if self.alarm < 0 or epoll_ctl(self.epoll, EPOLL_CTL_ADD, self.alarm, &event) < 0:
+                PyErr_SetFromErrno(OSError)
+        if lapwing_set_alarm(self.alarm, seconds) < 0:
+            PyErr_SetFromErrno(OSError)
+        return 0
+
     cdef int watch(self, Source source, int interest) except -1:
+        if self.sources == 0 and interest == READABLE:
+            self.loop.add_reader(source.watched, self.on_alone)
+            self.alone = <void *>source
+            return 0
+        self.gather()
         return self.control(EPOLL_CTL_ADD, source, interest)
 
+    cdef int gather(self) except -1:
+        """Take the source that is alone into the set."""
+        cdef Source source
+        if self.alone is NULL:
+            return 0
+        source = <Source>self.alone
+        self.alone = NULL
+        self.loop.remove_reader(source.watched)
+        return self.control(EPOLL_CTL_ADD, source, source.interest)
+
     cdef int rewatch(self, Source source, int interest) except -1:
+        self.gather()
         if source.is_set_aside:
             source.is_set_aside = False
             return self.control(EPOLL_CTL_ADD, source, interest)
@@ -475,10 +577,15 @@ cdef class EpollReactor(Reactor):
 
     cdef int unwatch(self, Source source) except -1:
         cdef int i
+        if self.alone is <void *>source:
+            self.alone = NULL
+            if not self.loop.is_closed():
+                self.loop.remove_reader(source.watched)
+            return 0
         for i in range(self.current, self.count):  # it may stand among the events that are still to be served
             if self.events[i].data.ptr == <void *>source:
                 self.events[i].data.ptr = NULL
-        if self.epoll >= 0 and not source.is_set_aside:
+        if self.is_open and not source.is_set_aside:
             epoll_ctl(self.epoll, EPOLL_CTL_DEL, source.watched, NULL)
         source.is_set_aside = False
         return 0
@@ -492,11 +599,10 @@ cdef class EpollReactor(Reactor):
         return 0
 
     cdef int release(self) except -1:
-        if self.epoll >= 0:
+        if self.is_open:
             if not self.loop.is_closed():
                 self.loop.remove_reader(self.epoll)
-            c_close(self.epoll)
-            self.epoll = -1
+            self.close_descriptors()
         return Reactor.release(self)
 
 
@@ -529,18 +635,6 @@ cdef class PortableReactor(Reactor):
             self.loop.remove_writer(source.watched)
         return 0
 
-    cdef int on_event(self, Source source, int events) except -1:
-        self.now = clock()
-        self.is_dispatching = self.in_burst = True
-        try:
-            self.serve(source, events)
-            self.end_burst()
-        finally:
-            self.is_dispatching = self.in_burst = False
-        if self.sources == 0:
-            self.release()
-        return 0
-
 
 @cython.final
 cdef class SourceHandle:
@@ -555,11 +649,11 @@ cdef class SourceHandle:
 
     def on_readable(self):
         """The loop's call when there is input."""
-        self.reactor.on_event(<Source>self.source, READABLE)
+        self.reactor.serve_alone(<Source>self.source, READABLE)
 
     def on_writable(self):
         """The loop's call when there is room for output."""
-        self.reactor.on_event(<Source>self.source, WRITABLE)
+        self.reactor.serve_alone(<Source>self.source, WRITABLE)
 
 
 cdef int warn_of_stall(double seconds) except -1:
