@@ -19,6 +19,7 @@ from .serving.accepting import Listener, ServerConnection
 from .serving.admission import Admission
 from .serving.broadcasting import Broadcast
 from .serving.draining import close_evenly
+from .serving.fanout import deliver
 from .serving.handlers import Handler, Handlers
 from .serving.listening import Listening
 from .serving.places import Places
@@ -312,12 +313,8 @@ class Server:
             settings.lag_timeout,
             key,
         )
-        threshold = broadcast.threshold
-        # Sending may end a connection, and with it change the set.
-        return sum(
-            connection._take_broadcast(broadcast, threshold)
-            for connection in self._every_connection()
-            if isinstance(protocol, _All) or connection.subprotocol == protocol
+        return deliver(
+            broadcast, self._every_connection(), broadcast.threshold, protocol, to_all=isinstance(protocol, _All)
         )
 
     def _broadcast_from_thread(self, message: object, protocol: str | None, opcode: int | None, **how: Any) -> int:

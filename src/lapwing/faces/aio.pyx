@@ -486,13 +486,10 @@ cdef class Connection(Messages):
         return self.owner.broadcast(
             message, protocol=self.subprotocol, opcode=opcode, compress=compress, lagging=lagging, key=key)
 
-    def _take_broadcast(self, broadcast, size_t threshold):
-        """Queue a `Broadcast`, let it wait or drop it, as its policy says; returns whether the peer is to get it."""
+    cdef bint accept_broadcast(self, object broadcast, size_t threshold, double now) except -1:
         cdef bint is_taken
-        cdef double now
         if self.phase != LIVE or self.endpoint.phase != OPEN:
             return False
-        now = clock()
         is_taken = self.take_broadcast(broadcast, threshold, now)
         if self.backlog is not None and self.backlog.deadline < INFINITY:
             self.look_in_by(self.backlog.deadline)

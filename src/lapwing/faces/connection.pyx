@@ -151,6 +151,9 @@ cdef class BaseConnection(Source):
         """Bytes of frames that the kernel has not taken yet."""
         return output_size(&self.endpoint.output)
 
+    cdef bint accept_broadcast(self, object broadcast, size_t threshold, double now) except -1:
+        raise NotImplementedError
+
     cdef bint take_broadcast(self, object broadcast, size_t threshold, double now) except -1:
         cdef size_t unsent = self.unsent_size() + self.endpoint.postponed_size()
         if self.backlog is None:

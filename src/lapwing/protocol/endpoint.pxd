@@ -5,6 +5,7 @@ from libc.stdint cimport uint64_t
 
 from .frame cimport MaskingKeys
 from .inbound cimport Buffer
+from .prepared cimport Prepared
 from .state cimport EndpointEnding, Event
 from .streaming cimport Streaming
 
@@ -70,7 +71,7 @@ cdef class Endpoint(Streaming):
 
     # Queue a `Prepared` message; not between the fragments of another one, but behind it. Returns whether it was
     # queued: while it is compressed another thread may end the connection.
-    cdef bint queue_prepared(self, object prepared) except -1
+    cdef bint queue_prepared(self, Prepared prepared) except -1
 
     # Bytes of such messages that wait behind another one.
     cdef size_t postponed_size(self) except? 0
@@ -103,7 +104,7 @@ cdef class Endpoint(Streaming):
     cdef int push_deflated(
         self, int opcode, const unsigned char *data, size_t size, bint forced, object owner) except -1
     cdef int push_postponed(self) except -1
-    cdef int postpone(self, object prepared) except -1
+    cdef int postpone(self, Prepared prepared) except -1
     cdef int push_fragment(self, object payload, int opcode, bint fin, object compress) except -1
     cdef int require_sendable(self) except -1
     cdef int push_control(self, unsigned char opcode, bytes payload) except -1

@@ -19,6 +19,7 @@ from .frame cimport (
     TEXT_FRAME, FrameHeader, MaskingKeys, mask_payload, read_header, write_header,
 )
 from .inbound cimport Buffer, buffer_size
+from .prepared cimport Prepared
 from .state cimport (
     CLOSE_RECEIVED, CLOSE_SENT, CLOSED, EOF_RECEIVED, FAILED, OPEN, SILENCE, STAY, TIME_EXPIRED, EndpointEnding, Event,
     Move, move_on,
@@ -580,19 +581,20 @@ cdef class Endpoint(Streaming):
         """Queue what had to wait for the end of a message of fragments."""
         cdef list postponed = self.postponed
         self.postponed = None
+        cdef Prepared prepared
         for prepared in postponed:
             if self.phase == OPEN:
                 self.queue_prepared(prepared)
         return 0
 
-    cdef int postpone(self, object prepared) except -1:
+    cdef int postpone(self, Prepared prepared) except -1:
         if self.postponed is None:
             self.postponed = []
         self.postponed.append(prepared)
         return 0
 
-    cdef bint queue_prepared(self, object prepared) except -1:
-        frame = None if self.sending_opcode else prepared.frame_for(self.codec)     # may let other threads run
+    cdef bint queue_prepared(self, Prepared prepared) except -1:
+        cdef bytes frame = None if self.sending_opcode else prepared.find_frame(self.codec)     # may let other threads run
         if self.phase != OPEN:
             return False
         if self.sending_opcode:
@@ -612,9 +614,10 @@ cdef class Endpoint(Streaming):
 
     cdef size_t postponed_size(self) except? 0:
         cdef size_t size = 0
+        cdef Prepared prepared
         if self.postponed is not None:
             for prepared in self.postponed:
-                size += <size_t>prepared.size
+                size += prepared.size
         return size
 
     cdef int push_fragment(self, object payload, int opcode, bint fin, object compress) except -1:
@@ -808,13 +811,17 @@ cdef class Endpoint(Streaming):
     cdef int push_prepared(self, bytes frame, size_t size) except -1:
         """Put a frame behind the output that was built for several connections: a whole message of `size` bytes."""
         cdef FrameHeader header
+        cdef int header_size
         cdef const unsigned char *data = <const unsigned char *>PyBytes_AS_STRING(frame)
-        cdef int header_size = read_header(data, len(frame), False, 0x70, &header)
-        self.push_bytes(frame)
-        self.sent_wire += <size_t>len(frame)
+        if output_size(&self.output) == 0:  # it is shared as it is, however small: no memory for each reader
+            output_set_payload(&self.output, frame, data, PyBytes_GET_SIZE(frame))
+        else:
+            self.push_bytes(frame)
+        self.sent_wire += <size_t>PyBytes_GET_SIZE(frame)
         self.sent_messages += 1
         self.sent_payload += size
         if self.frame_log is not None:
+            header_size = read_header(data, PyBytes_GET_SIZE(frame), False, 0x70, &header)
             self.log_frame(True, data[0], header.length, data + header_size, NULL)
         return 0
 

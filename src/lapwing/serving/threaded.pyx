@@ -75,12 +75,11 @@ cdef class ThreadConnection(BlockingConnection):
         """Whether messages can be sent."""
         return self.is_connected and self.endpoint.phase == OPEN
 
-    def _take_broadcast(self, broadcast, size_t threshold):
-        """Queue a `Broadcast`, let it wait or drop it, as its policy says; returns whether the peer is to get it."""
+    cdef bint accept_broadcast(self, object broadcast, size_t threshold, double now) except -1:
         cdef bint is_taken
         if not self.is_connected or self.endpoint.phase != OPEN:
             return False
-        is_taken = self.take_broadcast(broadcast, threshold, clock())
+        is_taken = self.take_broadcast(broadcast, threshold, now)
         if self.backlog is not None or self.endpoint.phase != OPEN:
             self._attend()
         elif not self.is_sending:

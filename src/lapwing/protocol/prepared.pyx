@@ -1,21 +1,21 @@
 """A message framed once for many connections of a server, and compressed once for all that compress alike."""
 
-from __future__ import annotations
+cimport cython
 
-from typing import TYPE_CHECKING
+from .compression cimport PerMessageDeflate
 
 from .frame import Opcode, build_frame
 
-if TYPE_CHECKING:
-    from .compression import PerMessageDeflate
-
 __all__ = ["Prepared"]
 
-#: RSV1 among the reserved bits of `build_frame`: the message is compressed (RFC 7692 section 6).
-_COMPRESSED = 4
+
+cdef enum:
+    # RSV1 among the reserved bits of `build_frame`: the message is compressed (RFC 7692 section 6).
+    COMPRESSED = 4
 
 
-class Prepared:
+@cython.final
+cdef class Prepared:
     """A message for any number of a server's connections, whose compression has the same settings.
 
     Args:
@@ -23,14 +23,16 @@ class Prepared:
         opcode: `TEXT` or `BINARY` overrides that.
         compress: as for `Endpoint.send`.
 
+    Attributes:
+        message, opcode, compress: the same; the bytes of a mutable message are those that it had.
+        size: bytes of payload.
+
     Raises:
         TypeError: the message is neither `str` nor bytes-like, or `compress` is not True, False or None.
         ValueError: the opcode is neither TEXT nor BINARY, or bytes for TEXT are not UTF-8.
     """
 
-    __slots__ = ("_frames", "_payload", "compress", "message", "opcode", "size")
-
-    def __init__(self, message: object, opcode: int | None = None, compress: bool | None = None) -> None:
+    def __init__(self, message, opcode=None, compress=None):
         is_text = isinstance(message, str)
         payload = message.encode() if isinstance(message, str) else message
         if opcode is None:
@@ -50,39 +52,33 @@ class Prepared:
                 raise ValueError(
                     "expected valid UTF-8 for a TEXT message (RFC 6455 section 8.1): send it as BINARY"
                 ) from error
-        self.message = message
+        self.payload = bytes(payload)   # one that lags gets it later
+        self.message = message if is_text else self.payload
         self.opcode = opcode
         self.compress = compress
-        self.size = memoryview(payload).nbytes
-        self._payload = payload
-        self.size = memoryview(payload).nbytes
-        # By the window to compress with; 0 for the frame that is not compressed.
-        self._frames: dict[int, bytes] = {}
+        self.size = len(self.payload)
+        self.deflated = {}
 
-    def frame_for(self, codec: PerMessageDeflate | None) -> bytes | None:
+    def frame_for(self, PerMessageDeflate codec):
         """Return the frame for a connection that agreed on `codec`.
 
         None means that the connection compresses the message itself, with its own context: send it there.
         """
-        window = 0
-        if codec is not None and self._is_to_be_compressed(codec):
-            if codec.keeps_outgoing:
-                return None
-            window = codec.outgoing_window_bits
-        frame = self._frames.get(window)
+        return self.find_frame(codec)
+
+    cdef bytes find_frame(self, PerMessageDeflate codec):
+        if codec is not None and (self.size >= codec.threshold if self.compress is None else self.compress is True):
+            return None if codec.keeps_outgoing else self.find_deflated(codec)
+        if self.plain is None:
+            self.plain = build_frame(self.opcode, self.payload)
+        return self.plain
+
+    cdef bytes find_deflated(self, PerMessageDeflate codec):
+        """The frame for all that compress with the same window; one that would not get smaller is not compressed."""
+        cdef bytes frame = self.deflated.get(codec.outgoing_window_bits)
         if frame is None:
-            frame = self._frames[window] = self._build(codec if window else None)
+            deflated = codec.compressed(self.payload)
+            frame = self.find_frame(None) if deflated is None else build_frame(
+                self.opcode, deflated, reserved=COMPRESSED)
+            self.deflated[codec.outgoing_window_bits] = frame
         return frame
-
-    def _is_to_be_compressed(self, codec: PerMessageDeflate) -> bool:
-        if self.compress is None:
-            return self.size >= codec.threshold
-        return self.compress
-
-    def _build(self, codec: PerMessageDeflate | None) -> bytes:
-        deflated = None if codec is None else codec.compressed(self._payload)
-        if deflated is not None:
-            return build_frame(self.opcode, deflated, reserved=_COMPRESSED)
-        if codec is not None:  # it does not get smaller
-            return self.frame_for(None) or b""
-        return build_frame(self.opcode, self._payload)

@@ -1,0 +1,13 @@
+from .accepting import ServerConnection
+from .broadcasting import Broadcast
+from .threaded import ThreadConnection
+
+__all__ = ["deliver"]
+
+def deliver(
+    broadcast: Broadcast,
+    connections: list[ServerConnection | ThreadConnection],
+    threshold: int,
+    protocol: object,
+    to_all: bool,
+) -> int: ...
