@@ -6,4 +6,5 @@ from .aio_messages cimport Messages
 cdef class Connection(Messages):
     cdef object take_message(self)
     cdef object find_errands(self)
+    cdef int set_errands(self, object errands) noexcept
     cdef object end_of_messages(self, bint iterating)

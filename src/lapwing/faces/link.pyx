@@ -20,6 +20,7 @@ from .connection cimport BaseConnection
 from ..io.reactor cimport READABLE, WRITABLE, Reactor, clock, reactor_of
 from ..io.stream cimport END_OF_STREAM, NOTHING_YET, Stream
 from ..protocol.endpoint cimport Endpoint, Ping, output_size
+from ..protocol.lock cimport IS_FREE_THREADED
 from ..protocol.state cimport CLOSE, CLOSED, DROP, OPEN, SHUT_DOWN
 from .waiting cimport Waiter, wait_for
 
@@ -139,7 +140,10 @@ cdef class Link(BaseConnection):
         self.handshake = handshake
         self.opening_deadline = deadline
         self.is_shut = False
-        self.own_thread = <unsigned long>PyThread_get_thread_ident() if self._loop.get_debug() else 0
+        # Without the GIL another thread would do damage.
+        self.own_thread = 0
+        if IS_FREE_THREADED or self._loop.get_debug():
+            self.own_thread = <unsigned long>PyThread_get_thread_ident()
         reactor_of(self._loop, self._settings.portable).attach(self, stream.fd, READABLE)
         self.look_in_by(deadline)
         return 0 if self.phase == ANNOUNCING else self.start()

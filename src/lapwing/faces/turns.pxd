@@ -42,4 +42,7 @@ cdef class Turns(BaseConnection):
     # Raises TimeoutError.
     cdef int await_change(self, unsigned long seen, double deadline) except -1
 
+    # Steps of the above.
+    cdef Py_ssize_t read_stream(self, unsigned char *room, size_t room_size) except -2
+    cdef int poll(self, int events, double deadline) except -1
     cdef int limit_reads(self, double left) except -1

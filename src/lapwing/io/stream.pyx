@@ -112,6 +112,14 @@ cdef enum:
     MAX_RECORD = 16 * 1024
 
 
+cdef int raise_failure(int failure) except -1:
+    """Raise the OSError of an `errno` that was put aside."""
+    global errno
+    errno = failure
+    PyErr_SetFromErrno(OSError)
+    return -1
+
+
 cdef int accept_connection(int listener) except -2:
     cdef int fd = lapwing_accept(listener)
     # A connection that ended before it was accepted is not this end's failure.
@@ -340,19 +348,22 @@ cdef class Stream:
         cdef Py_ssize_t count
         cdef int flags = 0 if self.is_blocking else MSG_DONTWAIT
         cdef int fd = self.fd
+        cdef int failure
         if room_size:
             gather(&message, pieces, room, room_size, buffer, size)
         if not self.is_blocking:
             count = c_recv(fd, buffer, size, flags) if room_size == 0 else c_recvmsg(fd, &message, flags)
+            failure = errno
         else:
             with nogil:
                 count = c_recv(fd, buffer, size, flags) if room_size == 0 else c_recvmsg(fd, &message, flags)
+                failure = errno     # becoming a thread of Python's again may change it
         if count >= 0:
             return count
-        if errno == EINTR:
+        if failure == EINTR:
             PyErr_CheckSignals()
-        elif errno != EAGAIN:
-            PyErr_SetFromErrno(OSError)
+        elif failure != EAGAIN:
+            raise_failure(failure)
         return NOTHING_YET
 
     cdef Py_ssize_t receive_tls(self, unsigned char *buffer, size_t size) except -2:
@@ -421,17 +432,21 @@ cdef class Stream:
         cdef msghdr message
         cdef Py_ssize_t count
         cdef int fd = self.fd
+        cdef int failure
         if second_size:
             gather(&message, pieces, <void *>first, first_size, <void *>second, second_size)
             count = c_sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT)
+            failure = errno
         elif self.is_blocking:
             with nogil:  # a thread may be waiting for it
                 count = c_send(fd, first, first_size, MSG_NOSIGNAL | MSG_DONTWAIT)
+                failure = errno
         else:
             count = c_send(fd, first, first_size, MSG_NOSIGNAL | MSG_DONTWAIT)
+            failure = errno
         if count < 0:
-            if errno != EAGAIN and errno != EINTR:
-                PyErr_SetFromErrno(OSError)
+            if failure != EAGAIN and failure != EINTR:
+                raise_failure(failure)
             count = 0
         self.is_full = <size_t>count < first_size + second_size
         return count

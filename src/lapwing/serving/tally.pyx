@@ -5,7 +5,9 @@ from types import MappingProxyType
 cimport cython
 
 from ..faces.connection cimport BaseConnection
-from ..protocol.endpoint cimport Endpoint, output_size
+from ..protocol.endpoint cimport Endpoint
+from ..protocol.inbound cimport snapshot
+from ..protocol.lock cimport give, take
 from ..protocol.state cimport OPEN
 
 __all__ = ["Tally"]
@@ -50,18 +52,21 @@ cdef class Tally:
         cdef Tally total = Tally()
         cdef BaseConnection connection
         cdef Endpoint endpoint
-        cdef Py_ssize_t held = 0
+        cdef size_t held = 0, waiting
         cdef uint64_t queued = 0, unsent = 0, now_open = 0
         for connection in connections:
             if connection.opened_at == 0:
                 continue
+            take(&connection.lock)
             endpoint = connection.endpoint
             now_open += endpoint.phase == OPEN
             queued += endpoint.message_bytes
-            unsent += connection.unsent_size()
-            held += endpoint.held - output_size(&endpoint.output) + connection.unsent_size()
+            waiting = snapshot(connection.unsent_size())
+            unsent += waiting
+            held += endpoint.held_input() + endpoint.postponed_bytes + waiting
             total.add(endpoint)
             total.dropped += connection.dropped
+            give(&connection.lock)
         return ServerStats(
             messages_received=self.received_messages + total.received_messages,
             messages_sent=self.sent_messages + total.sent_messages,
