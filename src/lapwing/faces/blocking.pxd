@@ -1,5 +1,7 @@
 # The blocking face.
 
+cimport cython
+
 from ..protocol.endpoint cimport Output, Ping
 from .sync_messages cimport Messages
 
@@ -22,8 +24,11 @@ cdef class BlockingConnection(Messages):
 
     # What the methods that threads call do under the lock.
     cdef object take_message(self)
+    @cython.final
     cdef int send_whole(self, object message, object opcode, object compress, double deadline) except -1
+    @cython.final
     cdef object await_pong(self, Ping ping, double deadline)
+    @cython.final
     cdef object await_end(self)
 
     cdef int read_alone(self, unsigned long seen, double deadline) except -1

@@ -189,6 +189,7 @@ cdef class BlockingConnection(Messages):
         finally:
             give(&self.lock)
 
+    @cython.final
     cdef int send_whole(self, object message, object opcode, object compress, double deadline) except -1:
         cdef object place = None if self.line is None else self.queue_up(deadline)
         try:
@@ -257,6 +258,7 @@ cdef class BlockingConnection(Messages):
         finally:
             give(&self.lock)
 
+    @cython.final
     cdef object await_pong(self, Ping ping, double deadline):
         cdef unsigned long seen
         try:
@@ -307,6 +309,7 @@ cdef class BlockingConnection(Messages):
         finally:
             give(&self.lock)
 
+    @cython.final
     cdef object await_end(self):
         cdef double deadline = clock() + self.endpoint.close_timeout
         cdef unsigned long seen

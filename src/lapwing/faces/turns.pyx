@@ -108,12 +108,12 @@ cdef class Turns(BaseConnection):
             raise TimeoutError("nothing came in time")
         return count
 
+    @cython.final
     cdef Py_ssize_t read_stream(self, unsigned char *room, size_t room_size) except -2:
-        cdef Stream stream = self.stream
-        cdef unsigned char *buffer = self.buffer
+        # Neither the stream nor the buffer goes while a thread has the role of reading.
         cdef unsigned int depth = put_down(&self.lock)
         try:
-            return stream.receive(room, room_size, buffer, READ_SIZE)
+            return self.stream.receive(room, room_size, self.buffer, READ_SIZE)
         finally:
             take_up(&self.lock, depth)
 
@@ -135,6 +135,7 @@ cdef class Turns(BaseConnection):
         finally:
             take_up(&self.lock, depth)
 
+    @cython.final
     cdef int poll(self, int events, double deadline) except -1:
         cdef pollfd descriptor
         cdef int milliseconds = -1

@@ -348,16 +348,18 @@ cdef class Stream:
         cdef Py_ssize_t count
         cdef int flags = 0 if self.is_blocking else MSG_DONTWAIT
         cdef int fd = self.fd
-        cdef int failure
+        cdef int failure = 0
         if room_size:
             gather(&message, pieces, room, room_size, buffer, size)
         if not self.is_blocking:
             count = c_recv(fd, buffer, size, flags) if room_size == 0 else c_recvmsg(fd, &message, flags)
-            failure = errno
+            if count < 0:
+                failure = errno
         else:
             with nogil:
                 count = c_recv(fd, buffer, size, flags) if room_size == 0 else c_recvmsg(fd, &message, flags)
-                failure = errno     # becoming a thread of Python's again may change it
+                if count < 0:
+                    failure = errno     # becoming a thread of Python's again may change it
         if count >= 0:
             return count
         if failure == EINTR:
@@ -432,18 +434,21 @@ cdef class Stream:
         cdef msghdr message
         cdef Py_ssize_t count
         cdef int fd = self.fd
-        cdef int failure
+        cdef int failure = 0
         if second_size:
             gather(&message, pieces, <void *>first, first_size, <void *>second, second_size)
             count = c_sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT)
-            failure = errno
+            if count < 0:
+                failure = errno
         elif self.is_blocking:
             with nogil:  # a thread may be waiting for it
                 count = c_send(fd, first, first_size, MSG_NOSIGNAL | MSG_DONTWAIT)
-                failure = errno
+                if count < 0:
+                    failure = errno
         else:
             count = c_send(fd, first, first_size, MSG_NOSIGNAL | MSG_DONTWAIT)
-            failure = errno
+            if count < 0:
+                failure = errno
         if count < 0:
             if failure != EAGAIN and failure != EINTR:
                 raise_failure(failure)
