@@ -19,7 +19,7 @@ from ..io.stream cimport Stream
 from .link cimport LIVE, OPENING, OVER, SECURING, UNUSED
 from ..protocol.endpoint cimport Endpoint, Ping, output_size
 from ..protocol.inbound cimport HELD_BACK
-from ..protocol.lock cimport give, take
+from ..protocol.sharing cimport give, take
 from ..protocol.state cimport CLOSED, OPEN
 from .waiting cimport DONE, Waiter
 

@@ -21,7 +21,7 @@ from libc.errno cimport EPIPE
 from ..io.reactor cimport READABLE, WRITABLE, clock
 from ..io.stream cimport END_OF_STREAM, NOTHING_YET
 from ..protocol.endpoint cimport Ping, output_clear, output_size
-from ..protocol.lock cimport give, take
+from ..protocol.sharing cimport give, take
 from ..protocol.state cimport CLOSE, CLOSED, DROP, OPEN, SHUT_DOWN
 from .sync_messages cimport Messages
 from .turns cimport NEVER

@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t
 from ..io.reactor cimport Source, clock
 from ..protocol.endpoint cimport Endpoint, Output, output_consume, output_size
 from ..protocol.inbound cimport buffer_size, snapshot
-from ..protocol.lock cimport give, put_down, take, take_up
+from ..protocol.sharing cimport give, put_down, take, take_up
 from ..protocol.state cimport CLOSED, OPEN
 
 __all__ = ["BaseConnection", "close_after", "make_endpoint"]

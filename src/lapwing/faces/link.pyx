@@ -20,7 +20,7 @@ from .connection cimport BaseConnection
 from ..io.reactor cimport READABLE, WRITABLE, Reactor, clock, reactor_of
 from ..io.stream cimport END_OF_STREAM, NOTHING_YET, Stream
 from ..protocol.endpoint cimport Endpoint, Ping, output_size
-from ..protocol.lock cimport IS_FREE_THREADED
+from ..protocol.sharing cimport IS_FREE_THREADED
 from ..protocol.state cimport CLOSE, CLOSED, DROP, OPEN, SHUT_DOWN
 from .waiting cimport Waiter, wait_for
 

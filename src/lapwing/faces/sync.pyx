@@ -9,7 +9,7 @@ from .blocking cimport BlockingConnection
 from ..io.reactor cimport clock
 from ..io.stream cimport END_OF_STREAM, Stream
 from ..protocol.endpoint cimport output_clear
-from ..protocol.lock cimport give, put_down, take, take_up
+from ..protocol.sharing cimport give, put_down, take, take_up
 from .turns cimport NEVER
 
 from ..connecting import route

@@ -12,7 +12,7 @@ cimport cython
 
 from ..protocol.endpoint cimport Endpoint
 from ..protocol.inbound cimport HELD_BACK
-from ..protocol.lock cimport give, put_down, take, take_up
+from ..protocol.sharing cimport give, put_down, take, take_up
 from ..protocol.state cimport OPEN
 from ..protocol.streaming cimport NO_LIMIT
 from .turns cimport Turns

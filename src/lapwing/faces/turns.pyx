@@ -22,7 +22,7 @@ from libc.time cimport time_t
 from .connection cimport BaseConnection
 from ..io.reactor cimport READABLE, WRITABLE, clock
 from ..io.stream cimport NOTHING_YET, Stream
-from ..protocol.lock cimport count_up, glance, put_down, take_up
+from ..protocol.sharing cimport count_up, glance, put_down, take_up
 
 from ..io import green
 

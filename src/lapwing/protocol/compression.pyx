@@ -27,7 +27,7 @@ from cpython.pythread cimport (
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
 
-from .lock cimport IS_FREE_THREADED, Lock, give, take
+from .sharing cimport IS_FREE_THREADED, Lock, give, take
 
 __all__ = ["Inflation", "PerMessageDeflate"]
 

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint64_t
 
-from .lock cimport Lock
+from .sharing cimport Lock
 
 
 cdef extern from "mask.h" nogil:

@@ -7,7 +7,7 @@ cimport cython
 from ..faces.connection cimport BaseConnection
 from ..protocol.endpoint cimport Endpoint
 from ..protocol.inbound cimport snapshot
-from ..protocol.lock cimport give, take
+from ..protocol.sharing cimport give, take
 from ..protocol.state cimport OPEN
 
 __all__ = ["Tally"]

@@ -16,7 +16,7 @@ from cpython.exc cimport PyErr_SetFromErrno
 from ..io.reactor cimport WRITABLE, Source, clock, reactor_of
 from ..faces.link cimport Link
 from ..protocol.endpoint cimport output_clear, output_size
-from ..protocol.lock cimport give, take
+from ..protocol.sharing cimport give, take
 from ..protocol.state cimport DROP, OPEN
 from ..faces.blocking cimport BlockingConnection
 from ..faces.turns cimport NEVER

@@ -1,7 +1,7 @@
 # What takes the place of the GIL where there is none; costs nothing on a build that has it.
 
 
-cdef extern from "lock.h":
+cdef extern from "sharing.h":
     # Whether this is a build without the GIL.
     bint IS_FREE_THREADED "LAPWING_FREE_THREADED"
 

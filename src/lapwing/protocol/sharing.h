@@ -7,8 +7,8 @@
  * down first: `put_down` and `take_up`.
  *
  * LAPWING_FREE_THREADED tells which kind of build this is. */
-#ifndef LAPWING_LOCK_H
-#define LAPWING_LOCK_H
+#ifndef LAPWING_SHARING_H
+#define LAPWING_SHARING_H
 
 #include <Python.h>
 
