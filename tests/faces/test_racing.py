@@ -102,7 +102,7 @@ def test_compressors() -> None:
             assert deflated is not None
             assert zlib.decompressobj(-15).decompress(deflated + b"\x00\x00\xff\xff") == message
 
-    at_once(*[lambda thread=thread: work(thread) for thread in range(THREADS)])  # type: ignore[misc]
+    at_once(*[lambda thread=thread: work(thread) for thread in range(THREADS)])
 
 
 def test_event_loops_in_threads() -> None:
@@ -128,8 +128,10 @@ def test_event_loops_in_threads() -> None:
 
 
 def exchange(ws: lapwing.BlockingConnection) -> None:
-    """Have many threads send at once, whole messages and fragments, ping, and look at what is counted, while one
-    receives: every message comes back once, and those of a thread in order."""
+    """Have many threads send while one receives: every message comes back once, and those of a thread in order.
+
+    They send whole messages and fragments; others ping, and look at what is counted.
+    """
     came: list[str] = []
 
     def send(thread: int) -> None:
@@ -155,7 +157,7 @@ def exchange(ws: lapwing.BlockingConnection) -> None:
         for _ in range(MESSAGES // 10):
             assert ws.ping(timeout=GUARD) >= 0
 
-    senders = [lambda thread=thread: send(thread) for thread in range(THREADS)]  # type: ignore[misc]
+    senders = [lambda thread=thread: send(thread) for thread in range(THREADS)]
     at_once(receive, look, ping, *senders)
     order: dict[str, list[int]] = {}
     for message in came:
@@ -171,9 +173,10 @@ ROOM = 2**24
 
 @pytest.mark.parametrize("options", [{}, {"compression": lapwing.Deflate(context_takeover=True)}], ids=["", "context"])
 def test_one_blocking_client(options: dict[str, Any]) -> None:
-    with ServerThread(RUNTIME, default=echo, **options) as server, lapwing.connect(
-        server.url, max_buffered=ROOM, **options
-    ) as ws:
+    with (
+        ServerThread(RUNTIME, default=echo, **options) as server,
+        lapwing.connect(server.url, max_buffered=ROOM, **options) as ws,
+    ):
         exchange(ws)
         assert ws.stats().messages_received == THREADS * MESSAGES
 
@@ -268,7 +271,7 @@ def test_another_threads_send_is_refused() -> None:
             lapwing.connect(f"ws://127.0.0.1:{server.port}") as ws,
         ):
             with pytest.raises(RuntimeError, match="send_threadsafe"):
-                await asyncio.to_thread(ws.send, "from elsewhere")
+                await asyncio.to_thread(lambda: ws.send("from elsewhere").close())
 
     asyncio.run(main(), debug=not FREE_THREADED)
 

@@ -54,8 +54,7 @@ class Certificates:
 
 
 def make_certificates(directory: Path) -> Certificates:
-    """Make them all, with their files in `directory`, by the command `openssl`: what makes them in Python needs more
-    than there is for every build of Python."""
+    """Make them all, with their files in `directory`, by the command `openssl`, which no build of Python lacks."""
     now = datetime.datetime.now(datetime.UTC)
     day = datetime.timedelta(days=1)
     authority = _request(directory / "ca", "lapwing's tests")
@@ -126,7 +125,11 @@ def _request(stem: Path, name: str) -> Certificate:
 
 
 def _sign(
-    subject: Certificate, authority: Certificate | None, extensions: str, start: datetime.datetime, end: datetime.datetime
+    subject: Certificate,
+    authority: Certificate | None,
+    extensions: str,
+    start: datetime.datetime,
+    end: datetime.datetime,
 ) -> None:
     """Have a request granted by the authority, or by itself."""
     stem = subject.certfile.removesuffix(".pem")

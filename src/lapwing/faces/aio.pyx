@@ -19,7 +19,7 @@ from ..io.stream cimport Stream
 from .link cimport LIVE, OPENING, OVER, SECURING, UNUSED
 from ..protocol.endpoint cimport Endpoint, Ping, output_size
 from ..protocol.inbound cimport HELD_BACK
-from ..protocol.sharing cimport give, take
+from ..protocol.sharing cimport give_lock, take_lock
 from ..protocol.state cimport CLOSED, OPEN
 from .waiting cimport DONE, Waiter
 
@@ -309,9 +309,9 @@ cdef class Connection(Messages):
     cdef object find_errands(self):
         if self.phase < LIVE:
             self.require_open()
-        take(&self.lock)
+        take_lock(&self.lock)
         errands = self.errands
-        give(&self.lock)
+        give_lock(&self.lock)
         if errands is None:
             from .errands import Errands
 
@@ -322,10 +322,10 @@ cdef class Connection(Messages):
         return errands
 
     cdef int set_errands(self, object errands) noexcept:
-        held = self.errands     # goes when no thread can find it any more
-        take(&self.lock)
+        _held = self.errands    # goes when no thread can find it any more
+        take_lock(&self.lock)
         self.errands = errands
-        give(&self.lock)
+        give_lock(&self.lock)
         return 0
 
     async def ping(self, payload=None, *, timeout=UNSET):

@@ -24,10 +24,13 @@ cdef class BlockingConnection(Messages):
 
     # What the methods that threads call do under the lock.
     cdef object take_message(self)
+
     @cython.final
     cdef int send_whole(self, object message, object opcode, object compress, double deadline) except -1
+
     @cython.final
     cdef object await_pong(self, Ping ping, double deadline)
+
     @cython.final
     cdef object await_end(self)
 

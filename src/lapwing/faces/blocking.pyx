@@ -2,8 +2,8 @@
 
 There is no thread behind it. Whoever waits, waits in the kernel with the GIL released, see `Turns`: in `recv` for
 messages, in `poll` for room to send. Everything between two waits (decoding, queueing) happens while the GIL is held
-and so is one step for other threads. Without a GIL, `lock` is what makes it one: each method that threads may call takes
-it, and what waits, or calls what is not lapwing's, puts it down meanwhile.
+and so is one step for other threads. Without a GIL, `lock` is what makes it one: each method that threads may call
+takes it, and what waits, or calls what is not lapwing's, puts it down meanwhile.
 
 Frames enter the endpoint's output in the order of the calls; the thread that is sending takes all of it over into
 `unsent` and sends that, so another may go on queueing meanwhile. `receive`, `ping` and `close` read, and so does `send`
@@ -21,7 +21,7 @@ from libc.errno cimport EPIPE
 from ..io.reactor cimport READABLE, WRITABLE, clock
 from ..io.stream cimport END_OF_STREAM, NOTHING_YET
 from ..protocol.endpoint cimport Ping, output_clear, output_size
-from ..protocol.sharing cimport give, take
+from ..protocol.sharing cimport give_lock, take_lock
 from ..protocol.state cimport CLOSE, CLOSED, DROP, OPEN, SHUT_DOWN
 from .sync_messages cimport Messages
 from .turns cimport NEVER
@@ -88,14 +88,14 @@ cdef class BlockingConnection(Messages):
         signal handler that raises, as Ctrl-C does, ends the wait; nothing is lost.
         """
         cdef bint is_there
-        take(&self.lock)
+        take_lock(&self.lock)
         try:
             is_there = self.endpoint is not None and self.endpoint.messages.count > 0
             if not is_there and not self.await_message(timeout, None):
                 return None
             message = self.take_message()
         finally:
-            give(&self.lock)
+            give_lock(&self.lock)
         return message.encode() if not decode and isinstance(message, str) else message
 
     cdef bint await_message(self, object timeout, object stream) except -1:
@@ -180,14 +180,14 @@ cdef class BlockingConnection(Messages):
         taken back: when its iterable raises, or a time-out passes in the middle, the connection fails with 1011, so
         that half of it is never taken for all of it.
         """
-        take(&self.lock)
+        take_lock(&self.lock)
         try:
             self.require_open()
             if not isinstance(message, (str, bytes)) and is_fragmented(message, awaited=False):
                 return self.send_fragments(message, opcode, compress, timeout)
             self.send_whole(message, opcode, compress, self.deadline_of(timeout))
         finally:
-            give(&self.lock)
+            give_lock(&self.lock)
 
     @cython.final
     cdef int send_whole(self, object message, object opcode, object compress, double deadline) except -1:
@@ -251,12 +251,12 @@ cdef class BlockingConnection(Messages):
 
         Messages that come before the pong wait for `receive`. Any number of threads may call it.
         """
-        take(&self.lock)
+        take_lock(&self.lock)
         try:
             self.require_open()
             return self.await_pong(self.endpoint.ping(payload, clock()), self.deadline_of(timeout))
         finally:
-            give(&self.lock)
+            give_lock(&self.lock)
 
     @cython.final
     cdef object await_pong(self, Ping ping, double deadline):
@@ -299,7 +299,7 @@ cdef class BlockingConnection(Messages):
 
         Messages that still come are discarded. May be called while another thread receives.
         """
-        take(&self.lock)
+        take_lock(&self.lock)
         try:
             self.require_open()
             if timeout is not None:
@@ -307,7 +307,7 @@ cdef class BlockingConnection(Messages):
             self.endpoint.close(code, reason, clock())
             return self.await_end()
         finally:
-            give(&self.lock)
+            give_lock(&self.lock)
 
     @cython.final
     cdef object await_end(self):

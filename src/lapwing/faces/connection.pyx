@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t
 from ..io.reactor cimport Source, clock
 from ..protocol.endpoint cimport Endpoint, Output, output_consume, output_size
 from ..protocol.inbound cimport buffer_size, snapshot
-from ..protocol.sharing cimport give, put_down, take, take_up
+from ..protocol.sharing cimport give_lock, put_down, take_lock, take_up
 from ..protocol.state cimport CLOSED, OPEN
 
 __all__ = ["BaseConnection", "close_after", "make_endpoint"]
@@ -35,27 +35,27 @@ cdef class BaseConnection(Source):
 
     cdef int set_endpoint(self, Endpoint endpoint) noexcept:
         """Begin anew, as another thread may be asking for what there is."""
-        cdef Endpoint held = self.endpoint      # goes when nobody can find it any more
-        take(&self.lock)
+        cdef Endpoint _held = self.endpoint     # goes when nobody can find it any more
+        take_lock(&self.lock)
         self.endpoint = endpoint
-        give(&self.lock)
+        give_lock(&self.lock)
         return 0
 
     cdef Endpoint find_endpoint(self):
         """Return the endpoint to whichever thread asks, None before there is one."""
-        take(&self.lock)
+        take_lock(&self.lock)
         endpoint = self.endpoint
-        give(&self.lock)
+        give_lock(&self.lock)
         return endpoint
 
     @property
     def closed(self):
         """How the connection ended, a `Closed`, or None while it is open."""
-        take(&self.lock)
+        take_lock(&self.lock)
         try:
             return None if self.endpoint is None else self.endpoint.closed
         finally:
-            give(&self.lock)
+            give_lock(&self.lock)
 
     @property
     def latency(self):
@@ -69,9 +69,9 @@ cdef class BaseConnection(Source):
         return None if endpoint is None else endpoint.role
 
     cdef object find_opened(self):
-        take(&self.lock)
+        take_lock(&self.lock)
         opened = self.opened
-        give(&self.lock)
+        give_lock(&self.lock)
         return opened
 
     @property
@@ -93,9 +93,9 @@ cdef class BaseConnection(Source):
         return None if request is None else request.path
 
     cdef Stream find_stream(self):
-        take(&self.lock)
+        take_lock(&self.lock)
         stream = self.stream
-        give(&self.lock)
+        give_lock(&self.lock)
         return stream
 
     @property
@@ -122,11 +122,11 @@ cdef class BaseConnection(Source):
         It may be called at any time, from any thread, also after the end; before `connect` all is 0. While messages go,
         another thread gets each number as it is when it is read: together they need not be of one moment.
         """
-        take(&self.lock)
+        take_lock(&self.lock)
         try:
             return self.take_stock()
         finally:
-            give(&self.lock)
+            give_lock(&self.lock)
 
     cdef object take_stock(self):
         from ..stats import ConnectionStats

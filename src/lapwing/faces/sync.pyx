@@ -9,7 +9,7 @@ from .blocking cimport BlockingConnection
 from ..io.reactor cimport clock
 from ..io.stream cimport END_OF_STREAM, Stream
 from ..protocol.endpoint cimport output_clear
-from ..protocol.sharing cimport give, put_down, take, take_up
+from ..protocol.sharing cimport give_lock, put_down, take_lock, take_up
 from .turns cimport NEVER
 
 from ..connecting import route
@@ -72,11 +72,11 @@ cdef class Client(BlockingConnection):
         if self.is_connected:
             raise RuntimeError("this client is connected already: close it first, or make another one")
         warn_of_loop()
-        take(&self.lock)
+        take_lock(&self.lock)
         try:
             self.connect_by(ClientOpening(self._settings, url, protocol), timeout)
         finally:
-            give(&self.lock)
+            give_lock(&self.lock)
         return self
 
     cdef int connect_by(self, object opening, object timeout) except -1:

@@ -12,7 +12,7 @@ cimport cython
 
 from ..protocol.endpoint cimport Endpoint
 from ..protocol.inbound cimport HELD_BACK
-from ..protocol.sharing cimport give, put_down, take, take_up
+from ..protocol.sharing cimport give_lock, put_down, take_lock, take_up
 from ..protocol.state cimport OPEN
 from ..protocol.streaming cimport NO_LIMIT
 from .turns cimport Turns
@@ -71,11 +71,11 @@ cdef class Messages(Turns):
         One thread at a time may be in this or another method that receives.
         """
         cdef Py_ssize_t most = require_count(limit)
-        take(&self.lock)
+        take_lock(&self.lock)
         try:
             return self.take_messages(most) if self.await_message(timeout, None) else []
         finally:
-            give(&self.lock)
+            give_lock(&self.lock)
 
     def receive_into(self, buffer, *, timeout=UNSET):
         """Wait for the next message and copy it into a buffer: TEXT in UTF-8.
@@ -95,14 +95,14 @@ cdef class Messages(Turns):
         One thread at a time may be in this or another method that receives.
         """
         writable(buffer)
-        take(&self.lock)
+        take_lock(&self.lock)
         try:
             if not self.await_message(timeout, None):
                 return None
             size = self.endpoint.copy_message(writable(buffer))
             self.take_messages(1)
         finally:
-            give(&self.lock)
+            give_lock(&self.lock)
         return size
 
     def receive_json(self, *, timeout=UNSET):
@@ -123,13 +123,13 @@ cdef class Messages(Turns):
 
         One thread at a time may be in this or another method that receives.
         """
-        take(&self.lock)
+        take_lock(&self.lock)
         try:
             if not self.await_message(timeout, None):
                 raise self.endpoint.closed_error()
             message = self.take_messages(1)[0]
         finally:
-            give(&self.lock)
+            give_lock(&self.lock)
         return self._settings.json_functions[1](message)
 
     def receive_stream(self, limit=None, *, timeout=UNSET):
@@ -153,12 +153,12 @@ cdef class Messages(Turns):
         One thread at a time may be in this or another method that receives.
         """
         cdef BlockingMessageStream stream = BlockingMessageStream(self, limit, timeout)
-        take(&self.lock)
+        take_lock(&self.lock)
         try:
             self.require_open()
             self.await_beginning(stream, timeout)
         finally:
-            give(&self.lock)
+            give_lock(&self.lock)
         return None if stream.inflow is None else stream
 
     cdef int await_beginning(self, BlockingMessageStream stream, object timeout) except -1:
@@ -338,11 +338,11 @@ cdef class BlockingMessageStream:
         return self
 
     def __next__(self):
-        take(&self.connection.lock)
+        take_lock(&self.connection.lock)
         try:
             return self.next_piece()
         finally:
-            give(&self.connection.lock)
+            give_lock(&self.connection.lock)
 
     cdef object next_piece(self):
         if not self.has_arrived():
@@ -366,7 +366,7 @@ cdef class BlockingMessageStream:
 
     def close(self):
         """Skip what is left of the message. Does not wait; nothing happens when there is nothing left."""
-        take(&self.connection.lock)
+        take_lock(&self.connection.lock)
         try:
             self.is_closed = True
             if self.inflow is not None:
@@ -374,7 +374,7 @@ cdef class BlockingMessageStream:
                 if self.endpoint is self.connection.endpoint:
                     self.connection.took()
         finally:
-            give(&self.connection.lock)
+            give_lock(&self.connection.lock)
 
     def __del__(self):
         if self.inflow is not None and self.endpoint.inflow is self.inflow:

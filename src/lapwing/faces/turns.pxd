@@ -47,6 +47,7 @@ cdef class Turns(BaseConnection):
     # Steps of the above.
     @cython.final
     cdef Py_ssize_t read_stream(self, unsigned char *room, size_t room_size) except -2
+
     @cython.final
     cdef int poll(self, int events, double deadline) except -1
     cdef int limit_reads(self, double left) except -1

@@ -5,6 +5,7 @@ header and body apart, and the same code serves a reactor and a blocking client.
 ciphertext or plaintext left: finding out by an exception would cost as much as decrypting a record.
 """
 
+import os
 import socket
 import ssl
 import struct
@@ -114,10 +115,7 @@ cdef enum:
 
 cdef int raise_failure(int failure) except -1:
     """Raise the OSError of an `errno` that was put aside."""
-    global errno
-    errno = failure
-    PyErr_SetFromErrno(OSError)
-    return -1
+    raise OSError(failure, os.strerror(failure))
 
 
 cdef int accept_connection(int listener) except -2:

@@ -27,7 +27,7 @@ from cpython.pythread cimport (
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
 
-from .sharing cimport IS_FREE_THREADED, Lock, give, take
+from .sharing cimport IS_FREE_THREADED, Lock, give_lock, take_lock
 
 __all__ = ["Inflation", "PerMessageDeflate"]
 
@@ -123,11 +123,11 @@ cdef class PerMessageDeflate:
         self.memory_level = memory_level
         self.threshold = threshold
         if IS_FREE_THREADED:
-            take(&loading)
+            take_lock(&loading)
             try:
                 load()
             finally:
-                give(&loading)
+                give_lock(&loading)
         if not keeps_outgoing:
             key = (self.level, outgoing_window_bits, memory_level)
             self.pool = self.small_pool = pools.setdefault(key, [])

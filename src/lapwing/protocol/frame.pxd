@@ -63,7 +63,7 @@ cdef class MaskingKeys:
     cdef unsigned long process      # counts the forks before this process began, as it was when the bytes were fetched
     cdef bytes pool
     cdef Py_ssize_t used
-    cdef Lock lock                  # of the methods that threads may call; what an endpoint calls is its owner's to order
+    cdef Lock lock                  # of what threads may call; what an endpoint calls is its owner's to order
 
     # Have the next key at hand. Fetching random bytes may let other threads run; `take` right after this does not.
     cdef int prepare(self) except -1

@@ -10,7 +10,7 @@ from cpython.bytes cimport PyBytes_GET_SIZE
 from libc.string cimport memcpy
 from libc.stdint cimport uint64_t
 
-from .sharing cimport IS_FREE_THREADED, give, take
+from .sharing cimport IS_FREE_THREADED, give_lock, take_lock
 
 __all__ = ["BINARY", "MaskingKeys", "Opcode", "TEXT", "apply_mask", "build_frame"]
 
@@ -150,21 +150,21 @@ cdef class MaskingKeys:
     def next(self):
         """Return the next masking key, 4 bytes."""
         cdef unsigned char key[4]
-        take(&self.lock)
+        take_lock(&self.lock)
         try:
             self.take(key)
         finally:
-            give(&self.lock)
+            give_lock(&self.lock)
         return (<char *>key)[:4]
 
     def discard(self):
         """Forget the random bytes that are left: the next key comes from fresh ones."""
-        take(&self.lock)
+        take_lock(&self.lock)
         try:
             self.pool = b""
             self.used = 0
         finally:
-            give(&self.lock)
+            give_lock(&self.lock)
 
 
 # The forks that led to this process from the one that loaded the module.
@@ -180,7 +180,7 @@ def count_fork():
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=count_fork)
 
-#: The keys of every client of this process; without the GIL each has its own, so that they need not wait for each other.
+#: The keys of every client of this process; without the GIL each has its own, so that none waits for another.
 masking_keys = MaskingKeys()
 
 

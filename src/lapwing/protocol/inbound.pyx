@@ -196,7 +196,7 @@ cdef class Inbound:
 
     cdef int set_inflation(self, Inflation inflation) noexcept:
         """Begin or end inflating a message. Other threads may be asking meanwhile how many bytes it holds."""
-        cdef Inflation held = self.inflation    # goes when nobody can find it any more
+        cdef Inflation _held = self.inflation   # goes when nobody can find it any more
         with cython.critical_section(self):
             self.inflation = inflation
         return 0

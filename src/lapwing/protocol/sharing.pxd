@@ -9,8 +9,8 @@ cdef extern from "sharing.h":
         pass
 
     # The thread that holds it may take it again.
-    void take "lapwing_lock_take"(Lock *lock) noexcept
-    void give "lapwing_lock_give"(Lock *lock) noexcept
+    void take_lock "lapwing_lock_take"(Lock *lock) noexcept
+    void give_lock "lapwing_lock_give"(Lock *lock) noexcept
 
     # Put it down, if this thread holds it, for what waits or may call others; `take_up` is given what
     # `put_down` returned.

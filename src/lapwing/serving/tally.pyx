@@ -7,7 +7,7 @@ cimport cython
 from ..faces.connection cimport BaseConnection
 from ..protocol.endpoint cimport Endpoint
 from ..protocol.inbound cimport snapshot
-from ..protocol.sharing cimport give, take
+from ..protocol.sharing cimport give_lock, take_lock
 from ..protocol.state cimport OPEN
 
 __all__ = ["Tally"]
@@ -57,7 +57,7 @@ cdef class Tally:
         for connection in connections:
             if connection.opened_at == 0:
                 continue
-            take(&connection.lock)
+            take_lock(&connection.lock)
             endpoint = connection.endpoint
             now_open += endpoint.phase == OPEN
             queued += endpoint.message_bytes
@@ -66,7 +66,7 @@ cdef class Tally:
             held += endpoint.held_input() + endpoint.postponed_bytes + waiting
             total.add(endpoint)
             total.dropped += connection.dropped
-            give(&connection.lock)
+            give_lock(&connection.lock)
         return ServerStats(
             messages_received=self.received_messages + total.received_messages,
             messages_sent=self.sent_messages + total.sent_messages,

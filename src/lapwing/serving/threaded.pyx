@@ -16,7 +16,7 @@ from cpython.exc cimport PyErr_SetFromErrno
 from ..io.reactor cimport WRITABLE, Source, clock, reactor_of
 from ..faces.link cimport Link
 from ..protocol.endpoint cimport output_clear, output_size
-from ..protocol.sharing cimport give, take
+from ..protocol.sharing cimport give_lock, take_lock
 from ..protocol.state cimport DROP, OPEN
 from ..faces.blocking cimport BlockingConnection
 from ..faces.turns cimport NEVER
@@ -79,7 +79,7 @@ cdef class ThreadConnection(BlockingConnection):
     def _take_broadcast(self, broadcast, size_t threshold):
         """Queue a `Broadcast`, let it wait or drop it, as its policy says; returns whether the peer is to get it."""
         cdef bint is_taken
-        take(&self.lock)
+        take_lock(&self.lock)
         try:
             if not self.is_connected or self.endpoint.phase != OPEN:
                 return False
@@ -90,21 +90,21 @@ cdef class ThreadConnection(BlockingConnection):
                 self.send_output(0)
             return is_taken
         finally:
-            give(&self.lock)
+            give_lock(&self.lock)
 
     def _begin_close(self, code, str reason not None):
         """Begin the closing handshake; the handler's thread goes on with it, for as long as `close_timeout`."""
-        take(&self.lock)
+        take_lock(&self.lock)
         try:
             if self.is_connected:
                 self.endpoint.close(code, reason, clock())
                 self._attend()
         finally:
-            give(&self.lock)
+            give_lock(&self.lock)
 
     def _abort(self):
         """End the connection now. Whoever waits in one of its methods wakes up."""
-        take(&self.lock)
+        take_lock(&self.lock)
         try:
             if not self.is_connected:
                 return
@@ -114,15 +114,15 @@ cdef class ThreadConnection(BlockingConnection):
             else:
                 self.end(0)
         finally:
-            give(&self.lock)
+            give_lock(&self.lock)
 
     def _attend(self):
         """Go on with the output, and with the end."""
-        take(&self.lock)
+        take_lock(&self.lock)
         try:
             failure = self.send_courier() if self.is_connected else None
         finally:
-            give(&self.lock)
+            give_lock(&self.lock)
         if failure is not None:     # said without the lock: who writes a log may be asking for this connection
             logger.error("the connection from %s was dropped: %s", self.peer_address, failure)
 
@@ -141,14 +141,14 @@ cdef class ThreadConnection(BlockingConnection):
     def _dismiss(self):
         """Let go of the courier."""
         cdef Courier courier
-        take(&self.lock)
+        take_lock(&self.lock)
         try:
             courier = self.courier
             self.courier = None
             if courier is not None:
                 courier.leave()
         finally:
-            give(&self.lock)
+            give_lock(&self.lock)
 
     cdef int left_over(self) except -1:
         try:
@@ -195,11 +195,11 @@ cdef class Courier(Source):
         cdef ThreadConnection connection = self.connection
         if connection is None:
             return 0
-        take(&connection.lock)
+        take_lock(&connection.lock)
         try:
             return self.work_for(connection)
         finally:
-            give(&connection.lock)
+            give_lock(&connection.lock)
 
     cdef int work_for(self, ThreadConnection connection) except -1:
         cdef bint is_left
@@ -242,7 +242,7 @@ cdef class Courier(Source):
         cdef ThreadConnection connection = self.connection
         if connection is None:
             return 0
-        take(&connection.lock)
+        take_lock(&connection.lock)
         try:
             if connection.backlog is not None and now >= connection.backlog.deadline:
                 connection.give_up_reader(now)
@@ -252,7 +252,7 @@ cdef class Courier(Source):
                 return 0
             return self.work_for(connection)
         finally:
-            give(&connection.lock)
+            give_lock(&connection.lock)
 
     cdef int give_up(self) except -1:
         cdef ThreadConnection connection = self.connection
