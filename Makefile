@@ -84,9 +84,8 @@ fuzz: build/sanitize/.built-$(TAG) $(VENV)/.test ## throw mutated conversations 
 # Takes a free-threaded Python that was configured with --with-thread-sanitizer, since it has to see what Python's own locks
 # order: CONTRIBUTING.md. Randomly placed memory is more than this sanitizer copes with.
 races: build/races/.built-$(TAG) $(VENV)/.test ## threads at everything they share, with ThreadSanitizer (PYTHON=/opt/py313tsan/bin/python3)
-	@rm -f build/races/report.*
-	PYTHONPATH=build/races/src TSAN_OPTIONS="suppressions=$(CURDIR)/tests/races.supp exitcode=0 history_size=4 log_path=$(CURDIR)/build/races/report" \
-		setarch -R $(BIN)/python -m pytest $(or $(ARGS),tests/faces/test_racing.py) $(subst $(REPORT),build/races/report,$(SHOW_REPORT))
+	PYTHONPATH=build/races/src TSAN_OPTIONS="suppressions=$(CURDIR)/tests/races.supp history_size=4" \
+		setarch -R $(BIN)/python -m pytest -s $(or $(ARGS),tests/faces/test_racing.py)
 
 soak: $(VENV)/.native $(VENV)/.test ## 100,000 connections made and broken, 10,000 at once: memory and descriptors stay flat
 	$(BIN)/python tests/soak/run.py $(ARGS)

@@ -25,9 +25,13 @@ cdef class Tally:
         cdef Endpoint endpoint = connection.endpoint
         if connection.opened_at == 0:
             return
-        self.closed[endpoint.closed.code] = self.closed.get(endpoint.closed.code, 0) + 1
-        self.add(endpoint)
-        self.dropped += connection.dropped
+        take_lock(&self.lock)
+        try:
+            self.closed[endpoint.closed.code] = self.closed.get(endpoint.closed.code, 0) + 1
+            self.add(endpoint)
+            self.dropped += connection.dropped
+        finally:
+            give_lock(&self.lock)
 
     cdef int add(self, Endpoint endpoint) noexcept:
         self.received_messages += endpoint.received_messages
@@ -47,6 +51,13 @@ cdef class Tally:
             connections: those that are not over.
             openings: a `lapwing.serving.admission.Openings`.
         """
+        take_lock(&self.lock)
+        try:
+            return self.sum_up(connections, openings)
+        finally:
+            give_lock(&self.lock)
+
+    cdef object sum_up(self, object connections, object openings):
         from ..stats import ServerStats
 
         cdef Tally total = Tally()
