@@ -3,6 +3,7 @@
 Environment variables build the extensions for another purpose, or not at all:
 
 - LAPWING_SANITIZE=1: with AddressSanitizer and UndefinedBehaviorSanitizer; `make sanitize` runs the tests on it.
+- LAPWING_SANITIZE=thread: with ThreadSanitizer, for a free-threaded Python that was built with it; `make races`.
 - LAPWING_TRACE=1: with Cython's line tracing; `make coverage` runs the tests on it.
 - LAPWING_NATIVE=0: none, for an editable installation; `make` builds them in place, only those that have changed.
 """
@@ -25,6 +26,8 @@ directives = {
     "wraparound": False,
     "cdivision": True,
     "initializedcheck": False,
+    # ARCHITECTURE.md says what threads share and what keeps it whole without the GIL.
+    "freethreading_compatible": True,
 }
 purpose = "default"
 macros: list[tuple[str, str | None]] = []
@@ -36,6 +39,10 @@ if os.environ.get("LAPWING_SANITIZE") == "1":
     sanitizers = "-fsanitize=address,undefined"
     compile_args += [sanitizers, "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-O1", "-g"]
     link_args += [sanitizers]
+elif os.environ.get("LAPWING_SANITIZE") == "thread":
+    purpose = "races"
+    compile_args += ["-fsanitize=thread", "-fno-omit-frame-pointer", "-O1", "-g"]
+    link_args += ["-fsanitize=thread"]
 elif os.environ.get("LAPWING_TRACE") == "1":
     purpose = "trace"
     directives["linetrace"] = True

@@ -205,6 +205,7 @@ def test_tls_client_trusts_its_authority_alone(start: Start, tls: Certificates) 
 
 
 def test_thread_server_and_gevent_client(start: Start) -> None:
+    pytest.importorskip("gevent", reason="gevent cannot be had for this build of Python")
     server = start("thread_server.py", 0)
     url = f"ws://localhost:{server.port()}"
     assert start("gevent_client.py", url).end() == ["first: 42", "second: 42", "third: 42"]

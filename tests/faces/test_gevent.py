@@ -6,6 +6,7 @@ the program would stand still for ever: nothing is timed.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,10 @@ from tests.peers import wire
 from tests.peers.certificates import Certificates
 from tests.peers.raw import RawListener
 from tests.peers.servers import ServerThread, echo
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("gevent") is None, reason="gevent cannot be had for this build of Python"
+)
 
 PATCHED = """
 from gevent import monkey

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import datetime
 import ssl
+import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import trustme
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 HOSTS = ("localhost", "127.0.0.1", "::1")
 
@@ -58,52 +54,96 @@ class Certificates:
 
 
 def make_certificates(directory: Path) -> Certificates:
-    """Make them all, with their files in `directory`."""
-    authority = trustme.CA()
-    ca_file = directory / "ca.pem"
-    authority.cert_pem.write_to_path(ca_file)
+    """Make them all, with their files in `directory`, by the command `openssl`, which no build of Python lacks."""
     now = datetime.datetime.now(datetime.UTC)
     day = datetime.timedelta(days=1)
+    authority = _request(directory / "ca", "lapwing's tests")
+    _sign(authority, None, _AUTHORITY, now - day, now + day)
 
-    def issued(name: str, leaf: trustme.LeafCert) -> Certificate:
-        return _write(
-            directory / name, b"".join(pem.bytes() for pem in leaf.cert_chain_pems), leaf.private_key_pem.bytes()
-        )
+    def issued(name: str, *hosts: str, start: datetime.datetime = now - day, days: int = 2) -> Certificate:
+        certificate = _request(directory / name, hosts[0])
+        _sign(certificate, authority, _LEAF + _alternative_names(hosts), start, start + days * day)
+        return certificate
 
+    self_signed = _request(directory / "self", "localhost")
+    _sign(self_signed, None, _alternative_names(["localhost"]), now - day, now + day)
     return Certificates(
-        ca_file=str(ca_file),
-        good=issued("good", authority.issue_cert(*HOSTS)),
-        expired=issued("expired", authority.issue_cert(*HOSTS, not_before=now - 2 * day, not_after=now - day)),
-        not_yet_valid=issued("early", authority.issue_cert(*HOSTS, not_before=now + day, not_after=now + 2 * day)),
-        wrong_host=issued("elsewhere", authority.issue_cert("elsewhere.example")),
-        self_signed=_self_signed(directory / "self", now - day, now + day),
-        client=issued("client", authority.issue_cert("client@lapwing.example")),
+        ca_file=authority.certfile,
+        good=issued("good", *HOSTS),
+        expired=issued("expired", *HOSTS, start=now - 2 * day, days=1),
+        not_yet_valid=issued("early", *HOSTS, start=now + day, days=1),
+        wrong_host=issued("elsewhere", "elsewhere.example"),
+        self_signed=self_signed,
+        client=issued("client", "client@lapwing.example"),
     )
 
 
-def _self_signed(stem: Path, start: datetime.datetime, end: datetime.datetime) -> Certificate:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(start)
-        .not_valid_after(end)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    return _write(
-        stem,
-        certificate.public_bytes(serialization.Encoding.PEM),
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
-    )
+_AUTHORITY = """
+basicConstraints = critical, CA:true
+keyUsage = critical, keyCertSign, cRLSign
+subjectKeyIdentifier = hash
+"""
+
+_LEAF = """
+basicConstraints = CA:false
+keyUsage = critical, digitalSignature
+extendedKeyUsage = serverAuth, clientAuth
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid
+"""
+
+#: What `openssl ca` needs to know, in its own files beside the request.
+_SETTINGS = """
+[ca]
+default_ca = settings
+[settings]
+database = {stem}.index
+new_certs_dir = {stem}.issued
+rand_serial = yes
+unique_subject = no
+default_md = sha256
+policy = anything
+x509_extensions = extensions
+[anything]
+commonName = supplied
+[extensions]
+{extensions}
+"""
 
 
-def _write(stem: Path, certificate: bytes, key: bytes) -> Certificate:
-    files = Certificate(str(stem.with_suffix(".pem")), str(stem.with_suffix(".key")))
-    Path(files.certfile).write_bytes(certificate)
-    Path(files.keyfile).write_bytes(key)
+def _alternative_names(hosts: Sequence[str]) -> str:
+    kinds = ["IP" if ":" in host or host[0].isdigit() else "email" if "@" in host else "DNS" for host in hosts]
+    return "subjectAltName = " + ",".join(f"{kind}:{host}" for kind, host in zip(kinds, hosts, strict=True))
+
+
+def _request(stem: Path, name: str) -> Certificate:
+    """Make a key, and the request for a certificate that goes with it."""
+    files = Certificate(f"{stem}.pem", f"{stem}.key")
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    _openssl("req", "-new", *curve, "-nodes", "-subj", f"/CN={name}", "-keyout", files.keyfile, "-out", f"{stem}.csr")
     return files
+
+
+def _sign(
+    subject: Certificate,
+    authority: Certificate | None,
+    extensions: str,
+    start: datetime.datetime,
+    end: datetime.datetime,
+) -> None:
+    """Have a request granted by the authority, or by itself."""
+    stem = subject.certfile.removesuffix(".pem")
+    Path(f"{stem}.issued").mkdir()
+    Path(f"{stem}.index").touch()
+    Path(f"{stem}.cnf").write_text(_SETTINGS.format(stem=stem, extensions=extensions))
+    signer = ["-selfsign"] if authority is None else ["-cert", authority.certfile]
+    keyfile = subject.keyfile if authority is None else authority.keyfile
+    dates = ["-startdate", f"{start:%Y%m%d%H%M%SZ}", "-enddate", f"{end:%Y%m%d%H%M%SZ}"]
+    files = ["-config", f"{stem}.cnf", "-keyfile", keyfile, "-in", f"{stem}.csr", "-out", subject.certfile]
+    _openssl("ca", "-batch", "-notext", *signer, *dates, *files)
+
+
+def _openssl(*arguments: str) -> None:
+    done = subprocess.run(["openssl", *arguments], check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"openssl {arguments[0]} failed: {done.stderr}")

@@ -19,6 +19,7 @@ from ..io.stream cimport Stream
 from .link cimport LIVE, OPENING, OVER, SECURING, UNUSED
 from ..protocol.endpoint cimport Endpoint, Ping, output_size
 from ..protocol.inbound cimport HELD_BACK
+from ..protocol.sharing cimport give_lock, take_lock
 from ..protocol.state cimport CLOSED, OPEN
 from .waiting cimport DONE, Waiter, answer_quickly
 
@@ -376,13 +377,24 @@ cdef class Connection(Messages):
     cdef object find_errands(self):
         if self.phase < LIVE:
             self.require_open()
-        if self.errands is None:
+        take_lock(&self.lock)
+        errands = self.errands
+        give_lock(&self.lock)
+        if errands is None:
             from .errands import Errands
 
             with MAKING_ERRANDS:
                 if self.errands is None:
-                    self.errands = Errands(self._loop)
-        return self.errands
+                    self.set_errands(Errands(self._loop))
+                errands = self.errands
+        return errands
+
+    cdef int set_errands(self, object errands) noexcept:
+        _held = self.errands    # goes when no thread can find it any more
+        take_lock(&self.lock)
+        self.errands = errands
+        give_lock(&self.lock)
+        return 0
 
     async def ping(self, payload=None, *, timeout=UNSET):
         """Send a ping and wait for its pong (RFC 6455 section 5.5.2).
@@ -654,7 +666,7 @@ cdef class AsyncClient(Connection):
             self.opener = self.opened = self.subprotocol = None
             self.drop()  # the handshake may be done: then nobody was told yet
             self.phase = UNUSED
-            self.endpoint = None
+            self.set_endpoint(None)
             if not isinstance(error, OSError):
                 raise
             if self.is_aborted:
@@ -668,8 +680,9 @@ cdef class AsyncClient(Connection):
 
     cdef int prepare(self) except -1:
         """Set up everything for a new connection."""
-        self.endpoint = make_endpoint(Role.CLIENT, self._settings)
-        self.opened = self.subprotocol = self.stream = self.errands = None
+        self.set_endpoint(make_endpoint(Role.CLIENT, self._settings))
+        self.opened = self.subprotocol = self.stream = None
+        self.set_errands(None)
         self.phase = OPENING
         return 0
 

@@ -1,6 +1,8 @@
 # The blocking face.
 
-from ..protocol.endpoint cimport Output
+cimport cython
+
+from ..protocol.endpoint cimport Output, Ping
 from .sync_messages cimport Messages
 
 
@@ -20,7 +22,17 @@ cdef class BlockingConnection(Messages):
     cdef bint is_receiving          # a thread is in `receive`
     cdef double attended_at         # when somebody last came back from reading
 
+    # What the methods that threads call do under the lock.
     cdef object take_message(self)
+
+    @cython.final
+    cdef int send_whole(self, object message, object opcode, object compress, double deadline) except -1
+
+    @cython.final
+    cdef object await_pong(self, Ping ping, double deadline)
+
+    @cython.final
+    cdef object await_end(self)
 
     cdef int read_alone(self, unsigned long seen, double deadline) except -1
     cdef int read(self, double deadline) except -1

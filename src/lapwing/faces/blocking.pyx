@@ -2,7 +2,8 @@
 
 There is no thread behind it. Whoever waits, waits in the kernel with the GIL released, see `Turns`: in `recv` for
 messages, in `poll` for room to send. Everything between two waits (decoding, queueing) happens while the GIL is held
-and so is one step for other threads.
+and so is one step for other threads. Without a GIL, `lock` is what makes it one: each method that threads may call
+takes it, and what waits, or calls what is not lapwing's, puts it down meanwhile.
 
 Frames enter the endpoint's output in the order of the calls; the thread that is sending takes all of it over into
 `unsent` and sends that, so another may go on queueing meanwhile. `receive`, `ping` and `close` read, and so does `send`
@@ -20,9 +21,10 @@ from libc.errno cimport EPIPE
 from ..io.reactor cimport READABLE, WRITABLE, clock
 from ..io.stream cimport END_OF_STREAM, NOTHING_YET
 from ..protocol.endpoint cimport Ping, output_clear, output_size
+from ..protocol.sharing cimport give_lock, take_lock
 from ..protocol.state cimport CLOSE, CLOSED, DROP, OPEN, SHUT_DOWN
 from .sync_messages cimport Messages
-from .turns cimport NEVER, READ_SIZE
+from .turns cimport NEVER
 
 from .connection import close_after
 from .messages import is_fragmented
@@ -85,10 +87,15 @@ cdef class BlockingConnection(Messages):
         The call that learns of the end gives the peer up to a second to close TCP first, and closes the descriptor. A
         signal handler that raises, as Ctrl-C does, ends the wait; nothing is lost.
         """
-        cdef bint is_there = self.endpoint is not None and self.endpoint.messages.count > 0
-        if not is_there and not self.await_message(timeout, None):
-            return None
-        message = self.take_message()
+        cdef bint is_there
+        take_lock(&self.lock)
+        try:
+            is_there = self.endpoint is not None and self.endpoint.messages.count > 0
+            if not is_there and not self.await_message(timeout, None):
+                return None
+            message = self.take_message()
+        finally:
+            give_lock(&self.lock)
         return message.encode() if not decode and isinstance(message, str) else message
 
     cdef bint await_message(self, object timeout, object stream) except -1:
@@ -140,9 +147,9 @@ cdef class BlockingConnection(Messages):
         message = self.receive()
         if message is not None:
             return message
-        if self.endpoint.closed.was_clean:
+        if self.closed.was_clean:
             raise StopIteration
-        raise self.endpoint.closed_error()
+        raise self.find_endpoint().closed_error()
 
     def send(self, message, opcode=None, *, compress=None, timeout=UNSET):
         """Send a message (RFC 6455 section 6.1), and wait until the kernel has taken it.
@@ -173,10 +180,17 @@ cdef class BlockingConnection(Messages):
         taken back: when its iterable raises, or a time-out passes in the middle, the connection fails with 1011, so
         that half of it is never taken for all of it.
         """
-        self.require_open()
-        if not isinstance(message, (str, bytes)) and is_fragmented(message, awaited=False):
-            return self.send_fragments(message, opcode, compress, timeout)
-        cdef double deadline = self.deadline_of(timeout)
+        take_lock(&self.lock)
+        try:
+            self.require_open()
+            if not isinstance(message, (str, bytes)) and is_fragmented(message, awaited=False):
+                return self.send_fragments(message, opcode, compress, timeout)
+            self.send_whole(message, opcode, compress, self.deadline_of(timeout))
+        finally:
+            give_lock(&self.lock)
+
+    @cython.final
+    cdef int send_whole(self, object message, object opcode, object compress, double deadline) except -1:
         cdef object place = None if self.line is None else self.queue_up(deadline)
         try:
             self.require_room(deadline)
@@ -194,6 +208,7 @@ cdef class BlockingConnection(Messages):
                 "the peer did not read enough in time: the message waits, and goes out with the next call")
         if outcome == BROKEN:
             raise self.endpoint.closed_error()
+        return 0
 
     cdef int require_room(self, double deadline) except -1:
         """Send what is left of earlier messages."""
@@ -236,9 +251,15 @@ cdef class BlockingConnection(Messages):
 
         Messages that come before the pong wait for `receive`. Any number of threads may call it.
         """
-        self.require_open()
-        cdef double deadline = self.deadline_of(timeout)
-        cdef Ping ping = self.endpoint.ping(payload, clock())
+        take_lock(&self.lock)
+        try:
+            self.require_open()
+            return self.await_pong(self.endpoint.ping(payload, clock()), self.deadline_of(timeout))
+        finally:
+            give_lock(&self.lock)
+
+    @cython.final
+    cdef object await_pong(self, Ping ping, double deadline):
         cdef unsigned long seen
         try:
             self.send_output(deadline)
@@ -278,10 +299,18 @@ cdef class BlockingConnection(Messages):
 
         Messages that still come are discarded. May be called while another thread receives.
         """
-        self.require_open()
-        if timeout is not None:
-            self.endpoint.close_timeout = timeout
-        self.endpoint.close(code, reason, clock())
+        take_lock(&self.lock)
+        try:
+            self.require_open()
+            if timeout is not None:
+                self.endpoint.close_timeout = timeout
+            self.endpoint.close(code, reason, clock())
+            return self.await_end()
+        finally:
+            give_lock(&self.lock)
+
+    @cython.final
+    cdef object await_end(self):
         cdef double deadline = clock() + self.endpoint.close_timeout
         cdef unsigned long seen
         try:
@@ -531,7 +560,7 @@ cdef class BlockingConnection(Messages):
             self.endpoint.excuse(clock() - self.attended_at)
             due = self.endpoint.silence_due()
             if self.wait_ready(READABLE | WRITABLE, min(deadline, due)) & READABLE:
-                count = self.stream.receive(NULL, 0, self.buffer, READ_SIZE)
+                count = self.read_stream(NULL, 0)
             self.take_input(count, NULL, 0)
             if count == NOTHING_YET and self.attended_at >= due:
                 self.attend(due)

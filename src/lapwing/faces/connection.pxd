@@ -5,9 +5,13 @@ from libc.stdint cimport int64_t
 from ..io.reactor cimport Source
 from ..io.stream cimport Stream
 from ..protocol.endpoint cimport Endpoint, Output
+from ..protocol.sharing cimport Lock
 
 
 cdef class BaseConnection(Source):
+    # Without the GIL: whatever threads share is looked at and changed under it. What belongs to the thread of an event
+    # loop needs it only where another thread may look: see `set_endpoint`.
+    cdef Lock lock
     cdef Stream stream              # None before there is one
     cdef Endpoint endpoint          # None before there is one
     cdef readonly object _settings
@@ -19,6 +23,12 @@ cdef class BaseConnection(Source):
     cdef object frame_log           # a `FrameLog`; None unless somebody wants to see the frames
     cdef object backlog             # of a reader that lags: the broadcasts that wait for it; None for all others
     cdef unsigned long dropped      # broadcasts that the peer did not get because it lagged
+
+    cdef int set_endpoint(self, Endpoint endpoint) noexcept
+    cdef Endpoint find_endpoint(self)
+    cdef object find_opened(self)
+    cdef Stream find_stream(self)
+    cdef object take_stock(self)
 
     # Begin to count, to watch whether the peer is there and, where that is wanted, to log frames.
     cdef int begin_life(self, double now) except -1

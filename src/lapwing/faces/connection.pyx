@@ -7,7 +7,8 @@ from libc.stdint cimport int64_t
 
 from ..io.reactor cimport Source, clock
 from ..protocol.endpoint cimport Endpoint, Output, output_consume, output_size
-from ..protocol.inbound cimport buffer_size
+from ..protocol.inbound cimport buffer_size, snapshot
+from ..protocol.sharing cimport give_lock, put_down, take_lock, take_up
 from ..protocol.state cimport CLOSED, OPEN
 
 __all__ = ["BaseConnection", "close_after", "make_endpoint"]
@@ -32,29 +33,58 @@ cdef class BaseConnection(Source):
     # An attribute of the class: a connection that has a user of its own keeps it as it keeps attributes of a program's.
     user = None
 
+    cdef int set_endpoint(self, Endpoint endpoint) noexcept:
+        """Begin anew, as another thread may be asking for what there is."""
+        cdef Endpoint _held = self.endpoint     # goes when nobody can find it any more
+        take_lock(&self.lock)
+        self.endpoint = endpoint
+        give_lock(&self.lock)
+        return 0
+
+    cdef Endpoint find_endpoint(self):
+        """Return the endpoint to whichever thread asks, None before there is one."""
+        take_lock(&self.lock)
+        endpoint = self.endpoint
+        give_lock(&self.lock)
+        return endpoint
+
     @property
     def closed(self):
         """How the connection ended, a `Closed`, or None while it is open."""
-        return None if self.endpoint is None else self.endpoint.closed
+        take_lock(&self.lock)
+        try:
+            return None if self.endpoint is None else self.endpoint.closed
+        finally:
+            give_lock(&self.lock)
 
     @property
     def latency(self):
         """The last round trip of a ping in seconds, whether `ping` or the keepalive sent it; None before the first."""
-        return None if self.endpoint is None else self.endpoint.latency
+        cdef Endpoint endpoint = self.find_endpoint()
+        return None if endpoint is None else endpoint.latency
 
     @property
     def _role(self):
-        return None if self.endpoint is None else self.endpoint.role
+        cdef Endpoint endpoint = self.find_endpoint()
+        return None if endpoint is None else endpoint.role
+
+    cdef object find_opened(self):
+        take_lock(&self.lock)
+        opened = self.opened
+        give_lock(&self.lock)
+        return opened
 
     @property
     def request(self):
         """The request of the opening handshake, a `lapwing.protocol.Request`; None before it."""
-        return None if self.opened is None else self.opened.request
+        opened = self.find_opened()
+        return None if opened is None else opened.request
 
     @property
     def response(self):
         """The response of the opening handshake, a `lapwing.protocol.Response`; None before it."""
-        return None if self.opened is None else self.opened.response
+        opened = self.find_opened()
+        return None if opened is None else opened.response
 
     @property
     def path(self):
@@ -62,33 +92,52 @@ cdef class BaseConnection(Source):
         request = self.request
         return None if request is None else request.path
 
+    cdef Stream find_stream(self):
+        take_lock(&self.lock)
+        stream = self.stream
+        give_lock(&self.lock)
+        return stream
+
     @property
     def local_address(self):
         """This end's address, as `socket.getsockname` gives it; None before there is one."""
-        return None if self.stream is None else self.stream.local_address
+        cdef Stream stream = self.find_stream()
+        return None if stream is None else stream.local_address
 
     @property
     def peer_address(self):
         """The peer's address, as `socket.getpeername` gives it; None before there is one."""
-        return None if self.stream is None else self.stream.peer_address
+        cdef Stream stream = self.find_stream()
+        return None if stream is None else stream.peer_address
 
     @property
     def ssl_object(self):
         """The `ssl.SSLObject` of a connection over TLS, else None."""
-        return None if self.stream is None or self.stream.tls is None else self.stream.tls.ssl_object
+        cdef Stream stream = self.find_stream()
+        return None if stream is None or stream.tls is None else stream.tls.ssl_object
 
     def stats(self):
         """Return what was counted on this connection since its opening handshake, a `lapwing.stats.ConnectionStats`.
 
-        It may be called at any time, from any thread, also after the end; before `connect` all is 0.
+        It may be called at any time, from any thread, also after the end; before `connect` all is 0. While messages go,
+        another thread gets each number as it is when it is read: together they need not be of one moment.
         """
+        take_lock(&self.lock)
+        try:
+            return self.take_stock()
+        finally:
+            give_lock(&self.lock)
+
+    cdef object take_stock(self):
         from ..stats import ConnectionStats
 
         cdef Endpoint endpoint = self.endpoint
         cdef double until
+        cdef size_t unsent
         if endpoint is None:
             return ConnectionStats()
         until = endpoint.now if endpoint.phase == CLOSED else clock()
+        unsent = snapshot(self.unsent_size())
         return ConnectionStats(
             messages_received=endpoint.received_messages,
             messages_sent=endpoint.sent_messages,
@@ -100,8 +149,8 @@ cdef class BaseConnection(Source):
             controls_sent=endpoint.sent_controls,
             queued_messages=endpoint.messages.count,
             queued_bytes=endpoint.message_bytes,
-            unsent_bytes=self.unsent_size(),
-            held_bytes=endpoint.held - output_size(&endpoint.output) + self.unsent_size(),
+            unsent_bytes=unsent,
+            held_bytes=endpoint.held_input() + endpoint.postponed_bytes + unsent,
             dropped_broadcasts=self.dropped,
             latency=endpoint.latency,
             age=max(until - self.opened_at, 0.0) if self.opened_at else 0.0,
@@ -155,7 +204,7 @@ cdef class BaseConnection(Source):
         raise NotImplementedError
 
     cdef bint take_broadcast(self, object broadcast, size_t threshold, double now) except -1:
-        cdef size_t unsent = self.unsent_size() + self.endpoint.postponed_size()
+        cdef size_t unsent = self.unsent_size() + self.endpoint.postponed_bytes
         if self.backlog is None:
             if unsent < threshold:
                 return self.endpoint.queue_prepared(broadcast.prepared)
@@ -197,12 +246,20 @@ cdef class BaseConnection(Source):
     cdef int write_frame_log(self) except -1:
         """Log the frames that came and went since the last call."""
         cdef Endpoint endpoint = self.endpoint
-        if endpoint is not None and endpoint.frame_log:
-            self.frame_log.write(endpoint.take_frames())
+        cdef unsigned int depth
+        if endpoint is None or not endpoint.frame_log:
+            return 0
+        frames = endpoint.take_frames()
+        depth = put_down(&self.lock)
+        try:
+            self.frame_log.write(frames)
+        finally:
+            take_up(&self.lock, depth)
         return 0
 
     def __repr__(self):
-        state = "not connected" if self.opened is None else self.endpoint.state.name
+        cdef Endpoint endpoint = self.find_endpoint()
+        state = "not connected" if endpoint is None or self.find_opened() is None else endpoint.state.name
         subprotocol = f" {self.subprotocol}" if self.subprotocol else ""
         return f"<lapwing.{type(self).__name__}{subprotocol} {state} peer={self.peer_address}>"
 

@@ -6,6 +6,7 @@ A loop's own `call_soon_threadsafe` forgets what it was given when it is closed.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from concurrent.futures import Future
 from functools import partial
@@ -37,6 +38,7 @@ class Errands:
         self._loop = loop
         self._waiting: deque[_Errand] = deque()
         self._is_announced = False  # the loop has been told, and has not begun to look yet
+        self._lock = threading.Lock()  # of the two above together
         self._task: asyncio.Task[None] | None = None
 
     def leave(self, call: Callable[..., Any], *arguments: Any) -> Future[Any]:
@@ -48,21 +50,26 @@ class Errands:
         May be called from any thread.
         """
         future: Future[Any] = Future()
-        self._waiting.append(_Errand(call, arguments, future))
-        # Looked at only after the errand is there: who announced it before finds it, or it is announced again.
-        if not self._is_announced:
-            self._is_announced = True
+        with self._lock:
+            self._waiting.append(_Errand(call, arguments, future))
+            is_first, self._is_announced = not self._is_announced, True
+        if is_first:
             try:
                 self._loop.call_soon_threadsafe(_Announcement(self))
             except RuntimeError:  # the loop is closed
                 self.abandon()
         return future
 
+    def _next(self) -> _Errand | None:
+        """Take the errand that is next, if there is one and nothing is under way."""
+        with self._lock:
+            return self._waiting.popleft() if self._waiting and self._task is None else None
+
     def do(self) -> None:
         """Do what there is to do, in the loop's thread; what has to wait goes on in a task."""
-        self._is_announced = False
-        while self._task is None and self._waiting:
-            errand = self._waiting.popleft()
+        with self._lock:
+            self._is_announced = False
+        while (errand := self._next()) is not None:
             if not errand.future.set_running_or_notify_cancel():
                 continue
             try:
@@ -103,12 +110,11 @@ class Errands:
 
     def abandon(self) -> None:
         """Let everything fail that waits: the loop will not do it any more."""
-        self._is_announced = False
-        while self._waiting:
-            try:
-                errand = self._waiting.popleft()
-            except IndexError:  # another thread found the loop closed, too
-                break
+        with self._lock:
+            self._is_announced = False
+            waiting = list(self._waiting)
+            self._waiting.clear()
+        for errand in waiting:
             if errand.future.set_running_or_notify_cancel():
                 errand.future.set_exception(_closed())
 

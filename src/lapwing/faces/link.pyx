@@ -23,6 +23,7 @@ from ..io.reactor cimport READABLE, WRITABLE, Reactor, clock, reactor_of
 from ..io.stream cimport END_OF_STREAM, FAILED, NOTHING_YET, Stream
 from ..protocol.endpoint cimport Endpoint, Output, Ping, output_size
 from ..protocol.inbound cimport buffer_size
+from ..protocol.sharing cimport IS_FREE_THREADED
 from ..protocol.state cimport CLOSE, CLOSED, DROP, OPEN, SHUT_DOWN
 from .waiting cimport Waiter
 
@@ -147,7 +148,10 @@ cdef class Link(BaseConnection):
         self.handshake = handshake
         self.opening_deadline = deadline
         self.is_shut = False
-        self.own_thread = <unsigned long>PyThread_get_thread_ident() if self._loop.get_debug() else 0
+        # Without the GIL another thread would do damage.
+        self.own_thread = 0
+        if IS_FREE_THREADED or self._loop.get_debug():
+            self.own_thread = <unsigned long>PyThread_get_thread_ident()
         reactor_of(self._loop, self._settings.portable).attach(self, stream.fd, READABLE)
         self.look_in_by(deadline)
         return 0 if self.phase == ANNOUNCING else self.start()

@@ -9,6 +9,7 @@ from .blocking cimport BlockingConnection
 from ..io.reactor cimport clock
 from ..io.stream cimport END_OF_STREAM, Stream
 from ..protocol.endpoint cimport output_clear
+from ..protocol.sharing cimport give_lock, put_down, take_lock, take_up
 from .turns cimport NEVER
 
 from ..connecting import route
@@ -65,12 +66,20 @@ cdef class Client(BlockingConnection):
             OSError: there was no connection; `ssl.SSLError` where TLS was the reason.
             RuntimeError: the client is connected already.
 
-        After a failure nothing is left open. Not to be called from two threads at once.
+        After a failure nothing is left open. Not to be called from two threads at once, nor while another one uses this
+        client for what it was connected to before.
         """
         if self.is_connected:
             raise RuntimeError("this client is connected already: close it first, or make another one")
         warn_of_loop()
-        opening = ClientOpening(self._settings, url, protocol)
+        take_lock(&self.lock)
+        try:
+            self.connect_by(ClientOpening(self._settings, url, protocol), timeout)
+        finally:
+            give_lock(&self.lock)
+        return self
+
+    cdef int connect_by(self, object opening, object timeout) except -1:
         seconds = self._settings.opening if timeout is UNSET else timeout
         cdef double deadline = NEVER if seconds is None else clock() + <double>seconds
         try:
@@ -83,7 +92,7 @@ cdef class Client(BlockingConnection):
         finally:
             if not self.is_connected:
                 self.opened = None
-        return self
+        return 0
 
     cdef int attempt(self, object opening, double deadline) except -1:
         """Connect to where `opening` leads; a redirect makes it lead elsewhere."""
@@ -104,10 +113,14 @@ cdef class Client(BlockingConnection):
     cdef int open_stream(self, object opening, double deadline) except -1:
         """Get a socket that leads there and set up everything for a new connection."""
         self.opened = self.subprotocol = self.stream = None
-        sock = route.take_blocking(opening, None if deadline == NEVER else deadline)
+        cdef unsigned int depth = put_down(&self.lock)
+        try:
+            sock = route.take_blocking(opening, None if deadline == NEVER else deadline)
+        finally:
+            take_up(&self.lock, depth)
         self.take_stream(Stream(sock.detach()))
         self.stream.tls = opening.first_tls()
-        self.endpoint = make_endpoint(Role.CLIENT, self._settings)
+        self.set_endpoint(make_endpoint(Role.CLIENT, self._settings))
         output_clear(&self.unsent)
         return 0
 

@@ -5,6 +5,9 @@ from ..protocol.streaming cimport Inflow
 from .turns cimport Turns
 
 
+cdef class BlockingMessageStream
+
+
 cdef class Messages(Turns):
     cdef list line                  # who waits to send, and first in it who sends a message of fragments; None for none
     cdef object fragmenter          # the thread that sends a message of fragments; None while there is none
@@ -37,8 +40,10 @@ cdef class Messages(Turns):
     cdef int leave_line(self, object place) except -1
 
     # Steps of what users call, for this module alone.
+    cdef int await_beginning(self, BlockingMessageStream stream, object timeout) except -1
     cdef list take_messages(self, Py_ssize_t limit)
     cdef int took(self) except -1
+    cdef object next_fragment(self, object fragments)
     cdef int await_pushes(self, double deadline) except -1
 
 
@@ -50,4 +55,5 @@ cdef class BlockingMessageStream:
     cdef object timeout
     cdef bint is_closed
 
+    cdef object next_piece(self)
     cdef bint has_arrived(self) except -1

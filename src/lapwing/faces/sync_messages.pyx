@@ -12,6 +12,7 @@ cimport cython
 
 from ..protocol.endpoint cimport Endpoint
 from ..protocol.inbound cimport HELD_BACK
+from ..protocol.sharing cimport give_lock, put_down, take_lock, take_up
 from ..protocol.state cimport OPEN
 from ..protocol.streaming cimport NO_LIMIT
 from .turns cimport Turns
@@ -70,7 +71,11 @@ cdef class Messages(Turns):
         One thread at a time may be in this or another method that receives.
         """
         cdef Py_ssize_t most = require_count(limit)
-        return self.take_messages(most) if self.await_message(timeout, None) else []
+        take_lock(&self.lock)
+        try:
+            return self.take_messages(most) if self.await_message(timeout, None) else []
+        finally:
+            give_lock(&self.lock)
 
     def receive_into(self, buffer, *, timeout=UNSET):
         """Wait for the next message and copy it into a buffer: TEXT in UTF-8.
@@ -90,10 +95,14 @@ cdef class Messages(Turns):
         One thread at a time may be in this or another method that receives.
         """
         writable(buffer)
-        if not self.await_message(timeout, None):
-            return None
-        size = self.endpoint.copy_message(writable(buffer))
-        self.take_messages(1)
+        take_lock(&self.lock)
+        try:
+            if not self.await_message(timeout, None):
+                return None
+            size = self.endpoint.copy_message(writable(buffer))
+            self.take_messages(1)
+        finally:
+            give_lock(&self.lock)
         return size
 
     def receive_json(self, *, timeout=UNSET):
@@ -114,9 +123,14 @@ cdef class Messages(Turns):
 
         One thread at a time may be in this or another method that receives.
         """
-        if not self.await_message(timeout, None):
-            raise self.endpoint.closed_error()
-        return self._settings.json_functions[1](self.take_messages(1)[0])
+        take_lock(&self.lock)
+        try:
+            if not self.await_message(timeout, None):
+                raise self.endpoint.closed_error()
+            message = self.take_messages(1)[0]
+        finally:
+            give_lock(&self.lock)
+        return self._settings.json_functions[1](message)
 
     def receive_stream(self, limit=None, *, timeout=UNSET):
         """Wait for the next message to begin, and read it in pieces, as they come.
@@ -139,16 +153,24 @@ cdef class Messages(Turns):
         One thread at a time may be in this or another method that receives.
         """
         cdef BlockingMessageStream stream = BlockingMessageStream(self, limit, timeout)
-        cdef Endpoint endpoint
-        self.require_open()
-        endpoint = stream.endpoint = self.endpoint
+        take_lock(&self.lock)
+        try:
+            self.require_open()
+            self.await_beginning(stream, timeout)
+        finally:
+            give_lock(&self.lock)
+        return None if stream.inflow is None else stream
+
+    cdef int await_beginning(self, BlockingMessageStream stream, object timeout) except -1:
+        cdef Endpoint endpoint = self.endpoint
+        stream.endpoint = endpoint
         try:
             self.await_message(timeout, stream)
         finally:
             if stream.inflow is None:
                 endpoint.forget_stream()
                 self.took()
-        return None if stream.inflow is None else stream
+        return 0
 
     cdef bint has_arrived(self, object stream) except -1:
         cdef Endpoint endpoint = self.endpoint
@@ -216,8 +238,12 @@ cdef class Messages(Turns):
             self.await_pushes(deadline)
             self.require_room(deadline)
             self.fragmenter = threading.get_ident()
-            for fragment, fin in fragments_of(message, opcode):
-                self.send_fragment(fragment, fin, opcode, compress, self.deadline_of(timeout))
+            fragments = fragments_of(message, opcode)
+            while True:
+                step = self.next_fragment(fragments)
+                if step is None:
+                    break
+                self.send_fragment(step[0], step[1], opcode, compress, self.deadline_of(timeout))
         except BaseException:
             if self.fragmenter is not None and self.endpoint.sending_opcode and self.endpoint.phase == OPEN:
                 self.fail(BROKEN_OFF[0], BROKEN_OFF[1])
@@ -228,6 +254,14 @@ cdef class Messages(Turns):
             if self.backlog is not None:
                 self.left_over()    # broadcasts have waited for the end of the message
         return None
+
+    cdef object next_fragment(self, object fragments):
+        """Get the next one, for which a program may take its time."""
+        cdef unsigned int depth = put_down(&self.lock)
+        try:
+            return next(fragments, None)
+        finally:
+            take_up(&self.lock, depth)
 
     cdef int await_pushes(self, double deadline) except -1:
         """Wait until no other thread is in the middle of queueing a message."""
@@ -304,6 +338,13 @@ cdef class BlockingMessageStream:
         return self
 
     def __next__(self):
+        take_lock(&self.connection.lock)
+        try:
+            return self.next_piece()
+        finally:
+            give_lock(&self.connection.lock)
+
+    cdef object next_piece(self):
         if not self.has_arrived():
             self.connection.await_message(self.timeout, self)
         if self.is_closed:
@@ -325,11 +366,15 @@ cdef class BlockingMessageStream:
 
     def close(self):
         """Skip what is left of the message. Does not wait; nothing happens when there is nothing left."""
-        self.is_closed = True
-        if self.inflow is not None:
-            self.endpoint.drop_inflow(self.inflow)
-            if self.endpoint is self.connection.endpoint:
-                self.connection.took()
+        take_lock(&self.connection.lock)
+        try:
+            self.is_closed = True
+            if self.inflow is not None:
+                self.endpoint.drop_inflow(self.inflow)
+                if self.endpoint is self.connection.endpoint:
+                    self.connection.took()
+        finally:
+            give_lock(&self.connection.lock)
 
     def __del__(self):
         if self.inflow is not None and self.endpoint.inflow is self.inflow:

@@ -1,5 +1,7 @@
 # How the threads that share a connection wait: for its peer, and for each other.
 
+cimport cython
+
 from .connection cimport BaseConnection
 from ..io.stream cimport Stream
 
@@ -42,4 +44,10 @@ cdef class Turns(BaseConnection):
     # Raises TimeoutError.
     cdef int await_change(self, unsigned long seen, double deadline) except -1
 
+    # Steps of the above.
+    @cython.final
+    cdef Py_ssize_t read_stream(self, unsigned char *room, size_t room_size) except -2
+
+    @cython.final
+    cdef int poll(self, int events, double deadline) except -1
     cdef int limit_reads(self, double left) except -1

@@ -3,6 +3,9 @@
 Two roles are taken by one thread at a time: reading (`is_reading`) and sending (`is_sending`). A thread that finds its
 role taken waits until something changes, and looks again.
 
+Between two waits a thread is alone with the connection: it holds the GIL or, on a build without, `lock`, which it puts
+down while it waits.
+
 Whoever waits for the peer waits in the kernel with the GIL released. Time-outs of reads are the descriptor's own
 (SO_RCVTIMEO), set anew only when they change: a read is one system call. Under gevent the greenlets of a thread take
 the place of threads, and no system call may wait: there the descriptor does not block, and gevent's hub waits for it.
@@ -19,6 +22,7 @@ from libc.time cimport time_t
 from .connection cimport BaseConnection
 from ..io.reactor cimport READABLE, WRITABLE, clock
 from ..io.stream cimport NOTHING_YET, Stream
+from ..protocol.sharing cimport count_up, glance, put_down, take_up
 
 from ..io import green
 
@@ -91,7 +95,7 @@ cdef class Turns(BaseConnection):
             # Waiting first is fair to the other greenlets, and trying first would not do: when only TLS went on, it
             # looks as if nothing had come.
             is_late = not self.stream.holds_input() and self.wait_ready(READABLE, deadline) == 0
-            count = self.stream.receive(room, room_size, self.buffer, READ_SIZE)
+            count = self.read_stream(room, room_size)
             if count == NOTHING_YET and is_late:
                 raise TimeoutError("nothing came in time")
             return count
@@ -99,10 +103,19 @@ cdef class Turns(BaseConnection):
             left = max(deadline - clock(), 1e-6)
         if left != self.receive_limit and (deadline == NEVER or abs(left - self.receive_limit) > 1e-3 * left):
             self.limit_reads(left)
-        count = self.stream.receive(room, room_size, self.buffer, READ_SIZE)
+        count = self.read_stream(room, room_size)
         if count == NOTHING_YET and deadline != NEVER and clock() >= deadline - 2e-3 * left:
             raise TimeoutError("nothing came in time")
         return count
+
+    @cython.final
+    cdef Py_ssize_t read_stream(self, unsigned char *room, size_t room_size) except -2:
+        # Neither the stream nor the buffer goes while a thread has the role of reading.
+        cdef unsigned int depth = put_down(&self.lock)
+        try:
+            return self.stream.receive(room, room_size, self.buffer, READ_SIZE)
+        finally:
+            take_up(&self.lock, depth)
 
     cdef int limit_reads(self, double left) except -1:
         """Have the descriptor wait `left` seconds in a read, 0 for ever."""
@@ -116,6 +129,14 @@ cdef class Turns(BaseConnection):
         return 0
 
     cdef int wait_ready(self, int events, double deadline) except -1:
+        cdef unsigned int depth = put_down(&self.lock)
+        try:
+            return self.poll(events, deadline)
+        finally:
+            take_up(&self.lock, depth)
+
+    @cython.final
+    cdef int poll(self, int events, double deadline) except -1:
         cdef pollfd descriptor
         cdef int milliseconds = -1
         if self.is_green:
@@ -134,7 +155,7 @@ cdef class Turns(BaseConnection):
     # --- each other ------------------------------------------------------------------------------------------------
 
     cdef int tell(self) except -1:
-        self.changes += 1
+        count_up(&self.changes)
         if self.onlookers:
             with self.changed:
                 self.changed.notify_all()
@@ -142,13 +163,16 @@ cdef class Turns(BaseConnection):
 
     cdef int await_change(self, unsigned long seen, double deadline) except -1:
         cdef double left = deadline - clock()
+        cdef unsigned int depth
         if left <= 0:
             raise TimeoutError("another thread's call took too long")
         self.onlookers += 1
+        depth = put_down(&self.lock)
         try:
             with self.changed:
-                if self.changes == seen:
+                if glance(&self.changes) == seen:
                     self.changed.wait(min(left, LONGEST_WAIT))
         finally:
+            take_up(&self.lock, depth)
             self.onlookers -= 1
         return 0

@@ -187,6 +187,7 @@ cdef int set_of_waiter(object waiter, object name, PyObject *value) except -1:
     return generic_set(waiter, name, value)
 
 
+cdef object GUARD = object()        # of what is set here, on builds without the GIL
 cdef object context_names = None    # the keywords of a call that were found right: asyncio passes the same tuple always
 
 
@@ -198,7 +199,8 @@ cdef PyObject *call_waiter(object waiter, PyObject **arguments, size_t count, Py
     if names != <PyObject *>context_names:
         if <tuple>names != ("context",):
             raise TypeError(f"expected add_done_callback(callback, context=context), got {<tuple>names}")
-        context_names = <object>names
+        with cython.critical_section(GUARD):
+            context_names = <object>names
     (<Waiter>waiter).take_callback(<object>arguments[0], <object>arguments[1])
     return new_reference(None)
 

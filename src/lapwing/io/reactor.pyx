@@ -260,7 +260,7 @@ cdef class Reactor:
             self.timer = None
         for is_portable in (False, True):
             if _reactors.get((id(self.loop), is_portable)) is self:
-                del _reactors[id(self.loop), is_portable]
+                _reactors.pop((id(self.loop), is_portable), None)
         return 0
 
     cdef int serve(self, Source source, int events) except -1:
@@ -665,7 +665,9 @@ cdef int warn_of_stall(double seconds) except -1:
     return 0
 
 
-cdef dict _reactors = {}
+# By the loop's id and the kind. Only a loop's own thread makes its reactor; what other threads do, each a single step,
+# is to remove those of closed loops. Not typed as a dict: then Cython would not take care of other threads.
+cdef object _reactors = {}
 
 
 cdef Reactor reactor_of(object loop, bint portable):

@@ -5,6 +5,7 @@ header and body apart, and the same code serves a reactor and a blocking client.
 ciphertext or plaintext left: finding out by an exception would cost as much as decrypting a record.
 """
 
+import os
 import socket
 import ssl
 import struct
@@ -112,11 +113,16 @@ cdef enum:
     MAX_RECORD = 16 * 1024
 
 
-cdef inline Py_ssize_t outcome_of(Py_ssize_t count) noexcept:
+cdef inline Py_ssize_t outcome_of(Py_ssize_t count, int failure) noexcept:
     """What a system call has said: a number of bytes, NOTHING_YET or FAILED."""
     if count >= 0:
         return count
-    return NOTHING_YET if errno == EAGAIN or errno == EINTR else FAILED
+    return NOTHING_YET if failure == EAGAIN or failure == EINTR else FAILED
+
+
+cdef int raise_failure(int failure) except -1:
+    """Raise the OSError of an `errno` that was put aside."""
+    raise OSError(failure, os.strerror(failure))
 
 
 cdef int accept_connection(int listener) except -2:
@@ -346,17 +352,21 @@ cdef class Stream:
         cdef msghdr message
         cdef Py_ssize_t count
         cdef int fd = self.fd
+        cdef int failure = 0
         if self.is_blocking:
             if room_size:
                 gather(&message, pieces, room, room_size, buffer, size)
             with nogil:
                 count = c_recv(fd, buffer, size, 0) if room_size == 0 else c_recvmsg(fd, &message, 0)
-            count = outcome_of(count)
+                if count < 0:
+                    failure = errno     # becoming a thread of Python's again may change it
+            count = outcome_of(count, failure)
         else:
             count = self.take(room, room_size, buffer, size)
+            failure = errno
         if count == FAILED:
-            PyErr_SetFromErrno(OSError)
-        if count == NOTHING_YET and self.is_blocking and errno == EINTR:
+            raise_failure(failure)
+        if count == NOTHING_YET and self.is_blocking and failure == EINTR:
             PyErr_CheckSignals()
         return count
 
@@ -365,10 +375,13 @@ cdef class Stream:
     ) noexcept:
         cdef iovec pieces[2]
         cdef msghdr message
+        cdef Py_ssize_t count
         if room_size == 0:
-            return outcome_of(c_recv(self.fd, buffer, size, MSG_DONTWAIT))
-        gather(&message, pieces, room, room_size, buffer, size)
-        return outcome_of(c_recvmsg(self.fd, &message, MSG_DONTWAIT))
+            count = c_recv(self.fd, buffer, size, MSG_DONTWAIT)
+        else:
+            gather(&message, pieces, room, room_size, buffer, size)
+            count = c_recvmsg(self.fd, &message, MSG_DONTWAIT)
+        return outcome_of(count, errno)
 
     cdef Py_ssize_t receive_tls(self, unsigned char *buffer, size_t size) except -2:
         """Read ciphertext into `buffer`, decrypt it from there into the same place."""
@@ -434,14 +447,18 @@ cdef class Stream:
     ) except -1:
         cdef Py_ssize_t count
         cdef int fd = self.fd
+        cdef int failure = 0
         if self.is_blocking and second_size == 0:
             with nogil:  # a thread may be waiting for it
                 count = c_send(fd, first, first_size, MSG_NOSIGNAL | MSG_DONTWAIT)
-            count = self.note_sent(count, first_size)
+                if count < 0:
+                    failure = errno
+            count = self.note_sent(outcome_of(count, failure), first_size)
         else:
             count = self.offer(first, first_size, second, second_size)
+            failure = errno
         if count == FAILED:
-            PyErr_SetFromErrno(OSError)
+            raise_failure(failure)
         return count
 
     cdef Py_ssize_t offer(
@@ -449,15 +466,16 @@ cdef class Stream:
     ) noexcept:
         cdef iovec pieces[2]
         cdef msghdr message
+        cdef Py_ssize_t count
         if second_size == 0:
-            return self.note_sent(c_send(self.fd, first, first_size, MSG_NOSIGNAL | MSG_DONTWAIT), first_size)
-        gather(&message, pieces, <void *>first, first_size, <void *>second, second_size)
-        return self.note_sent(
-            c_sendmsg(self.fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT), first_size + second_size)
+            count = c_send(self.fd, first, first_size, MSG_NOSIGNAL | MSG_DONTWAIT)
+        else:
+            gather(&message, pieces, <void *>first, first_size, <void *>second, second_size)
+            count = c_sendmsg(self.fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT)
+        return self.note_sent(outcome_of(count, errno), first_size + second_size)
 
     cdef Py_ssize_t note_sent(self, Py_ssize_t count, size_t size) noexcept:
         """Note whether the kernel took all; returns how many bytes it did, or FAILED."""
-        count = outcome_of(count)
         if count == NOTHING_YET:
             count = 0
         self.is_full = count >= 0 and <size_t>count < size

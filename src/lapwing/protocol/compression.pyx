@@ -5,8 +5,9 @@ Without context takeover every message stands for itself, and a connection owns 
 A compressor is borrowed from a pool for the time of one message and flushed with Z_FULL_FLUSH, which makes it forget
 what it has seen, so nothing of one message can be referred to by the next. While it is in use it is out of the pool, so
 it needs no lock and belongs to no thread: the library lets other threads run while it compresses, and one of these that
-wants to compress finds another compressor or makes one. A pool is thus as large as the threads that ever compressed at
-the same moment, and one that failed half-way is simply not given back. A decompressor cannot be made to forget, so
+wants to compress finds another compressor or makes one. (To take one out of a list is one step, without the GIL, too.)
+A pool is thus as large as the threads that ever compressed at the same moment, and one that failed half-way is simply
+not given back. A decompressor cannot be made to forget, so
 every message gets a fresh one, which costs a microsecond: whatever a peer sends, it can refer to its own message only.
 
 With context takeover a compressor belongs to its connection, and is made when the first message is compressed. To
@@ -25,6 +26,8 @@ from cpython.pythread cimport (
 )
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
+
+from .sharing cimport IS_FREE_THREADED, Lock, give_lock, take_lock
 
 __all__ = ["Inflation", "PerMessageDeflate"]
 
@@ -64,8 +67,10 @@ cdef bytes END = b"\x00\x00\xff\xff\x03\x00"
 # An empty block without compression, as a payload: what a compressor without input does not make again.
 cdef bytes EMPTY = b"\x00\x00\x00\xff\xff"
 
-# The library, loaded when the first message is compressed or inflated.
+# The library, loaded when the first message is compressed or inflated; without the GIL, when the first codec is made:
+# then no thread looks at these while another one sets them.
 cdef object library = None
+cdef Lock loading
 cdef object new_compressor, new_decompressor, ZLibError
 cdef int FULL_FLUSH, SYNC_FLUSH, DEFLATED
 
@@ -77,6 +82,8 @@ cdef int load() except -1:
     global library, new_compressor, new_decompressor, ZLibError, FULL_FLUSH, SYNC_FLUSH, DEFLATED
     from zlib_ng import zlib_ng
 
+    if library is not None:
+        return 0
     new_compressor = zlib_ng.compressobj
     new_decompressor = zlib_ng.decompressobj
     ZLibError = zlib_ng.error
@@ -115,6 +122,12 @@ cdef class PerMessageDeflate:
         self.level = LEVEL if level is None else level
         self.memory_level = memory_level
         self.threshold = threshold
+        if IS_FREE_THREADED:
+            take_lock(&loading)
+            try:
+                load()
+            finally:
+                give_lock(&loading)
         if not keeps_outgoing:
             key = (self.level, outgoing_window_bits, memory_level)
             self.pool = self.small_pool = pools.setdefault(key, [])

@@ -51,6 +51,7 @@ cdef class Endpoint(Streaming):
     cdef unsigned char sending_utf8
     cdef object sending_compressor      # of that message, None when it is not compressed
     cdef list postponed                 # `Prepared` messages that wait for its end, None when there are none
+    cdef size_t postponed_bytes         # of their payloads
     # pings that wait for their pong, and those answered since the face last looked
     cdef list pings
     cdef list answered
@@ -73,8 +74,8 @@ cdef class Endpoint(Streaming):
     # queued: while it is compressed another thread may end the connection.
     cdef bint queue_prepared(self, Prepared prepared) except -1
 
-    # Bytes of such messages that wait behind another one.
-    cdef size_t postponed_size(self) except? 0
+    # Bytes of `held` that are no output.
+    cdef size_t held_input(self) noexcept
 
     cdef int output_sent(self, size_t size) except -1
     cdef Output take_output(self) noexcept

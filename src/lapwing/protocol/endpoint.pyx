@@ -8,6 +8,7 @@ what carries the bytes (TCP, TLS, a unix socket, a stream of HTTP/2) is not know
 control frames, the closing handshake, what goes out.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
 from cpython.mem cimport PyMem_Free
@@ -16,9 +17,9 @@ from libc.string cimport memcpy
 from .compression cimport PerMessageDeflate
 from .frame cimport (
     BINARY_FRAME, CLOSE_FRAME, CONTINUATION_FRAME, MAX_CONTROL_PAYLOAD, MAX_HEADER_SIZE, PING_FRAME, PONG_FRAME,
-    TEXT_FRAME, FrameHeader, MaskingKeys, mask_payload, read_header, write_header,
+    TEXT_FRAME, FrameHeader, MaskingKeys, keys_for_endpoint, mask_payload, read_header, write_header,
 )
-from .inbound cimport Buffer, buffer_size
+from .inbound cimport Buffer, buffer_size, snapshot
 from .prepared cimport Prepared
 from .state cimport (
     CLOSE_RECEIVED, CLOSE_SENT, CLOSED, EOF_RECEIVED, FAILED, OPEN, SILENCE, STAY, TIME_EXPIRED, EndpointEnding, Event,
@@ -28,7 +29,6 @@ from .streaming cimport Streaming
 
 from .close import Closed, may_be_sent
 from .errors import ConnectionClosed, ProtocolError
-from .frame import masking_keys
 from .state import Ending, Role, State
 from .violation import Violation
 
@@ -128,7 +128,7 @@ cdef class Endpoint(Streaming):
         self.max_held_input = max_buffered
         self.close_timeout = close_timeout
         self.holds_large = bool(holds_large)
-        self.keys = masking_keys if random_bytes is None else MaskingKeys(random_bytes)
+        self.keys = keys_for_endpoint() if random_bytes is None else MaskingKeys(random_bytes)
 
     def __dealloc__(self):
         output_clear(&self.output)
@@ -157,10 +157,14 @@ cdef class Endpoint(Streaming):
         These are undecoded input, the message being put together or inflated, messages that wait for the application,
         and output. Of a compressed message nothing is held before it is inflated.
         """
-        cdef size_t inflated = 0 if self.inflation is None else self.inflation.size
-        return (
-            buffer_size(&self.undecoded) + self.assembled + inflated + self.message_bytes
-            + output_size(&self.output) + self.postponed_size())
+        return self.held_input() + output_size(&self.output) + self.postponed_bytes
+
+    cdef size_t held_input(self) noexcept:
+        cdef size_t inflated = 0
+        with cython.critical_section(self):
+            if self.inflation is not None:
+                inflated = self.inflation.size
+        return snapshot(buffer_size(&self.undecoded)) + self.assembled + inflated + self.message_bytes
 
     @property
     def latency(self):
@@ -181,6 +185,7 @@ cdef class Endpoint(Streaming):
         """Record how the connection ended, and let go of what can no longer matter."""
         self.closed = Closed(was_clean, code, reason)
         self.late_pong = self.postponed = None
+        self.postponed_bytes = 0
         return self.drop_input()
 
     def use(self, extensions):
@@ -581,6 +586,7 @@ cdef class Endpoint(Streaming):
         """Queue what had to wait for the end of a message of fragments."""
         cdef list postponed = self.postponed
         self.postponed = None
+        self.postponed_bytes = 0
         cdef Prepared prepared
         for prepared in postponed:
             if self.phase == OPEN:
@@ -591,10 +597,11 @@ cdef class Endpoint(Streaming):
         if self.postponed is None:
             self.postponed = []
         self.postponed.append(prepared)
+        self.postponed_bytes += <size_t>prepared.size
         return 0
 
     cdef bint queue_prepared(self, Prepared prepared) except -1:
-        cdef bytes frame = None if self.sending_opcode else prepared.find_frame(self.codec)     # may let other threads run
+        cdef bytes frame = None if self.sending_opcode else prepared.find_frame(self.codec)     # may let others run
         if self.phase != OPEN:
             return False
         if self.sending_opcode:
@@ -611,14 +618,6 @@ cdef class Endpoint(Streaming):
                     raise
                 self.postpone(prepared)     # while it was compressed, another thread has begun a message of fragments
         return True
-
-    cdef size_t postponed_size(self) except? 0:
-        cdef size_t size = 0
-        cdef Prepared prepared
-        if self.postponed is not None:
-            for prepared in self.postponed:
-                size += prepared.size
-        return size
 
     cdef int push_fragment(self, object payload, int opcode, bint fin, object compress) except -1:
         """Queue a frame of a message of several. Its bytes are copied: they may change once this returns."""

@@ -3,6 +3,8 @@
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
 
+from .sharing cimport Lock
+
 
 cdef extern from "mask.h" nogil:
     void mask_payload "lapwing_mask"(
@@ -80,9 +82,15 @@ cdef inline int write_header(
 
 cdef class MaskingKeys:
     cdef object random_bytes
+    cdef unsigned long process      # counts the forks before this process began, as it was when the bytes were fetched
     cdef bytes pool
     cdef Py_ssize_t used
+    cdef Lock lock                  # of what threads may call; what an endpoint calls is its owner's to order
 
     # Have the next key at hand. Fetching random bytes may let other threads run; `take` right after this does not.
     cdef int prepare(self) except -1
     cdef int take(self, unsigned char *key) except -1
+
+
+# Keys for one more endpoint.
+cdef MaskingKeys keys_for_endpoint()

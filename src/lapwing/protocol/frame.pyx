@@ -6,8 +6,11 @@ This module knows single frames and nothing of messages, roles or states: what m
 import os
 from enum import IntEnum
 
+from cpython.bytes cimport PyBytes_GET_SIZE
 from libc.string cimport memcpy
 from libc.stdint cimport uint64_t
+
+from .sharing cimport IS_FREE_THREADED, give_lock, take_lock
 
 __all__ = ["BINARY", "MaskingKeys", "Opcode", "TEXT", "apply_mask", "build_frame"]
 
@@ -90,7 +93,7 @@ cdef class MaskingKeys:
     """A source of masking keys (RFC 6455 sections 5.3 and 10.3): each key is used once and cannot be predicted.
 
     The random bytes are fetched in bulk, because one system call per frame would cost more than the frame. A child made
-    by `os.fork` begins with fresh ones when the source is `masking_keys` of this module.
+    by `os.fork` begins with fresh ones. Any number of threads may call `next` and `discard`.
 
     Args:
         random_bytes: called with a number of bytes, returns that many random bytes from a cryptographic source.
@@ -100,15 +103,17 @@ cdef class MaskingKeys:
         self.random_bytes = random_bytes
         self.pool = b""
         self.used = 0
+        self.process = forks
 
     cdef int prepare(self) except -1:
         cdef bytes pool
-        if self.used + 4 > len(self.pool):
+        if self.used + 4 > PyBytes_GET_SIZE(self.pool) or self.process != forks:
             pool = self.random_bytes(1024)
             if len(pool) < 4:
                 raise ValueError(f"expected at least 4 random bytes for a masking key, got {len(pool)}")
             self.pool = pool
             self.used = 0
+            self.process = forks
         return 0
 
     cdef int take(self, unsigned char *key) except -1:
@@ -120,19 +125,42 @@ cdef class MaskingKeys:
     def next(self):
         """Return the next masking key, 4 bytes."""
         cdef unsigned char key[4]
-        self.take(key)
+        take_lock(&self.lock)
+        try:
+            self.take(key)
+        finally:
+            give_lock(&self.lock)
         return (<char *>key)[:4]
 
     def discard(self):
         """Forget the random bytes that are left: the next key comes from fresh ones."""
-        self.pool = b""
-        self.used = 0
+        take_lock(&self.lock)
+        try:
+            self.pool = b""
+            self.used = 0
+        finally:
+            give_lock(&self.lock)
 
 
-#: The keys of every client of this process.
-masking_keys = MaskingKeys()
+# The forks that led to this process from the one that loaded the module.
+cdef unsigned long forks = 0
+
+
+def count_fork():
+    """Learn that this process is a child: it must not use a key that its parent may use, too."""
+    global forks
+    forks += 1
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=masking_keys.discard)
+    os.register_at_fork(after_in_child=count_fork)
+
+#: The keys of every client of this process; without the GIL each has its own, so that none waits for another.
+masking_keys = MaskingKeys()
+
+
+cdef MaskingKeys keys_for_endpoint():
+    return MaskingKeys() if IS_FREE_THREADED else masking_keys
 
 
 def apply_mask(payload, bytes key not None, Py_ssize_t offset=0):

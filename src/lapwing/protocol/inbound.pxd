@@ -37,6 +37,11 @@ cdef enum Route:
     STREAMED        # each part of it becomes a piece
 
 
+# What a number of bytes is worth that was read while another thread may have changed what it is the difference of.
+cdef inline size_t snapshot(size_t size) noexcept nogil:
+    return 0 if size >> (8 * sizeof(size_t) - 1) else size
+
+
 cdef class Inbound:
     cdef bint client                # which end this is
     cdef EndpointState phase        # moved by the subclass
@@ -66,7 +71,7 @@ cdef class Inbound:
     cdef object inflow              # the `Inflow` of a message that is streamed, until its last piece was taken
     # permessage-deflate
     cdef PerMessageDeflate codec    # None unless it was agreed on
-    cdef Inflation inflation        # of the compressed message under way, None when there is none
+    cdef Inflation inflation        # of the compressed message under way, None when there is none; see `set_inflation`
     # what waits for the application: messages, and input to be decoded
     cdef Queue messages
     cdef size_t message_bytes
@@ -93,6 +98,7 @@ cdef class Inbound:
     cdef int log_frame(
         self, bint is_sent, unsigned char first_byte, uint64_t size, const unsigned char *payload,
         const unsigned char *key) except -1
+    cdef int set_inflation(self, Inflation inflation) noexcept
     cdef int drop_assembly(self) except -1
     cdef int drop_input(self) except -1
     cdef int end_loan(self) except -1

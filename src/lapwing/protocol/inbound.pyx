@@ -13,6 +13,7 @@ A thread that is about to wait for input looks at both first: what it waits for 
 Control frames are only collected here: what they mean, and how a connection fails, is for `Endpoint`.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
@@ -193,6 +194,13 @@ cdef class Inbound:
             return True
         return self.messages.count > 0 and self.message_bytes + buffer_size(&self.undecoded) >= self.max_held_input
 
+    cdef int set_inflation(self, Inflation inflation) noexcept:
+        """Begin or end inflating a message. Other threads may be asking meanwhile how many bytes it holds."""
+        cdef Inflation _held = self.inflation   # goes when nobody can find it any more
+        with cython.critical_section(self):
+            self.inflation = inflation
+        return 0
+
     cdef int drop_assembly(self) except -1:
         """Let go of the message that is being put together; what is left of it will be skipped."""
         if self.in_frame and self.frame.opcode & 0x8 == 0:
@@ -203,7 +211,7 @@ cdef class Inbound:
             drop(self.assembly)
         self.assembly = NULL
         self.assembled = 0
-        self.inflation = None
+        self.set_inflation(None)
         return 0
 
     cdef int end_loan(self) except -1:
@@ -408,7 +416,7 @@ cdef class Inbound:
                 if opcode == CONTINUATION_FRAME:
                     return self.fail_by(Violation.COMPRESSED_CONTINUATION)
                 if self.route != SKIPPED:
-                    self.inflation = Inflation.__new__(Inflation, self.codec)
+                    self.set_inflation(Inflation.__new__(Inflation, self.codec))
             if opcode != CONTINUATION_FRAME:
                 self.message_opcode = opcode
                 self.utf8_state = UTF8_ACCEPT
@@ -562,7 +570,7 @@ cdef class Inbound:
         if opcode == TEXT_FRAME and self.utf8_state != UTF8_ACCEPT:
             return self.fail_by(Violation.TEXT_NOT_UTF8)
         data = self.inflation.take_result()
-        self.inflation = None
+        self.set_inflation(None)
         if opcode == BINARY_FRAME:
             return self.deliver(data, PyBytes_GET_SIZE(data))
         return self.deliver_text(<unsigned char *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
@@ -639,7 +647,7 @@ cdef class Inbound:
         cdef unsigned char opcode = self.message_opcode
         self.message_opcode = 0
         if self.route == SKIPPED:
-            self.inflation = None
+            self.set_inflation(None)
             return 0
         return self.finish_message(opcode)
 

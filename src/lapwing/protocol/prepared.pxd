@@ -9,7 +9,7 @@ cdef class Prepared:
     cdef readonly object compress
     cdef readonly size_t size
     cdef bytes payload
-    cdef bytes plain                # the frame that is not compressed; None before somebody wants it
+    cdef bytes plain                # the frame that is not compressed
     cdef dict deflated              # the others, by the window that they were compressed with
 
     # See `frame_for`.

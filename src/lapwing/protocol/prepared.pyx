@@ -57,6 +57,7 @@ cdef class Prepared:
         self.opcode = opcode
         self.compress = compress
         self.size = len(self.payload)
+        self.plain = build_frame(opcode, self.payload)  # before threads can share it
         self.deflated = {}
 
     def frame_for(self, PerMessageDeflate codec):
@@ -69,8 +70,6 @@ cdef class Prepared:
     cdef bytes find_frame(self, PerMessageDeflate codec):
         if codec is not None and (self.size >= codec.threshold if self.compress is None else self.compress is True):
             return None if codec.keeps_outgoing else self.find_deflated(codec)
-        if self.plain is None:
-            self.plain = build_frame(self.opcode, self.payload)
         return self.plain
 
     cdef bytes find_deflated(self, PerMessageDeflate codec):

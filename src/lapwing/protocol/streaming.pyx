@@ -283,7 +283,7 @@ cdef class Streaming(Inbound):
 
     cdef int finish_streamed(self) except -1:
         cdef Inflow inflow = self.inflow
-        self.inflation = None
+        self.set_inflation(None)
         self.received_messages += 1
         if inflow is None:
             return 0

@@ -3,9 +3,11 @@
 from libc.stdint cimport uint64_t
 
 from ..protocol.endpoint cimport Endpoint
+from ..protocol.sharing cimport Lock
 
 
 cdef class Tally:
+    cdef Lock lock                  # without the GIL: any thread may ask
     cdef dict closed                # close code to how many
     cdef uint64_t received_messages
     cdef uint64_t sent_messages
@@ -18,3 +20,4 @@ cdef class Tally:
     cdef uint64_t dropped
 
     cdef int add(self, Endpoint endpoint) noexcept
+    cdef object sum_up(self, object connections, object openings)

@@ -5,7 +5,9 @@ from types import MappingProxyType
 cimport cython
 
 from ..faces.connection cimport BaseConnection
-from ..protocol.endpoint cimport Endpoint, output_size
+from ..protocol.endpoint cimport Endpoint
+from ..protocol.inbound cimport snapshot
+from ..protocol.sharing cimport give_lock, take_lock
 from ..protocol.state cimport OPEN
 
 __all__ = ["Tally"]
@@ -23,9 +25,13 @@ cdef class Tally:
         cdef Endpoint endpoint = connection.endpoint
         if connection.opened_at == 0:
             return
-        self.closed[endpoint.closed.code] = self.closed.get(endpoint.closed.code, 0) + 1
-        self.add(endpoint)
-        self.dropped += connection.dropped
+        take_lock(&self.lock)
+        try:
+            self.closed[endpoint.closed.code] = self.closed.get(endpoint.closed.code, 0) + 1
+            self.add(endpoint)
+            self.dropped += connection.dropped
+        finally:
+            give_lock(&self.lock)
 
     cdef int add(self, Endpoint endpoint) noexcept:
         self.received_messages += endpoint.received_messages
@@ -45,23 +51,33 @@ cdef class Tally:
             connections: those that are not over.
             openings: a `lapwing.serving.admission.Openings`.
         """
+        take_lock(&self.lock)
+        try:
+            return self.sum_up(connections, openings)
+        finally:
+            give_lock(&self.lock)
+
+    cdef object sum_up(self, object connections, object openings):
         from ..stats import ServerStats
 
         cdef Tally total = Tally()
         cdef BaseConnection connection
         cdef Endpoint endpoint
-        cdef Py_ssize_t held = 0
+        cdef size_t held = 0, waiting
         cdef uint64_t queued = 0, unsent = 0, now_open = 0
         for connection in connections:
             if connection.opened_at == 0:
                 continue
+            take_lock(&connection.lock)
             endpoint = connection.endpoint
             now_open += endpoint.phase == OPEN
             queued += endpoint.message_bytes
-            unsent += connection.unsent_size()
-            held += endpoint.held - output_size(&endpoint.output) + connection.unsent_size()
+            waiting = snapshot(connection.unsent_size())
+            unsent += waiting
+            held += endpoint.held_input() + endpoint.postponed_bytes + waiting
             total.add(endpoint)
             total.dropped += connection.dropped
+            give_lock(&connection.lock)
         return ServerStats(
             messages_received=self.received_messages + total.received_messages,
             messages_sent=self.sent_messages + total.sent_messages,

@@ -16,6 +16,7 @@ from cpython.exc cimport PyErr_SetFromErrno
 from ..io.reactor cimport WRITABLE, Source, clock, reactor_of
 from ..faces.link cimport Link
 from ..protocol.endpoint cimport output_clear, output_size
+from ..protocol.sharing cimport give_lock, take_lock
 from ..protocol.state cimport DROP, OPEN
 from ..faces.blocking cimport BlockingConnection
 from ..faces.turns cimport NEVER
@@ -77,51 +78,76 @@ cdef class ThreadConnection(BlockingConnection):
 
     cdef bint accept_broadcast(self, object broadcast, size_t threshold, double now) except -1:
         cdef bint is_taken
-        if not self.is_connected or self.endpoint.phase != OPEN:
-            return False
-        is_taken = self.take_broadcast(broadcast, threshold, now)
-        if self.backlog is not None or self.endpoint.phase != OPEN:
-            self._attend()
-        elif not self.is_sending:
-            self.send_output(0)
-        return is_taken
+        take_lock(&self.lock)
+        try:
+            if not self.is_connected or self.endpoint.phase != OPEN:
+                return False
+            is_taken = self.take_broadcast(broadcast, threshold, now)
+            if self.backlog is not None or self.endpoint.phase != OPEN:
+                self._attend()
+            elif not self.is_sending:
+                self.send_output(0)
+            return is_taken
+        finally:
+            give_lock(&self.lock)
 
     def _begin_close(self, code, str reason not None):
         """Begin the closing handshake; the handler's thread goes on with it, for as long as `close_timeout`."""
-        if self.is_connected:
-            self.endpoint.close(code, reason, clock())
-            self._attend()
+        take_lock(&self.lock)
+        try:
+            if self.is_connected:
+                self.endpoint.close(code, reason, clock())
+                self._attend()
+        finally:
+            give_lock(&self.lock)
 
     def _abort(self):
         """End the connection now. Whoever waits in one of its methods wakes up."""
-        if not self.is_connected:
-            return
-        self.endpoint.receive_eof("the handler did not take part in closing the connection")
-        if self.is_reading or self.is_sending:
-            c_shutdown(self.stream.fd, SHUT_RDWR)
-        else:
-            self.end(0)
+        take_lock(&self.lock)
+        try:
+            if not self.is_connected:
+                return
+            self.endpoint.receive_eof("the handler did not take part in closing the connection")
+            if self.is_reading or self.is_sending:
+                c_shutdown(self.stream.fd, SHUT_RDWR)
+            else:
+                self.end(0)
+        finally:
+            give_lock(&self.lock)
 
     def _attend(self):
         """Go on with the output, and with the end."""
+        take_lock(&self.lock)
+        try:
+            failure = self.send_courier() if self.is_connected else None
+        finally:
+            give_lock(&self.lock)
+        if failure is not None:     # said without the lock: who writes a log may be asking for this connection
+            logger.error("the connection from %s was dropped: %s", self.peer_address, failure)
+
+    cdef object send_courier(self):
+        """Have the courier do its work; returns the error when there is none to be had, which ends the connection."""
         cdef Courier courier = self.courier
-        if not self.is_connected:
-            return
         if courier is None:
             try:
                 courier = self.courier = Courier(self)
             except OSError as error:
-                logger.error("the connection from %s was dropped: %s", self.peer_address, error)
                 self._abort()
-                return
+                return error
         courier.work()
+        return None
 
     def _dismiss(self):
         """Let go of the courier."""
-        cdef Courier courier = self.courier
-        self.courier = None
-        if courier is not None:
-            courier.leave()
+        cdef Courier courier
+        take_lock(&self.lock)
+        try:
+            courier = self.courier
+            self.courier = None
+            if courier is not None:
+                courier.leave()
+        finally:
+            give_lock(&self.lock)
 
     cdef int left_over(self) except -1:
         try:
@@ -166,9 +192,16 @@ cdef class Courier(Source):
     cdef int work(self) except -1:
         """Send what can be sent, and say what to wait for."""
         cdef ThreadConnection connection = self.connection
-        cdef bint is_left
         if connection is None:
             return 0
+        take_lock(&connection.lock)
+        try:
+            return self.work_for(connection)
+        finally:
+            give_lock(&connection.lock)
+
+    cdef int work_for(self, ThreadConnection connection) except -1:
+        cdef bint is_left
         if not connection.is_connected:
             connection._dismiss()
             return 0
@@ -206,13 +239,19 @@ cdef class Courier(Source):
 
     cdef int expired(self, double now) except -1:
         cdef ThreadConnection connection = self.connection
-        if connection.backlog is not None and now >= connection.backlog.deadline:
-            connection.give_up_reader(now)
-        connection.endpoint.tick(now)
-        if connection.endpoint.end == DROP:
-            connection._abort()
+        if connection is None:
             return 0
-        return self.work()
+        take_lock(&connection.lock)
+        try:
+            if connection.backlog is not None and now >= connection.backlog.deadline:
+                connection.give_up_reader(now)
+            connection.endpoint.tick(now)
+            if connection.endpoint.end == DROP:
+                connection._abort()
+                return 0
+            return self.work_for(connection)
+        finally:
+            give_lock(&connection.lock)
 
     cdef int give_up(self) except -1:
         cdef ThreadConnection connection = self.connection

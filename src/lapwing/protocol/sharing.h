@@ -1,0 +1,88 @@
+/* What takes the place of the GIL where there is none: on a build of CPython with the GIL it costs nothing, not even
+ * memory.
+ *
+ * A lock that the thread which holds it may take again, as the GIL lets a callback call back. Unlike a critical section
+ * of CPython it is never let go of behind the holder's back, as dropping a reference may do there: what happens between
+ * `take_lock` and `give_lock` is one step for other threads. So whoever waits, or calls what may wait for another thread, puts it
+ * down first: `put_down` and `take_up`.
+ *
+ * LAPWING_FREE_THREADED tells which kind of build this is. */
+#ifndef LAPWING_SHARING_H
+#define LAPWING_SHARING_H
+
+#include <Python.h>
+
+#ifdef Py_GIL_DISABLED
+
+#define LAPWING_FREE_THREADED 1
+
+typedef struct {
+    PyMutex mutex;
+    unsigned long holder; /* the thread that holds it; only that one finds itself here */
+    unsigned int depth;   /* how many times it took it; the holder's */
+} lapwing_lock;
+
+static inline void lapwing_lock_take(lapwing_lock *lock)
+{
+    unsigned long self = PyThread_get_thread_ident();
+    if (__atomic_load_n(&lock->holder, __ATOMIC_RELAXED) != self) {
+        PyMutex_Lock(&lock->mutex);
+        __atomic_store_n(&lock->holder, self, __ATOMIC_RELAXED);
+    }
+    lock->depth++;
+}
+
+static inline void lapwing_lock_give(lapwing_lock *lock)
+{
+    if (--lock->depth == 0) {
+        __atomic_store_n(&lock->holder, 0, __ATOMIC_RELAXED);
+        PyMutex_Unlock(&lock->mutex);
+    }
+}
+
+/* Put the lock down, if this thread holds it; `take_up` is to be called with what is returned. */
+static inline unsigned int lapwing_lock_put_down(lapwing_lock *lock)
+{
+    unsigned int depth;
+    if (__atomic_load_n(&lock->holder, __ATOMIC_RELAXED) != PyThread_get_thread_ident())
+        return 0;
+    depth = lock->depth;
+    lock->depth = 1;
+    lapwing_lock_give(lock);
+    return depth;
+}
+
+static inline void lapwing_lock_take_up(lapwing_lock *lock, unsigned int depth)
+{
+    if (depth) {
+        lapwing_lock_take(lock);
+        lock->depth += depth - 1;
+    }
+}
+
+#else
+
+#define LAPWING_FREE_THREADED 0
+
+typedef struct {
+} lapwing_lock; /* of no size, which GCC and Clang allow */
+
+#define lapwing_lock_take(lock) ((void)(lock))
+#define lapwing_lock_give(lock) ((void)(lock))
+#define lapwing_lock_put_down(lock) ((void)(lock), 0u)
+#define lapwing_lock_take_up(lock, depth) ((void)(lock), (void)(depth))
+
+#endif
+
+/* A number that is changed under the lock and looked at without it, too. */
+static inline unsigned long lapwing_glance(const unsigned long *number)
+{
+    return __atomic_load_n(number, __ATOMIC_RELAXED);
+}
+
+static inline void lapwing_count_up(unsigned long *number)
+{
+    __atomic_store_n(number, *number + 1, __ATOMIC_RELAXED);
+}
+
+#endif

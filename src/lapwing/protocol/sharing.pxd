@@ -1,0 +1,22 @@
+# What takes the place of the GIL where there is none; costs nothing on a build that has it.
+
+
+cdef extern from "sharing.h":
+    # Whether this is a build without the GIL.
+    bint IS_FREE_THREADED "LAPWING_FREE_THREADED"
+
+    ctypedef struct Lock "lapwing_lock":
+        pass
+
+    # The thread that holds it may take it again.
+    void take_lock "lapwing_lock_take"(Lock *lock) noexcept
+    void give_lock "lapwing_lock_give"(Lock *lock) noexcept
+
+    # Put it down, if this thread holds it, for what waits or may call others; `take_up` is given what
+    # `put_down` returned.
+    unsigned int put_down "lapwing_lock_put_down"(Lock *lock) noexcept
+    void take_up "lapwing_lock_take_up"(Lock *lock, unsigned int depth) noexcept
+
+    # A number that is changed under the lock and looked at without it, too.
+    unsigned long glance "lapwing_glance"(const unsigned long *number) noexcept
+    void count_up "lapwing_count_up"(unsigned long *number) noexcept
