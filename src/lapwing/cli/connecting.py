@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from lapwing.protocol import URL, HandshakeError
 
-__all__ = ["add_arguments", "explained", "seconds", "target"]
+__all__ = ["add_arguments", "explained", "given", "patience", "seconds", "target"]
 
 #: Bytes that a received message may have by default: more than the library's, since nobody serves thousands with it.
 MAX_MESSAGE_SIZE = 64 * 1024 * 1024
@@ -151,6 +151,23 @@ def seconds(text: str) -> float:
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a number of seconds, 0 or more, got {text!r}")
     return value
+
+
+def patience(text: str) -> float | None:
+    """Parse a time, or "forever" as None, for `type=`.
+
+    Raises:
+        argparse.ArgumentTypeError: it is neither.
+    """
+    return None if text in ("forever", "inf") else seconds(text)
+
+
+def given(arguments: argparse.Namespace) -> list[str]:
+    """Return the options of this module that differ from their defaults, by their long names."""
+    parser = argparse.ArgumentParser(add_help=False)
+    add_arguments(parser, url=False)
+    defaults = vars(parser.parse_args([]))
+    return [f"--{name.replace('_', '-')}" for name, value in defaults.items() if getattr(arguments, name) != value]
 
 
 def target(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
@@ -313,20 +330,17 @@ def explain(error: OSError | ValueError | TypeError, arguments: argparse.Namespa
     """Say what an attempt to connect failed with."""
     if isinstance(error, (ValueError, TypeError)) and not isinstance(error, OSError):
         return Failed(neutralise(str(error), one_line=True))
-    import socket
     import ssl
 
     words = neutralise(error.strerror or str(error), one_line=True)
     if isinstance(error, ssl.SSLCertVerificationError):
-        return _explain_certificate(error, arguments)
+        return _explain_certificate(error)
     if isinstance(error, TimeoutError) and error.errno is None:
         words = f"no open connection within {arguments.connect_timeout:g} s: --connect-timeout SECONDS waits longer"
-    elif isinstance(error, socket.gaierror):
-        words = f"{words}: check the spelling of the host, and the network"
     return Failed(words, Status.NOT_CONNECTED)
 
 
-def _explain_certificate(error: ssl.SSLCertVerificationError, arguments: argparse.Namespace) -> Failed:
+def _explain_certificate(error: ssl.SSLCertVerificationError) -> Failed:
     if "proxy" in (error.strerror or ""):
         return Failed(
             f"the proxy's certificate is not trusted ({error.verify_message}): --proxy-cacert FILE trusts its "

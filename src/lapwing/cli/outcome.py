@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
-__all__ = ["Failed", "Status"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Failed", "Status", "told_to_end"]
 
 
 class Status(IntEnum):
@@ -37,3 +42,15 @@ class Failed(Exception):  # noqa: N818 - it is how a command ends
     def __init__(self, message: str, status: Status = Status.USAGE) -> None:
         super().__init__(message)
         self.status = status
+
+
+@contextmanager
+def told_to_end() -> Iterator[None]:
+    """Within it SIGTERM, too, raises `KeyboardInterrupt`, as Ctrl-C does: an end that is expected."""
+    import signal
+
+    handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
