@@ -63,9 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"lapwing {words[0]}: {failed}", file=sys.stderr)
         return failed.status
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _EXTRA:
+        library = (error.name or "").partition(".")[0]
+        if library not in _EXTRA:
             raise
-        print(f"lapwing {words[0]} needs {error.name}: pip install 'lapwing[cli]'", file=sys.stderr)
+        print(f"lapwing {words[0]} needs {library}: pip install 'lapwing[cli]'", file=sys.stderr)
         return Status.USAGE
     except KeyboardInterrupt:
         return Status.INTERRUPTED

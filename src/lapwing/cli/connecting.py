@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from lapwing.protocol import URL, HandshakeError
 
-__all__ = ["add_arguments", "explained", "given", "patience", "seconds", "target"]
+__all__ = ["add_arguments", "cause", "explained", "given", "patience", "seconds", "target"]
 
 #: Bytes that a received message may have by default: more than the library's, since nobody serves thousands with it.
 MAX_MESSAGE_SIZE = 64 * 1024 * 1024
@@ -316,14 +316,20 @@ def explained(arguments: argparse.Namespace) -> Iterator[None]:
     """Turn a failure to connect into a `Failed` that says in one line what it was, and what to do about it."""
     try:
         yield
-    except (OSError, ValueError, TypeError) as error:
-        raise explain(error, arguments) from error
     except Exception as error:
-        from lapwing import HandshakeError
+        from lapwing import ConnectionClosed, HandshakeError
 
-        if not isinstance(error, HandshakeError):
+        if isinstance(error, HandshakeError):
+            raise _explain_refusal(error) from error
+        # It did connect, and there is no connecting again.
+        if isinstance(error, ConnectionClosed) or not isinstance(error, (OSError, ValueError, TypeError)):
             raise
-        raise _explain_refusal(error) from error
+        raise explain(error, arguments) from error
+
+
+def cause(error: Exception) -> str:
+    """Put an error into one line that is safe to print."""
+    return neutralise(getattr(error, "strerror", None) or str(error), one_line=True)
 
 
 def explain(error: OSError | ValueError | TypeError, arguments: argparse.Namespace) -> Failed:
@@ -332,7 +338,7 @@ def explain(error: OSError | ValueError | TypeError, arguments: argparse.Namespa
         return Failed(neutralise(str(error), one_line=True))
     import ssl
 
-    words = neutralise(error.strerror or str(error), one_line=True)
+    words = cause(error)
     if isinstance(error, ssl.SSLCertVerificationError):
         return _explain_certificate(error)
     if isinstance(error, TimeoutError) and error.errno is None:

@@ -146,7 +146,7 @@ class Pipe:
             messages: Iterator[Event] = iter([events.of_message(text) for text in arguments.message])
         else:
             messages = messages_from(sys.stdin.fileno(), how, separator)
-        self._feeder = Feeder(messages, self._current, self._on_end, on_sent=self._on_sent)
+        self._feeder = Feeder(messages, self._current, self._on_end, on_sending=self._on_sending, on_sent=self._on_sent)
 
     def run(self) -> int:
         """Talk, and return the exit status."""
@@ -179,8 +179,7 @@ class Pipe:
     def _on_attempt(self, attempt: Reconnection) -> None:
         if self._is_done:
             raise attempt.cause
-        cause = neutralise(str(attempt.cause), one_line=True)
-        notice(f"lapwing: {cause}: connecting again in {attempt.delay:.1f} s")
+        notice(f"lapwing: {connecting.cause(attempt.cause)}: connecting again in {attempt.delay:.1f} s")
 
     def _converse(self, ws: BlockingConnection) -> Closed:
         """Receive until the connection ends or there is enough."""
@@ -201,10 +200,12 @@ class Pipe:
     def _is_enough(self) -> bool:
         return self._arguments.count is not None and self._received >= self._arguments.count
 
-    def _on_sent(self, event: Event, round_trip: float | None) -> None:
+    def _on_sending(self, event: Event) -> None:
         if event["type"] == "close":
             self._is_done = True
-        elif round_trip is not None:
+
+    def _on_sent(self, _event: Event, round_trip: float | None) -> None:
+        if round_trip is not None:
             self._output.event({"type": "pong", "rtt": round(round_trip, 6)})
 
     def _on_end(self) -> None:

@@ -16,7 +16,6 @@ from lapwing.protocol import parse_url
 from . import connecting, orders
 from .closing import status_of, words
 from .display import Display
-from .escapes import neutralise
 from .notices import show_frames
 from .outcome import Failed, Status
 from .prompt import Prompt, open_history
@@ -43,6 +42,7 @@ class Session:
         self._shown_url = str(parse_url(self._url))  # without user name and password
         self._ws: AsyncClient | None = None
         self._talking: asyncio.Task[None] | None = None
+        self._has_begun = asyncio.Event()
         self._is_closing = False  # whether it is this end that closes
         self._status = Status.OK
         self._last: str | bytes | None = None
@@ -66,7 +66,10 @@ class Session:
                 self._display.notice(complaint)
             first = None if self._arguments.reconnect else await self._open()
             self._talking = asyncio.create_task(self._talk(first))
+            self._talking.add_done_callback(lambda _: self._has_begun.set())
             try:
+                # The prompt is drawn once there is something above it: its lines would be left over otherwise.
+                await self._has_begun.wait()
                 return await self._converse()
             finally:
                 await self._leave()
@@ -99,6 +102,7 @@ class Session:
         self._ws = ws
         subprotocol = f", subprotocol {ws.subprotocol}" if ws.subprotocol else ""
         self._display.control(f"connected to {self._shown_url}{subprotocol} (/help)")
+        self._has_begun.set()
         self._prompt.refresh()
         try:
             while (message := await ws.receive()) is not None:
@@ -113,8 +117,8 @@ class Session:
         self._display.control(f"{words(closed)}{next_step}")
 
     def _on_attempt(self, attempt: Reconnection) -> None:
-        cause = neutralise(str(attempt.cause), one_line=True)
-        self._display.notice(f"connecting again in {attempt.delay:.1f} s: {cause}")
+        self._display.notice(f"connecting again in {attempt.delay:.1f} s: {connecting.cause(attempt.cause)}")
+        self._has_begun.set()
 
     async def _end(self, code: int = 1000, reason: str = "", *, timeout: float | None = None) -> None:
         """Close what is open, and stop connecting again."""
