@@ -1,7 +1,8 @@
 """The command `lapwing`: what a shell does with WebSockets, on lapwing's public interface alone.
 
 Each command is a module of this package with two functions: `add_arguments(parser)`, and
-`run(arguments)`, which returns the exit status or raises `Failed`. A module is loaded when its command is called, so
+`run(arguments)`, which returns the exit status or raises `Failed`; where the list of all options would hide the rest,
+its `USAGE` is what `--help` shows in place of it. A module is loaded when its command is called, so
 that `lapwing --help` costs no more than this file. `connecting` has what the commands share that go to a server.
 """
 
@@ -58,7 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add_arguments(parser)
-        return int(command.run(parser.parse_args(words[1:])))
+        if hasattr(command, "USAGE"):
+            parser.usage = f"lapwing {words[0]} {command.USAGE}"
+        # Options may stand between the arguments, too, where one of these can be left out.
+        return int(command.run(parser.parse_intermixed_args(words[1:])))
     except Failed as failed:
         print(f"lapwing {words[0]}: {failed}", file=sys.stderr)
         return failed.status

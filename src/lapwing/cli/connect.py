@@ -18,7 +18,9 @@ from . import connecting
 if TYPE_CHECKING:
     import argparse
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["USAGE", "add_arguments", "run"]
+
+USAGE = "URL [OPTIONS]"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
     from lapwing import BlockingConnection
 
-__all__ = ["RoundTrips", "add_arguments", "run"]
+__all__ = ["USAGE", "RoundTrips", "add_arguments", "run"]
+
+USAGE = "URL [OPTIONS]"
 
 #: Bytes that a ping's payload may have (RFC 6455 section 5.5).
 _MAX_PAYLOAD = 125

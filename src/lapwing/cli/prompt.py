@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,22 +28,28 @@ __all__ = ["Prompt", "open_history"]
 
 #: Entries of the history that are kept from one session to the next.
 _MAX_ENTRIES = 1000
+#: Lines that may wait because those before are still being sent.
+_MAX_WAITING = 100
 
 
 class Prompt:
-    """The prompt of a session.
+    """The prompt of a session: one for all its lines, since between two the terminal would obey keys on its own.
 
     Args:
         history: what was typed before.
         toolbar: gives the line at the bottom.
+
+    Attributes:
+        lines: what was typed, in order; None at the end, after Ctrl-D.
     """
 
     def __init__(self, history: History, toolbar: Callable[[], str]) -> None:
-        self._session: PromptSession[str] = PromptSession(
+        self.lines: asyncio.Queue[str | None] = asyncio.Queue()
+        self._session: PromptSession[None] = PromptSession(
             "> ",
             multiline=True,
             history=history,
-            key_bindings=_keys(),
+            key_bindings=self._keys(),
             completer=_OrderCompleter(),
             complete_style=CompleteStyle.READLINE_LIKE,
             complete_while_typing=False,
@@ -53,39 +60,60 @@ class Prompt:
             style=Style.from_dict({"bottom-toolbar": "noreverse", "bottom-toolbar.text": "ansibrightblack"}),
         )
 
-    async def ask(self) -> str:
-        """Return what is typed next, without white space at its end.
+    async def run(self) -> bool:
+        """Take what is typed, until there is no more.
 
-        Raises:
-            EOFError: Ctrl-D, with nothing typed.
-            KeyboardInterrupt: Ctrl-C, with nothing typed.
+        Returns:
+            Whether it was ended with Ctrl-D, or by `stop`; not so with Ctrl-C.
         """
-        return (await self._session.prompt_async()).rstrip()
+        try:
+            await self._session.prompt_async()
+        except EOFError:
+            self.lines.put_nowait(None)
+        except _Interrupted:
+            return False
+        return True
+
+    def stop(self) -> None:
+        """Have `run` come to its end."""
+        if self._session.app.is_running and not self._session.app.is_done:
+            self._session.app.exit()
 
     def refresh(self) -> None:
         """Draw the line at the bottom again."""
         self._session.app.invalidate()
 
+    def _keys(self) -> KeyBindings:
+        keys = KeyBindings()
 
-def _keys() -> KeyBindings:
-    keys = KeyBindings()
+        @keys.add("enter")
+        def _take(event: KeyPressEvent) -> None:
+            line = event.current_buffer.text.rstrip()
+            if self.lines.qsize() >= _MAX_WAITING:
+                event.app.output.bell()
+                return
+            event.current_buffer.reset(append_to_history=True)
+            self.lines.put_nowait(line)
 
-    @keys.add("enter")
-    def _send(event: KeyPressEvent) -> None:
-        event.current_buffer.validate_and_handle()
+        @keys.add("escape", "enter")
+        @keys.add("escape", "c-j")  # what was typed before the terminal was the prompt's
+        def _new_line(event: KeyPressEvent) -> None:
+            event.current_buffer.insert_text("\n")
 
-    @keys.add("escape", "enter")
-    def _new_line(event: KeyPressEvent) -> None:
-        event.current_buffer.insert_text("\n")
+        @keys.add("c-c")
+        @keys.add("<sigint>")
+        def _discard(event: KeyPressEvent) -> None:
+            if event.current_buffer.text:
+                event.current_buffer.reset()
+            else:
+                # Not a KeyboardInterrupt, which would break out of the event loop.
+                event.app.exit(exception=_Interrupted())
 
-    @keys.add("c-c")
-    def _discard(event: KeyPressEvent) -> None:
-        if event.current_buffer.text:
-            event.current_buffer.reset()
-        else:
-            event.app.exit(exception=KeyboardInterrupt())
+        return keys
 
-    return keys
+
+class _Interrupted(Exception):  # noqa: N818 - how a prompt ends
+    """Ctrl-C, with nothing typed."""
 
 
 class _OrderCompleter(Completer):

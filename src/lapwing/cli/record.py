@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 
     from .events import Event
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["USAGE", "add_arguments", "run"]
+
+USAGE = "URL FILE [OPTIONS]"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
     from .events import Event
 
-__all__ = ["Player", "add_arguments", "run"]
+__all__ = ["USAGE", "Player", "add_arguments", "run"]
+
+USAGE = "FILE [URL] [OPTIONS]"
 
 _DEFAULT_PLACE = "127.0.0.1:0"
 

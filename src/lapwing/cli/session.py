@@ -141,17 +141,29 @@ class Session:
 
     async def _converse(self) -> Status:
         """Do what is typed until the end of it."""
-        while True:
-            try:
-                line = await self._prompt.ask()
-            except EOFError:
-                break
-            except KeyboardInterrupt:
+        prompting = asyncio.ensure_future(self._prompt.run())
+        working = asyncio.ensure_future(self._work())
+        try:
+            await asyncio.wait({prompting, working}, return_when=asyncio.FIRST_COMPLETED)
+            if prompting.done() and not prompting.result():
                 return Status.INTERRUPTED
+            # After Ctrl-D, what was typed before it is still done.
+            await asyncio.wait({working}, timeout=_PATIENCE)
+        finally:
+            self._prompt.stop()
+            await prompting
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+        await self._end(timeout=_PARTING)
+        return self._status
+
+    async def _work(self) -> None:
+        """Do what was typed, one line after the other."""
+        while (line := await self._prompt.lines.get()) is not None:
             try:
                 order = orders.order_in(line)
                 if order == orders.Order("quit", ""):
-                    break
+                    return
                 if isinstance(order, orders.Order):
                     await self._orders()[order.name](order.rest)
                 elif order:
@@ -162,8 +174,6 @@ class Session:
                 self._display.error(f"nothing within {_PATIENCE:g} s")
             except lapwing.ConnectionClosed:
                 self._display.error("the connection is closed: this was not sent")
-        await self._end(timeout=_PARTING)
-        return self._status
 
     def _orders(self) -> dict[str, Callable[[str], Awaitable[None]]]:
         return {
