@@ -18,7 +18,7 @@ from tests.conftest import RUNTIMES
 from tests.peers.servers import ServerThread
 
 #: Seconds after which a command that does not end fails the test.
-TIMEOUT = 15.0
+TIMEOUT = 60.0
 
 #: What cannot be received without harm to a terminal.
 EVIL = "\x1b[31mred\x9b2J\u202eevil\x07"
