@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -14,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import lapwing
+from lapwing.cli import main
 from tests.conftest import RUNTIMES
 from tests.peers.servers import ServerThread
 
@@ -41,7 +45,7 @@ async def talk(ws: lapwing.Connection) -> None:
 
 @dataclass
 class Command:
-    """The command, in an environment of its own.
+    """The command, in an environment of its own: `start` is a process, `run` is not.
 
     Attributes:
         directory: where it runs, and keeps its state.
@@ -69,14 +73,37 @@ class Command:
         )
 
     def run(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Run it to its end."""
-        with self.start(*words) as process:
+        """Run it to its end, within this process: it need not be started, and leaves nothing behind unseen."""
+        reading, writing = os.pipe()
+        feeding = threading.Thread(target=_write_all, args=(writing, stdin.encode()))
+        feeding.start()
+        output, errors = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+        with (
+            open(reading, encoding="utf-8") as source,  # noqa: PTH123 - a descriptor
+            pytest.MonkeyPatch.context() as patch,
+            contextlib.chdir(self.directory),
+            contextlib.redirect_stdout(output),
+            contextlib.redirect_stderr(errors),
+        ):
+            patch.setattr("sys.stdin", source)
+            patch.setenv("XDG_STATE_HOME", self.environment["XDG_STATE_HOME"])
             try:
-                stdout, stderr = process.communicate(stdin, timeout=TIMEOUT)
-            except BaseException:
-                process.kill()
-                raise
-        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+                status = main(words)
+            except SystemExit as ended:  # a complaint of argparse
+                assert isinstance(ended.code, int)
+                status = ended.code
+            for thread in threading.enumerate():
+                if thread.name == "stdin":  # it reads from this descriptor
+                    thread.join(TIMEOUT)
+        feeding.join(TIMEOUT)
+        texts = [file.buffer.getvalue().decode() for file in (output, errors)]
+        return subprocess.CompletedProcess(["lapwing", *words], int(status), *texts)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    # Around the file: closing it writes what is still buffered.
+    with contextlib.suppress(BrokenPipeError), open(descriptor, "wb") as file:
+        file.write(data)
 
 
 def interrupt(process: subprocess.Popen[str], number: int = signal.SIGINT) -> tuple[str, str]:

@@ -154,10 +154,11 @@ def test_forever_waits_for_the_server(command: Command, serve_talk: Callable[...
 
 
 def test_frames_are_shown(command: Command, server: ServerThread) -> None:
-    done = command.run("connect", server.url, "-v", "--no-compress", "-m", "hi", "-n", "1")
-    assert done.stdout == "hi\n"
-    assert "> TEXT 2 bytes 'hi'" in done.stderr
-    assert "< TEXT 2 bytes 'hi'" in done.stderr
+    with command.start("connect", server.url, "-v", "--no-compress", "-m", "hi", "-n", "1") as process:
+        stdout, stderr = process.communicate(timeout=TIMEOUT)
+    assert stdout == "hi\n"
+    assert "> TEXT 2 bytes 'hi'" in stderr
+    assert "< TEXT 2 bytes 'hi'" in stderr
 
 
 def test_interrupted(command: Command, server: ServerThread) -> None:

@@ -142,6 +142,7 @@ class Pipe:
         self._received = 0
         self._activity = threading.Event()
         self._is_done = False  # whether it is this end that closes
+        self._is_over = False  # whether there is nothing to wait for any more
         if arguments.message is not None:
             messages: Iterator[Event] = iter([events.of_message(text) for text in arguments.message])
         else:
@@ -163,6 +164,8 @@ class Pipe:
             closed = lapwing.Closed(error.was_clean, error.code, error.reason)
         finally:
             self._current.finish()
+            self._is_over = True
+            self._activity.set()  # the feeder need not wait any longer
             if ws is not None and ws.closed is None:
                 leave(ws)
         return self._status(closed)
@@ -212,8 +215,10 @@ class Pipe:
         """Once the input has ended: close when nothing comes any more. Runs in the feeder's thread."""
         wait = self._arguments.wait
         if self._feeder.failure is None:
+            if wait is None:
+                return
             while self._activity.wait(wait):
-                if wait is None:
+                if self._is_over:
                     return
                 self._activity.clear()
         self._is_done = True
