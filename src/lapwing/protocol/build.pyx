@@ -38,8 +38,8 @@ __all__ = ["BUILD"]
 
 cdef long _version = int(LAPWING_CYTHON.decode("ascii"), 16)
 
-#: By name: the versions of Cython and of the compiler, whether it optimised, and whether this is a build for tests: with
-#: AddressSanitizer, or with line tracing.
+#: By name: the versions of Cython and of the compiler, whether it optimised, and whether this is a build for tests:
+#: with AddressSanitizer, or with line tracing.
 BUILD = {
     "cython": f"{_version >> 24}.{_version >> 16 & 0xFF}.{_version >> 8 & 0xFF}",
     "compiler": LAPWING_COMPILER.decode("ascii", "replace"),
