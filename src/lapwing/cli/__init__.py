@@ -1,18 +1,22 @@
 """The command `lapwing`: what a shell does with WebSockets, on lapwing's public interface alone.
 
 Each command is a module of this package with two functions: `add_arguments(parser)`, and
-`run(arguments)`, which returns the exit status. A module is loaded when its command is called, so that `lapwing --help`
-costs no more than this file.
+`run(arguments)`, which returns the exit status or raises `Failed`; where the list of all options would hide the rest,
+its `USAGE` is what `--help` shows in place of it. A module is loaded when its command is called, so
+that `lapwing --help` costs no more than this file. `connecting` has what the commands share that go to a server.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from typing import TYPE_CHECKING
 
 from lapwing import __version__
+
+from .outcome import Failed, Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments; those of the process by default.
 
     Returns:
-        0 when all went well, 2 for a command line that makes no sense; otherwise what the command's documentation says.
+        One of `Status`; the documentation of the command says what each means there.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] not in COMMANDS:
@@ -49,24 +53,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         command = importlib.import_module(f".{words[0]}", __name__)
+        parser = argparse.ArgumentParser(
+            prog=f"lapwing {words[0]}",
+            description=command.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_arguments(parser)
+        if hasattr(command, "USAGE"):
+            parser.usage = f"lapwing {words[0]} {command.USAGE}"
+        # Options may stand between the arguments, too, where one of these can be left out.
+        return int(command.run(parser.parse_intermixed_args(words[1:])))
+    except Failed as failed:
+        print(f"lapwing {words[0]}: {failed}", file=sys.stderr)
+        return failed.status
     except ModuleNotFoundError as error:
-        if error.name not in _EXTRA:
+        library = (error.name or "").partition(".")[0]
+        if library not in _EXTRA:
             raise
-        print(f"lapwing {words[0]} needs {error.name}: pip install 'lapwing[cli]'", file=sys.stderr)
-        return 2
-    parser = argparse.ArgumentParser(
-        prog=f"lapwing {words[0]}",
-        description=command.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    command.add_arguments(parser)
-    try:
-        return int(command.run(parser.parse_args(words[1:])))
+        print(f"lapwing {words[0]} needs {library}: pip install 'lapwing[cli]'", file=sys.stderr)
+        return Status.USAGE
     except KeyboardInterrupt:
-        return 130
+        return Status.INTERRUPTED
     except BrokenPipeError:  # who read the output has gone
-        sys.stderr.close()
-        return 141
+        # What is still buffered would fail again when the interpreter flushes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Status.BROKEN_PIPE
 
 
 def _parser() -> argparse.ArgumentParser:

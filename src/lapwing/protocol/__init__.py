@@ -4,6 +4,7 @@
 clock and no event loop is needed: bytes go in, bytes and messages come out, and the time is passed in.
 """
 
+from .build import BUILD
 from .client_handshake import ClientHandshake
 from .close import CloseCode, Closed, may_be_sent
 from .compression import PerMessageDeflate
@@ -23,6 +24,7 @@ from .violation import Violation
 
 __all__ = [
     "BINARY",
+    "BUILD",
     "TEXT",
     "URL",
     "ClientDeflate",

@@ -1,0 +1,152 @@
+"""What a session shows: each kind of line with its mark and colour, nothing in it that the terminal would obey."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.highlighter import JSONHighlighter
+from rich.text import Text
+
+from .escapes import neutralise
+from .notices import timestamp
+
+if TYPE_CHECKING:
+    from typing import IO
+
+__all__ = ["Display", "indented"]
+
+#: Characters of a message that are shown, and bytes of a binary one.
+MAX_SHOWN = 10_000
+_MAX_BYTES = 256
+#: Columns from which on sixteen bytes are shown in a row, and what a column of text needs beside another.
+_WIDE = 90
+_MIN_COLUMN = 30
+#: A string of JSON, or one of the characters that shape it; what is between them is copied.
+_PIECES = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},:]|[^\s"\[\]{},:]+')
+#: Objects and arrays within each other that are still indented.
+_MAX_DEPTH = 50
+
+_STYLES = {
+    "received": ("<", "cyan"),
+    "sent": (">", "green"),
+    "control": ("*", "yellow"),
+    "notice": ("-", "bright_black"),
+    "error": ("!", "bold red"),
+}
+
+
+class Display:
+    """The lines of a session.
+
+    Args:
+        file: where to.
+        timestamps: whether to say when.
+        pretty: whether JSON is indented.
+    """
+
+    def __init__(self, file: IO[str], *, timestamps: bool = False, pretty: bool = True) -> None:
+        # The terminal wraps messages: what is copied from it has no line ends that were not there.
+        self._console = Console(file=file, soft_wrap=True, highlight=False, emoji=False, markup=False)
+        self._json = JSONHighlighter()
+        self.timestamps = timestamps
+        self.pretty = pretty
+
+    def message(self, kind: str, message: str | bytes) -> None:
+        """Show a message that was "sent" or "received"."""
+        if isinstance(message, bytes):
+            self._show(kind, Text(_dumped(message, 16 if self._console.width >= _WIDE else 8)))
+            return
+        pretty = indented(message) if self.pretty and len(message) <= MAX_SHOWN else None
+        shown = neutralise(message[:MAX_SHOWN] if pretty is None else pretty[: 2 * MAX_SHOWN])
+        text = Text(shown)
+        if pretty is not None:
+            self._json.highlight(text)
+        if len(message) > MAX_SHOWN:
+            text.append(f"\n... {len(message):,} characters in all", style="bright_black")
+            if kind == "received":
+                text.append(": /save FILE keeps them", style="bright_black")
+        self._show(kind, text)
+
+    def control(self, text: str) -> None:
+        """Show what happened on the connection beside messages."""
+        self._show("control", Text(neutralise(text), style="yellow"))
+
+    def notice(self, text: str) -> None:
+        """Say something."""
+        self._show("notice", Text(neutralise(text), style="bright_black"))
+
+    def error(self, text: str) -> None:
+        """Say that something went wrong."""
+        self._show("error", Text(neutralise(text), style="red"))
+
+    def table(self, rows: list[tuple[str, str]]) -> None:
+        """Show names and what belongs to them, one beside the other."""
+        width = max(len(name) for name, _ in rows) + 4
+        is_narrow = self._console.width - width < _MIN_COLUMN
+        for name, text in rows:
+            if name and is_narrow:
+                self._console.print(Text(f"  {name}", style="bold"))
+            margin = 6 if name and is_narrow else width if name else 2
+            lines = Text(neutralise(text, one_line=True)).wrap(self._console, max(self._console.width - margin, 1))
+            for index, line in enumerate(lines):
+                beside = f"  {name}" if name and index == 0 and not is_narrow else ""
+                self._console.print(Text(f"{beside:<{margin}}", style="bold") + line)
+
+    def _show(self, kind: str, text: Text) -> None:
+        mark, colour = _STYLES[kind]
+        prefix = Text()
+        if self.timestamps:
+            prefix.append(f"{timestamp()[11:-1]} ", style="bright_black")
+        prefix.append(f"{mark} ", style=colour)
+        margin = " " * len(prefix)
+        if kind in ("received", "sent") and not text.spans:
+            text.stylize(colour)
+        lines = text.split("\n", allow_blank=True)
+        if kind not in ("received", "sent"):
+            lines = text.wrap(self._console, max(self._console.width - len(margin), 20))
+        for index, line in enumerate(lines):
+            self._console.print((prefix if index == 0 else Text(margin)) + line)
+
+
+def indented(text: str) -> str | None:
+    """Indent an object or array of JSON, without changing a digit of it; None when it is none."""
+    if not text.lstrip(" \t\r\n").startswith(("{", "[")):
+        return None
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    output: list[str] = []
+    depth = 0
+    pieces = [found[0] for found in _PIECES.finditer(text)]
+    for index, piece in enumerate(pieces):
+        if piece in ("]", "}"):
+            depth -= 1
+            if pieces[index - 1] not in ("[", "{"):
+                output.append("\n" + "  " * depth)
+        output.append(": " if piece == ":" else piece)
+        if piece in ("[", "{"):
+            depth += 1
+            if depth > _MAX_DEPTH:
+                return None
+            if pieces[index + 1] not in ("]", "}"):
+                output.append("\n" + "  " * depth)
+        elif piece == ",":
+            output.append("\n" + "  " * depth)
+    return "".join(output)
+
+
+def _dumped(data: bytes, length: int) -> str:
+    """Show bytes as hexadecimal digits and characters, in rows of this length."""
+    lines = [f"binary, {len(data):,} bytes"]
+    shown = data[:_MAX_BYTES]
+    for start in range(0, len(shown), length):
+        row = shown[start : start + length]
+        characters = "".join(chr(byte) if 0x20 <= byte < 0x7F else "." for byte in row)
+        lines.append(f"{start:04x}  {row.hex(' '):<{3 * min(length, len(shown)) - 1}}  {characters}")
+    if len(data) > len(shown):
+        lines.append("...")
+    return "\n".join(lines)

@@ -1,0 +1,305 @@
+"""Play a recorded conversation again: as a client that goes to URL, or as a server.
+
+With a URL, the client's side of the recording is sent there, and what comes is written to standard output as events,
+one JSON object a line. Without one, a server plays the server's side to each client that connects. Messages go out at
+the times of the recording; with --no-timing each goes out as soon as the other side has sent as many messages as it had
+before it in the recording.
+
+exit status: 0 played to the end, 1 the connection ended before, or --check found a difference, 2 usage or a file
+that is no recording, 3 could not connect or listen, 4 the server refused
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import signal
+from typing import TYPE_CHECKING, Any
+
+import lapwing
+
+from . import connecting, events
+from .closing import is_good, words
+from .notices import notice
+from .outcome import Failed, Status
+from .piping import Output
+from .recording import Reader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from lapwing import Closed, Connection
+
+    from .events import Event
+
+__all__ = ["USAGE", "Player", "add_arguments", "run"]
+
+USAGE = "FILE [URL] [OPTIONS]"
+
+_DEFAULT_PLACE = "127.0.0.1:0"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("file", metavar="FILE", help="a recording of `lapwing record`")
+    parser.add_argument("url", metavar="URL", nargs="?", help="play the client's side to this server")
+    group = parser.add_argument_group("playing")
+    pace = group.add_mutually_exclusive_group()
+    pace.add_argument("--speed", type=_factor, default=1.0, metavar="FACTOR", help="2 plays twice as fast (default 1)")
+    pace.add_argument("--no-timing", action="store_true", help="keep the order alone, and wait for nothing else")
+    group.add_argument("--once", action="store_true", help="as a server: end after the first client")
+    group.add_argument(
+        "-l",
+        "--listen",
+        metavar="[HOST:]PORT",
+        help=f"as a server: where (default {_DEFAULT_PLACE}, any free port); '*' for all interfaces; --cert for wss",
+    )
+    group.add_argument("--check", action="store_true", help="the other side must send what it sent in the recording")
+    group.add_argument("-q", "--quiet", action="store_true", help="as a client: do not write what comes")
+    group.add_argument(
+        "-w",
+        "--wait",
+        type=connecting.patience,
+        default=1.0,
+        metavar="SECONDS",
+        help="of silence to wait for the other side, at the end and for its turn, or 'forever' (default 1)",
+    )
+    connecting.add_arguments(parser, url=False)
+
+
+def _factor(text: str) -> float:
+    value = connecting.seconds(text)
+    if not value:
+        raise argparse.ArgumentTypeError("expected more than 0")
+    return value
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Play."""
+    reader = Reader(arguments.file)
+    reader.check()
+    if reader.cut_off is not None:
+        notice(f"lapwing: {reader.cut_off}: the last line is cut off, and left out")
+    if arguments.url is None:
+        return asyncio.run(_serve(reader, arguments))
+    for name, value in (("--listen", arguments.listen), ("--once", arguments.once)):
+        if value:
+            raise Failed(f"{name} is for a server: leave it out, or the URL")
+    url, options = connecting.target(arguments)
+    if options["protocol"] is None and reader.subprotocol is not None:
+        options["protocol"] = reader.subprotocol
+    return asyncio.run(_connect(url, options, reader, arguments))
+
+
+class Player:
+    """One side of a recording, played on one connection.
+
+    Args:
+        reader: the recording.
+        side: "client" or "server".
+        ws: where.
+        arguments: the command's, for the pace.
+        on_message: called with each message of the other side.
+
+    Attributes:
+        played: messages that were sent.
+        heard: messages that came.
+        difference: how the other side differed from the recording; None when it did not, or nobody looked.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        side: str,
+        ws: Connection,
+        arguments: argparse.Namespace,
+        on_message: Callable[[str | bytes], object],
+    ) -> None:
+        self.played = 0
+        self.heard = 0
+        self.difference: str | None = None
+        self._reader = reader
+        self._side = side
+        self._ws = ws
+        self._speed: float | None = None if arguments.no_timing else arguments.speed
+        self._wait: float | None = arguments.wait
+        self._on_message = on_message
+        self._activity = asyncio.Event()
+        self._expected = _messages_of(reader, "server" if side == "client" else "client") if arguments.check else None
+
+    async def play(self) -> Closed:
+        """Play until the end of the recording or of the connection; the connection is closed then."""
+        listening = asyncio.ensure_future(self._listen())
+        playing = asyncio.ensure_future(self._play())
+        try:
+            await asyncio.wait({listening, playing}, return_when=asyncio.FIRST_COMPLETED)
+            if not playing.done():
+                self._note(f"the connection ended when {self.played} messages had been played")
+            elif (own_end := await playing) is None:
+                await self._quiet(listening)
+                closed = await self._ws.close()
+            else:
+                closed = await self._ws.close(*own_end)
+            await listening
+        finally:
+            for task in (listening, playing):
+                task.cancel()
+            await asyncio.gather(listening, playing, return_exceptions=True)
+            closed = await self._ws.close()
+        if self._expected is not None and next(self._expected, None) is not None:
+            self._note(f"it sent {self.heard} messages, fewer than in the recording")
+        return closed
+
+    def _note(self, difference: str) -> None:
+        self.difference = self.difference or difference
+
+    async def _listen(self) -> None:
+        while (message := await self._ws.receive()) is not None:
+            self.heard += 1
+            self._on_message(message)
+            if self._expected is not None:
+                expected = next(self._expected, None)
+                if expected is None:
+                    self._note(f"message {self.heard} is one more than in the recording")
+                elif expected != message:
+                    self._note(f"message {self.heard} is another than in the recording")
+            self._activity.set()
+
+    async def _play(self) -> tuple[int, str] | None:
+        """Send this side's messages; return how it closed, or None when it did not."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        turns = 0
+        for event in self._reader.events():
+            if event["from"] != self._side:
+                turns += event["type"] != "close"
+                continue
+            if self._speed is not None:
+                await asyncio.sleep(began + event["at"] / self._speed - loop.time())
+            elif not await self._turn(turns):
+                self._note(f"it sent {self.heard} messages, where there were {turns} in the recording")
+                return None
+            if event["type"] == "close":
+                await self._turn(turns)  # whatever the pace: to close earlier would cut the other side short
+                return _sendable(event)
+            with contextlib.suppress(lapwing.ConnectionClosed):  # `_listen` meets it, too
+                await self._ws.send(events.message_of(event))
+                self.played += 1
+        return None
+
+    async def _turn(self, heard: int) -> bool:
+        """Wait until as many messages came; tell whether they did before there was silence."""
+        while self.heard < heard:
+            if not await self._hear():
+                return False
+        return True
+
+    async def _quiet(self, listening: asyncio.Future[None]) -> None:
+        while not listening.done() and await self._hear():
+            pass
+
+    async def _hear(self) -> bool:
+        """Wait for a message, or for the silence after which none is expected."""
+        self._activity.clear()
+        try:
+            async with asyncio.timeout(self._wait):
+                await self._activity.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+def _messages_of(reader: Reader, side: str) -> Iterator[str | bytes]:
+    return (
+        events.message_of(event)
+        for event in reader.events()
+        if event["from"] == side and event["type"] in ("text", "binary")
+    )
+
+
+def _ignore(_message: str | bytes) -> None:
+    pass
+
+
+def _sendable(event: Event) -> tuple[int, str]:
+    """Return how to close as it was recorded: a lost connection and one without a code have codes that nobody sends."""
+    from lapwing.protocol import may_be_sent
+
+    code = event.get("code", 1000)
+    if may_be_sent(code):
+        return code, event.get("reason", "")
+    return (1000, "") if code == 1005 else (1011, "the recorded connection was lost")
+
+
+# --- as a client -----------------------------------------------------------------------------------------------------
+
+
+async def _connect(url: str, options: dict[str, Any], reader: Reader, arguments: argparse.Namespace) -> int:
+    with connecting.explained(arguments):
+        ws = await lapwing.connect(url, **options)
+    output = Output("json")
+    player = Player(reader, "client", ws, arguments, _ignore if arguments.quiet else output.message)
+    closed = await player.play()
+    notice(f"lapwing: {player.played} messages played, {player.heard} received; {words(closed)}")
+    if player.difference is not None:
+        notice(f"lapwing: {player.difference}")
+        return Status.ENDED_BADLY
+    return Status.OK if closed.was_clean else Status.ENDED_BADLY
+
+
+# --- as a server -----------------------------------------------------------------------------------------------------
+
+
+async def _serve(reader: Reader, arguments: argparse.Namespace) -> int:
+    given = set(connecting.given(arguments)) - {"--cert", "--key", "--compress"}
+    if given:
+        raise Failed(f"{', '.join(sorted(given))}: for a client; give a URL, or leave it out")
+    host, port = _place(arguments.listen or _DEFAULT_PLACE)
+    ended = asyncio.Event()
+    status = Status.OK
+
+    async def handler(ws: Connection) -> None:
+        nonlocal status
+        if ended.is_set():
+            return
+        peer = ":".join(map(str, (ws.peer_address or ("",))[:2]))
+        player = Player(reader, "server", ws, arguments, _ignore)
+        closed = await player.play()
+        notice(f"lapwing: {peer}: {player.played} messages played, {player.heard} received; {words(closed)}")
+        is_well = player.difference is None and (is_good(closed) or closed.was_clean)
+        if player.difference is not None:
+            notice(f"lapwing: {peer}: {player.difference}")
+        if arguments.once:
+            status = Status.OK if is_well else Status.ENDED_BADLY
+            ended.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ended.set)
+    protocols = {} if reader.subprotocol is None else {reader.subprotocol: handler}
+    try:
+        listening = lapwing.listen(
+            port,
+            host,
+            protocols=protocols,
+            default=handler,
+            certfile=arguments.cert,
+            keyfile=arguments.key,
+            compression=arguments.compress,
+        )
+        server = await listening
+    except (OSError, ValueError) as error:
+        raise Failed(f"cannot listen at {host}:{port}: {error}", Status.NOT_CONNECTED) from None
+    async with server:
+        shown = "localhost" if host == "*" else f"[{host}]" if ":" in host else host
+        print(f"{'wss' if arguments.cert else 'ws'}://{shown}:{server.port}/", flush=True)
+        await ended.wait()
+    return status
+
+
+def _place(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not (port.isascii() and port.isdigit() and int(port) <= 65535):
+        raise Failed(f"--listen: expected [HOST:]PORT, got {text!r}")
+    return host.strip("[]") or "127.0.0.1", int(port)
