@@ -1,8 +1,8 @@
 """The command `lapwing`: what a shell does with WebSockets, on lapwing's public interface alone.
 
 Each command is a module of this package with two functions: `add_arguments(parser)`, and
-`run(arguments)`, which returns the exit status. A module is loaded when its command is called, so that `lapwing --help`
-costs no more than this file.
+`run(arguments)`, which returns the exit status or raises `Failed`. A module is loaded when its command is called, so
+that `lapwing --help` costs no more than this file. `connecting` has what the commands share that go to a server.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from lapwing import __version__
+
+from .outcome import Failed, Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments; those of the process by default.
 
     Returns:
-        0 when all went well, 2 for a command line that makes no sense; otherwise what the command's documentation says.
+        One of `Status`; the documentation of the command says what each means there.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] not in COMMANDS:
@@ -49,24 +51,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         command = importlib.import_module(f".{words[0]}", __name__)
+        parser = argparse.ArgumentParser(
+            prog=f"lapwing {words[0]}",
+            description=command.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_arguments(parser)
+        return int(command.run(parser.parse_args(words[1:])))
+    except Failed as failed:
+        print(f"lapwing {words[0]}: {failed}", file=sys.stderr)
+        return failed.status
     except ModuleNotFoundError as error:
-        if error.name not in _EXTRA:
+        if (error.name or "").partition(".")[0] not in _EXTRA:
             raise
         print(f"lapwing {words[0]} needs {error.name}: pip install 'lapwing[cli]'", file=sys.stderr)
-        return 2
-    parser = argparse.ArgumentParser(
-        prog=f"lapwing {words[0]}",
-        description=command.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    command.add_arguments(parser)
-    try:
-        return int(command.run(parser.parse_args(words[1:])))
+        return Status.USAGE
     except KeyboardInterrupt:
-        return 130
+        return Status.INTERRUPTED
     except BrokenPipeError:  # who read the output has gone
         sys.stderr.close()
-        return 141
+        return Status.BROKEN_PIPE
 
 
 def _parser() -> argparse.ArgumentParser:
