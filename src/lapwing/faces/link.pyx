@@ -17,7 +17,8 @@ from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
 from .connection cimport BaseConnection
-from ..io.reactor cimport READABLE, WRITABLE, Reactor, clock, reactor_of
+from ..io.clock cimport clock
+from ..io.reactor cimport READABLE, WRITABLE, Reactor, reactor_of
 from ..io.stream cimport END_OF_STREAM, NOTHING_YET, Stream
 from ..protocol.endpoint cimport Endpoint, Ping, output_size
 from ..protocol.state cimport CLOSE, CLOSED, DROP, OPEN, SHUT_DOWN

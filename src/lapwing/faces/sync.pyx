@@ -6,7 +6,7 @@ import warnings
 cimport cython
 
 from .blocking cimport BlockingConnection
-from ..io.reactor cimport clock
+from ..io.clock cimport clock
 from ..io.stream cimport END_OF_STREAM, Stream
 from ..protocol.endpoint cimport output_clear
 from .turns cimport NEVER

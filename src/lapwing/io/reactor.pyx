@@ -22,17 +22,10 @@ cimport cython
 from cpython.exc cimport PyErr_SetFromErrno
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from libc.stdint cimport uint32_t
-from libc.time cimport time_t
+
+from .clock cimport clock
 
 __all__ = ["Reactor", "Source"]
-
-
-cdef extern from "<time.h>" nogil:
-    cdef struct timespec:
-        time_t tv_sec
-        long tv_nsec
-    int CLOCK_MONOTONIC
-    int clock_gettime(int clock, timespec *now)
 
 
 cdef extern from "<unistd.h>" nogil:
@@ -119,13 +112,6 @@ cdef enum:
 
 # Seconds by which the loop may be late before that is worth a warning.
 cdef double LONG_STALL = 1.0
-
-
-cdef double clock() noexcept:
-    """Seconds of the monotonic clock."""
-    cdef timespec now
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    return now.tv_sec + now.tv_nsec * 1e-9
 
 
 @cython.no_gc_clear

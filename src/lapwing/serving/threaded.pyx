@@ -13,7 +13,8 @@ import logging
 cimport cython
 from cpython.exc cimport PyErr_SetFromErrno
 
-from ..io.reactor cimport WRITABLE, Source, clock, reactor_of
+from ..io.clock cimport clock
+from ..io.reactor cimport WRITABLE, Source, reactor_of
 from ..faces.link cimport Link
 from ..protocol.endpoint cimport output_clear, output_size
 from ..protocol.state cimport DROP, OPEN

@@ -1,0 +1,4 @@
+# The monotonic clock, by which every deadline is told.
+
+
+cdef double clock() noexcept
