@@ -175,6 +175,24 @@ async def silence(ws: lapwing.Connection) -> None:
     await ws.receive()
 
 
+@testing.virtual_time
+async def test_a_peer_on_a_unix_socket_that_reads_and_never_answers_is_dead(portable: bool) -> None:
+    """That the ping was read is no answer."""
+    loop = asyncio.get_running_loop()
+    begin = loop.time()
+    async with testing.pair(
+        # The opening handshake and a part of the message pass.
+        to_server=Fault(after=1000, then="drop"),
+        client={"compression": None, "ping_interval": None, "portable": portable},
+        server={"portable": portable},
+    ) as (client, ws):
+        await client.send(bytes(1000))
+        assert await ws.receive() is None
+        assert ws.closed is not None
+        assert ws.closed.code == 1006
+        assert loop.time() - begin == 40
+
+
 # --- peers that read slowly, and applications that do -----------------------------------------------------------
 
 
