@@ -9,7 +9,6 @@ connection that it waits for. Between the end of the messages and the closing of
 itself.
 """
 
-import logging
 import warnings
 
 cimport cython
@@ -27,8 +26,6 @@ from .waiting cimport Waiter, wait_for
 from ..protocol.errors import HandshakeError
 
 __all__ = ["Link"]
-
-logger = logging.getLogger("lapwing.connection")
 
 
 cdef extern from *:

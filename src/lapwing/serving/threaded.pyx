@@ -113,7 +113,7 @@ cdef class ThreadConnection(BlockingConnection):
             try:
                 courier = self.courier = Courier(self)
             except OSError as error:
-                logger.error("the connection from %s was dropped: %s", self.peer_address, error)
+                logger.error("connection from %s: dropped: %s", self.peer_address, error)
                 self._abort()
                 return
         courier.work()
