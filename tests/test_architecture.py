@@ -38,6 +38,7 @@ LAYERS = (
     ("client and server", ("lapwing.client", "lapwing.server")),
     ("programs", ("lapwing.running", "lapwing.metrics")),
     ("lapwing", ("lapwing",)),
+    ("testing", ("lapwing.testing", "lapwing.testing.*")),
     ("the command", ("lapwing.cli", "lapwing.cli.*", "lapwing.__main__")),
 )
 
@@ -56,6 +57,7 @@ STANDS_ON = {
     "client and server": {"serving"},
     "programs": {"client and server"},
     "lapwing": {"programs"},
+    "testing": {"testing", "lapwing"},
     "the command": {"the command", "lapwing"},
 }
 
@@ -191,7 +193,9 @@ def test_the_architecture_names_no_file_that_is_gone() -> None:
 
 
 PUBLIC = [f"lapwing.{name}" for name in lapwing.__all__] + [
-    f"lapwing.protocol.{name}" for name in lapwing.protocol.__all__
+    f"lapwing.{module}.{name}"
+    for module in ("protocol", "testing")
+    for name in importlib.import_module(f"lapwing.{module}").__all__
 ]
 
 

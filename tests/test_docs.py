@@ -85,3 +85,37 @@ def test_the_tree_of_errors_is_that_of_the_code() -> None:
     assert documented == defined
     for bases in documented.values():
         assert all(hasattr(lapwing, base) or hasattr(builtins, base) for base in bases)
+
+
+def _logged() -> set[tuple[str, str]]:
+    """Each logger of the package with every level that it is used at."""
+    found: set[tuple[str, str]] = set()
+    for path in (ROOT / "src" / "lapwing").rglob("*.py*"):
+        if path.suffix not in {".py", ".pyx"}:
+            continue
+        text = path.read_text(encoding="utf-8")
+        names = set(re.findall(r"""getLogger\("(lapwing\.\w+)"\)""", text))
+        levels = set(re.findall(r"\blogger\.(debug|info|warning|error|exception)\(", text))
+        levels |= set(re.findall(r"""getLogger\("lapwing\.\w+"\)\.(\w+)\(""", text))
+        assert len(names) <= 1, f"{path} has several loggers: which says what?"
+        found |= {(name, "ERROR" if level == "exception" else level.upper()) for name in names for level in levels}
+    return found
+
+
+def test_the_loggers_are_those_of_the_code() -> None:
+    table = _page("observing.rst").partition(":name: loggers")[2]
+    documented = set()
+    name = ""
+    for named, level in re.findall(r"^   \* - ?(?:``([\w.]+)``)?\n     - ``([A-Z]+)``$", table, re.MULTILINE):
+        name = named or name
+        documented.add((name, level))
+    assert documented == _logged()
+
+
+def test_lines_about_one_connection_have_one_form() -> None:
+    package = ROOT / "src" / "lapwing"
+    for path in (package / "server.py", *(package / "serving").rglob("*.py*")):
+        for form in re.findall(
+            r"""logger\.\w+\(\s*"([^"]*)",\s*[\w.]*peer_address""", path.read_text(encoding="utf-8")
+        ):
+            assert form.startswith("connection from %s: "), form

@@ -157,7 +157,15 @@ def echo_url(start: Start) -> str:
 def test_every_example_has_a_test() -> None:
     tests = Path(__file__).read_text(encoding="utf-8")
     started = set(re.findall(r"""start\(["'](\w+\.py)["']""", tests))
+    started.update(re.findall(r"""EXAMPLES / ["'](\w+\.py)["']""", tests))
     assert started == {path.name for path in EXAMPLES.glob("*.py")}
+
+
+def test_the_tests_of_a_program() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLES / "test_my_handler.py")]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=TIMEOUT, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "3 passed" in done.stdout
 
 
 def test_echo_server_and_clients(start: Start, echo_url: str) -> None:

@@ -14,7 +14,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import auth, client, metrics, protocol, server, stats
+    from . import auth, client, metrics, protocol, server, stats, testing
     from .client import connect
     from .connecting.reconnect import Reconnect, Reconnection
     from .faces.aio import AsyncClient, Connection
@@ -71,6 +71,7 @@ __all__ = [
     "run",
     "server",
     "stats",
+    "testing",
 ]
 
 #: Where each public name is defined; a module itself where the name is a module.
@@ -100,7 +101,7 @@ _HOMES = {
     "listen": ".server",
     "run": ".running",
 }
-_MODULES = {"auth", "client", "metrics", "protocol", "server", "stats"}
+_MODULES = {"auth", "client", "metrics", "protocol", "server", "stats", "testing"}
 
 
 def __getattr__(name: str) -> object:

@@ -204,12 +204,14 @@ class Server:
             self._admission.openings.answered += 1
         else:
             self._admission.openings.refused += 1
-        logger.debug("no WebSocket for %s: %s %s", connection.peer_address, response.status, response.reason)
+        logger.debug(
+            "connection from %s: no WebSocket: %s %s", connection.peer_address, response.status, response.reason
+        )
 
     def _failed(self, connection: ServerConnection, error: BaseException) -> None:
         """Note a connection that came to no request: a port scan is not worth more than a debug line."""
         self._admission.openings.failed += 1
-        logger.debug("no opening handshake from %s: %s", connection.peer_address, error)
+        logger.debug("connection from %s: no opening handshake: %s", connection.peer_address, error)
 
     def _handle(self, connection: ServerConnection) -> None:
         """Start the handler of a connection whose opening handshake is done."""
@@ -217,7 +219,7 @@ class Server:
         self._admission.openings.accepted += 1
         if logger.isEnabledFor(logging.DEBUG):
             name = connection.subprotocol or "the default handler"
-            logger.debug("connection from %s for %s", connection.peer_address, name)
+            logger.debug("connection from %s: open, for %s", connection.peer_address, name)
         # Handlers see the context variables of whoever called `listen`, each in a copy of its own.
         if self._threads is not None and connection.subprotocol in self._handlers.plain:
             self._threads.start(connection, handler)  # type: ignore[arg-type]
@@ -243,7 +245,7 @@ class Server:
             logger.debug("connection from %s: %s", connection.peer_address, error)
         else:
             name = connection.subprotocol or "default"
-            logger.error("the handler %r failed on a connection from %s", name, connection.peer_address, exc_info=error)
+            logger.error("connection from %s: the handler %r failed", connection.peer_address, name, exc_info=error)
             connection._begin_close(1011, "the handler failed")
 
     def _answer(self, request_head: bytes) -> Response | None:

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 import lapwing
-from tests.faces.callers import GUARD, Caller, Face, call
+from lapwing.testing import Fault, Proxy
+from tests.faces.callers import GUARD, Caller, Face, call, url
 from tests.peers.certificates import Certificates
-from tests.peers.proxy import Fault, TCPProxy
 
 Listen = Callable[..., Any]
 Messages = list[str | bytes]
@@ -67,8 +67,8 @@ class Recorder:
 
 
 @asynccontextmanager
-async def through(server: Any, **faults: Any) -> AsyncIterator[TCPProxy]:
-    proxy = await call(TCPProxy(server.port, **faults).__enter__)
+async def through(server: Any, **faults: Any) -> AsyncIterator[Proxy]:
+    proxy = await call(Proxy(url(server), **faults).__enter__)
     try:
         yield proxy
     finally:
@@ -105,7 +105,7 @@ async def test_delays_and_cuts_change_nothing(face: Face, listen: Listen, fault:
     assert recorder.closed == {"/it": (True, 3000, "all there")}
 
 
-async def conversation(face: Face, proxy: TCPProxy, sent: Messages, **options: Any) -> tuple[Messages, Any]:
+async def conversation(face: Face, proxy: Proxy, sent: Messages, **options: Any) -> tuple[Messages, Any]:
     """Talk over a connection that breaks somewhere; returns the echoes and how it ended, None when it never began."""
     scheme = "wss" if "ssl" in options else "ws"
     client = face.client(open_timeout=PATIENCE, close_timeout=PATIENCE, timeout=PATIENCE, **options)

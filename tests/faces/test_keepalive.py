@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 import lapwing
+from lapwing import testing
+from lapwing.testing import Fault, Proxy
 from tests.faces.callers import GUARD, HUGE, Face, blocking_pair, call, facing_server, hosting, url
 from tests.peers import wire
-from tests.peers.proxy import TCPProxy
 from tests.peers.raw import RawListener
 
 Listen = Callable[..., Any]
@@ -30,19 +31,18 @@ PINGS: dict[str, Any] = {"ping_interval": 0.05, "ping_timeout": GUARD}
 
 
 async def test_a_client_notices_a_dead_peer(face: Face, listen: Listen) -> None:
-    async with hosting(listen, ping_interval=None) as (server, _):
-        with await call(TCPProxy, server.port) as proxy:
-            ws = await face.client(**SOON, timeout=None).connect(f"ws://127.0.0.1:{proxy.port}")
-            receiving = asyncio.create_task(ws.receive())
-            await call(proxy.stall, "to_server")
-            await call(proxy.stall, "to_client")
-            assert await receiving is None
-            assert ws.closed.code == 1006
-            assert not ws.closed.was_clean
-            assert ws.closed.reason.startswith("nothing came from the peer for 0."), ws.closed
-            with pytest.raises(lapwing.ConnectionClosed):
-                await ws.send("x")
-            await ws.close()
+    async with hosting(listen, ping_interval=None) as (server, _), Proxy(url(server)) as proxy:
+        ws = await face.client(**SOON, timeout=None).connect(proxy.url)
+        receiving = asyncio.create_task(ws.receive())
+        proxy.stall("to_server")
+        proxy.stall("to_client")
+        assert await receiving is None
+        assert ws.closed.code == 1006
+        assert not ws.closed.was_clean
+        assert ws.closed.reason.startswith("nothing came from the peer for 0."), ws.closed
+        with pytest.raises(lapwing.ConnectionClosed):
+            await ws.send("x")
+        await ws.close()
 
 
 async def test_a_server_notices_a_dead_peer(listen: Listen) -> None:
@@ -117,35 +117,80 @@ async def test_a_connection_that_carries_messages_is_not_pinged(face: Face) -> N
 # --- a loop that is blocked --------------------------------------------------------------------------------------
 
 
+@pytest.fixture(params=["epoll", "portable"])
+def portable(request: pytest.FixtureRequest) -> bool:
+    """Whether the loop's own `add_reader` is used: what asyncio's loop has for both kinds of reactor."""
+    return bool(request.param == "portable")
+
+
+@testing.virtual_time
 async def test_an_answer_that_came_while_the_loop_was_blocked_counts(
-    listen: Listen, caplog: pytest.LogCaptureFixture
+    portable: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with facing_server(listen, ping_interval=0.1, ping_timeout=1.0) as (ws, peer):
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, testing.VirtualLoop)
+    async with testing.pair(
+        server={"ping_interval": 20, "ping_timeout": 30, "portable": portable},
+        client={"ping_interval": None, "portable": portable},
+    ) as (client, ws):
         caplog.set_level(logging.WARNING)
-        ping = await call(peer.read_frame)
-        time.sleep(2.1)  # the loop is blocked beyond the deadline
-        peer.send_frame(wire.PONG, ping.payload)
-        assert (await call(peer.read_frame)).opcode == wire.PING, "the next one: the connection goes on"
+        await asyncio.sleep(19)
+        await client.send("on its way")
+        loop.block(60)  # beyond the deadline: the ping is late, and so is what the client has said
+        await asyncio.sleep(49)
         assert ws.closed is None
         assert ws.latency is not None
         (record,) = (record for record in caplog.records if record.name == "lapwing.reactor")
-        assert record.getMessage().startswith("the event loop was blocked for ")
-        peer.send_frame(wire.TEXT, b"still here")
-        assert await ws.receive() == "still here"
+        assert record.getMessage().startswith("the event loop was blocked for 59.0 s")
+        await client.send("still here")
+        assert [await ws.receive(), await ws.receive()] == ["on its way", "still here"]
 
 
-async def test_a_blocked_loop_gives_a_silent_peer_more_time(listen: Listen, caplog: pytest.LogCaptureFixture) -> None:
-    async with facing_server(listen, ping_interval=0.1, ping_timeout=0.8) as (ws, peer):
+@testing.virtual_time
+async def test_a_blocked_loop_gives_a_silent_peer_more_time(portable: bool, caplog: pytest.LogCaptureFixture) -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, testing.VirtualLoop)
+    # The opening handshake passes, and nothing after it.
+    async with (
+        testing.serve(silence, to_server=Fault(), ping_interval=20, ping_timeout=30, portable=portable) as served,
+        served.connect(ping_interval=None, portable=portable),
+    ):
+        assert served.proxy is not None
+        served.proxy.stall("to_server")
+        (ws,) = served.server.connections
+        begin = loop.time()
         caplog.set_level(logging.WARNING)
-        await call(peer.read_frame)
-        begin = time.monotonic()
-        time.sleep(1.9)
-        assert await ws.receive() is None
-        assert time.monotonic() - begin >= 1.9 + 0.7, "the stall is added to the time that it had"
-        assert ws.closed is not None
+        await asyncio.sleep(25)  # a ping is out
+        loop.block(40)
+        while ws.closed is None:
+            await asyncio.sleep(1)
+        assert loop.time() - begin == 20 + 30 + 25, "the loop was to look in at 40, and was late by so much"
         assert ws.closed.code == 1006
         assert ws.closed.reason.endswith("of that the event loop was blocked"), ws.closed
         assert "lapwing.reactor" in [record.name for record in caplog.records]
+
+
+async def silence(ws: lapwing.Connection) -> None:
+    """A handler that waits for the end."""
+    await ws.receive()
+
+
+@testing.virtual_time
+async def test_a_peer_on_a_unix_socket_that_reads_and_never_answers_is_dead(portable: bool) -> None:
+    """That the ping was read is no answer."""
+    loop = asyncio.get_running_loop()
+    begin = loop.time()
+    async with testing.pair(
+        # The opening handshake and a part of the message pass.
+        to_server=Fault(after=1000, then="drop"),
+        client={"compression": None, "ping_interval": None, "portable": portable},
+        server={"portable": portable},
+    ) as (client, ws):
+        await client.send(bytes(1000))
+        assert await ws.receive() is None
+        assert ws.closed is not None
+        assert ws.closed.code == 1006
+        assert loop.time() - begin == 40
 
 
 # --- peers that read slowly, and applications that do -----------------------------------------------------------

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 import lapwing
+from lapwing.testing import Fault, Proxy
 from tests.faces.callers import GUARD, Face, call, hosting, steps, url
 from tests.faces.programs import program
 from tests.peers import wire
-from tests.peers.proxy import Fault, TCPProxy
 from tests.peers.raw import RawPeer
 from tests.peers.servers import echo
 
@@ -75,13 +75,12 @@ async def test_what_follows_a_refused_request_does_not_hide_the_response(listen:
 async def test_a_request_byte_by_byte(face: Face, listen: Listen) -> None:
     async with listen(default=echo) as server:
         piecewise = Fault(piece=1)
-        proxy = await call(TCPProxy(server.port, to_server=piecewise, to_client=piecewise).__enter__)
-        try:
-            async with face.connected(f"ws://127.0.0.1:{proxy.port}/") as ws:
-                await ws.send("in pieces")
-                assert await ws.receive() == "in pieces"
-        finally:
-            await call(proxy.close)
+        async with (
+            Proxy(url(server), to_server=piecewise, to_client=piecewise) as proxy,
+            face.connected(proxy.url) as ws,
+        ):
+            await ws.send("in pieces")
+            assert await ws.receive() == "in pieces"
 
 
 @pytest.mark.parametrize("said", [b"", b"GET / HT"])

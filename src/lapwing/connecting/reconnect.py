@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import random
 import ssl
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..io.clock import now
 from ..protocol.errors import ConnectionClosed, HandshakeError, ProxyError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Reconnect:
     final_codes: frozenset[int] = FINAL_CODES
     on_attempt: Callable[[Reconnection], object] | None = None
     random: Callable[[], float] = random.random
-    clock: Callable[[], float] = time.monotonic
+    clock: Callable[[], float] = now
 
     def __post_init__(self) -> None:
         for name in ("initial", "maximum", "multiplier", "stable_after", "retry_after_limit"):

@@ -14,7 +14,8 @@ from cpython.object cimport PyObject, PyTypeObject
 from libc.math cimport INFINITY
 
 from .aio_messages cimport Messages
-from ..io.reactor cimport READABLE, clock
+from ..io.clock cimport clock
+from ..io.reactor cimport READABLE
 from ..io.stream cimport Stream
 from .link cimport LIVE, OPENING, OVER, SECURING, UNUSED
 from ..protocol.endpoint cimport Endpoint, Ping, output_size

@@ -9,7 +9,7 @@ import asyncio
 
 cimport cython
 
-from ..io.reactor cimport clock
+from ..io.clock cimport clock
 from .link cimport LIVE, OVER
 from ..protocol.endpoint cimport Endpoint, output_size
 from ..protocol.inbound cimport HELD_BACK

@@ -18,7 +18,8 @@ import warnings
 cimport cython
 from libc.errno cimport EPIPE
 
-from ..io.reactor cimport READABLE, WRITABLE, clock
+from ..io.clock cimport clock
+from ..io.reactor cimport READABLE, WRITABLE
 from ..io.stream cimport END_OF_STREAM, NOTHING_YET
 from ..protocol.endpoint cimport Ping, output_clear, output_size
 from ..protocol.sharing cimport give_lock, take_lock

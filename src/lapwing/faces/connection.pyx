@@ -5,7 +5,8 @@ import sys
 cimport cython
 from libc.stdint cimport int64_t
 
-from ..io.reactor cimport Source, clock
+from ..io.clock cimport clock
+from ..io.reactor cimport Source
 from ..protocol.endpoint cimport Endpoint, Output, output_consume, output_size
 from ..protocol.inbound cimport buffer_size, snapshot
 from ..protocol.sharing cimport give_lock, put_down, take_lock, take_up

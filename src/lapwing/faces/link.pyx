@@ -9,7 +9,6 @@ connection that it waits for. Between the end of the messages and the closing of
 itself.
 """
 
-import logging
 import os
 import warnings
 
@@ -19,7 +18,8 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport errno
 
 from .connection cimport BaseConnection
-from ..io.reactor cimport READABLE, WRITABLE, Reactor, clock, reactor_of
+from ..io.clock cimport clock
+from ..io.reactor cimport READABLE, WRITABLE, Reactor, reactor_of
 from ..io.stream cimport END_OF_STREAM, FAILED, NOTHING_YET, Stream
 from ..protocol.endpoint cimport Endpoint, Output, Ping, output_size
 from ..protocol.inbound cimport buffer_size
@@ -30,8 +30,6 @@ from .waiting cimport Waiter
 from ..protocol.errors import HandshakeError
 
 __all__ = ["Link"]
-
-logger = logging.getLogger("lapwing.connection")
 
 
 cdef extern from *:

@@ -6,7 +6,7 @@ import warnings
 cimport cython
 
 from .blocking cimport BlockingConnection
-from ..io.reactor cimport clock
+from ..io.clock cimport clock
 from ..io.stream cimport END_OF_STREAM, Stream
 from ..protocol.endpoint cimport output_clear
 from ..protocol.sharing cimport give_lock, put_down, take_lock, take_up

@@ -20,7 +20,8 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.time cimport time_t
 
 from .connection cimport BaseConnection
-from ..io.reactor cimport READABLE, WRITABLE, clock
+from ..io.clock cimport clock
+from ..io.reactor cimport READABLE, WRITABLE
 from ..io.stream cimport NOTHING_YET, Stream
 from ..protocol.sharing cimport count_up, glance, put_down, take_up
 

@@ -69,5 +69,4 @@ cdef class Reactor:
     cdef int arm(self) except -1
 
 
-cdef double clock() noexcept
 cdef Reactor reactor_of(object loop, bint portable)

@@ -25,17 +25,10 @@ cimport cython
 from cpython.exc cimport PyErr_SetFromErrno
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from libc.stdint cimport uint32_t
-from libc.time cimport time_t
+
+from .clock cimport clock, is_own_clock
 
 __all__ = ["Reactor", "Source"]
-
-
-cdef extern from "<time.h>" nogil:
-    cdef struct timespec:
-        time_t tv_sec
-        long tv_nsec
-    int CLOCK_MONOTONIC
-    int clock_gettime(int clock, timespec *now)
 
 
 cdef extern from "<unistd.h>" nogil:
@@ -153,13 +146,6 @@ cdef enum:
 
 # Seconds by which the loop may be late before that is worth a warning.
 cdef double LONG_STALL = 1.0
-
-
-cdef double clock() noexcept:
-    """Seconds of the monotonic clock."""
-    cdef timespec now
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    return now.tv_sec + now.tv_nsec * 1e-9
 
 
 @cython.no_gc_clear
@@ -540,6 +526,8 @@ cdef class EpollReactor(Reactor):
 
     cdef int set_alarm(self, double seconds) except -1:
         cdef epoll_event event
+        if is_own_clock():
+            return Reactor.set_alarm(self, seconds)
         if self.alarm < 0:
             event.events = EPOLLIN
             event.data.ptr = <void *>self

@@ -5,7 +5,8 @@ import logging
 cimport cython
 
 from ..faces.aio cimport Connection, quick_calls
-from ..io.reactor cimport READABLE, Reactor, Source, clock, reactor_of
+from ..io.clock cimport clock
+from ..io.reactor cimport READABLE, Reactor, Source, reactor_of
 from ..io.stream cimport END_OF_STREAM, TLS, Stream, accept_connection
 from ..faces.link cimport ANNOUNCING, DECIDING, LIVE, OPENING, OVER
 from ..protocol.state cimport OPEN

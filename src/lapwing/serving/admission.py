@@ -280,7 +280,7 @@ class Admission:
     def _break(
         self, incoming: IncomingRequest, handshake: ServerHandshake, error: BaseException, is_awaited: bool = True
     ) -> None:
-        logger.error("on_request failed on a request from %s", incoming.peer_address, exc_info=error)
+        logger.error("connection from %s: on_request failed", incoming.peer_address, exc_info=error)
         if is_awaited:
             handshake.refuse(500, "the server failed on this request: its log says more")
 

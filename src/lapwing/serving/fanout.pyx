@@ -1,7 +1,7 @@
 """One broadcast to many connections: the loop over them, which runs for every reader of every message."""
 
 from ..faces.connection cimport BaseConnection
-from ..io.reactor cimport clock
+from ..io.clock cimport clock
 
 __all__ = ["deliver"]
 

@@ -13,7 +13,8 @@ import logging
 cimport cython
 from cpython.exc cimport PyErr_SetFromErrno
 
-from ..io.reactor cimport WRITABLE, Source, clock, reactor_of
+from ..io.clock cimport clock
+from ..io.reactor cimport WRITABLE, Source, reactor_of
 from ..faces.link cimport Link
 from ..protocol.endpoint cimport output_clear, output_size
 from ..protocol.sharing cimport give_lock, take_lock
@@ -123,7 +124,7 @@ cdef class ThreadConnection(BlockingConnection):
         finally:
             give_lock(&self.lock)
         if failure is not None:     # said without the lock: who writes a log may be asking for this connection
-            logger.error("the connection from %s was dropped: %s", self.peer_address, failure)
+            logger.error("connection from %s: dropped: %s", self.peer_address, failure)
 
     cdef object send_courier(self):
         """Have the courier do its work; returns the error when there is none to be had, which ends the connection."""

@@ -65,7 +65,7 @@ class HandlerThreads:
         """
         if len(self._running) >= self._settings.max_threads:
             logger.warning(
-                "a connection from %s was turned away: max_threads=%d handlers are running",
+                "connection from %s: turned away: max_threads=%d handlers are running",
                 accepted.peer_address,
                 self._settings.max_threads,
             )
@@ -82,7 +82,7 @@ class HandlerThreads:
         try:
             thread.start()
         except RuntimeError as error:
-            logger.error("a connection from %s was turned away: %s", connection.peer_address, error)  # noqa: TRY400
+            logger.error("connection from %s: turned away: %s", connection.peer_address, error)  # noqa: TRY400
             connection._begin_close(1013, "no thread can be started: try again later")
             connection._abort()
             self._ended(connection)
@@ -98,7 +98,7 @@ class HandlerThreads:
                 logger.debug("connection from %s: %s", connection.peer_address, error)
             else:
                 name = connection.subprotocol or "default"
-                logger.exception("the handler %r failed on a connection from %s", name, connection.peer_address)
+                logger.exception("connection from %s: the handler %r failed", connection.peer_address, name)
                 code, reason = 1011, "the handler failed"
         try:
             connection.close(code, reason)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.peers.proxy import Direction, Fault, TCPProxy
+from lapwing.testing import Direction, Fault, Proxy
 from tests.peers.raw import TIMEOUT
 
 Ends = tuple[socket.socket, socket.socket]
@@ -20,10 +20,10 @@ class Rig:
 
     def __init__(self) -> None:
         self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self.listener.getsockname()[1]
+        self.url = f"ws://127.0.0.1:{self.listener.getsockname()[1]}/"
         self.sockets: list[socket.socket] = [self.listener]
 
-    def connect(self, proxy: TCPProxy) -> Ends:
+    def connect(self, proxy: Proxy) -> Ends:
         client = socket.create_connection(("127.0.0.1", proxy.port), TIMEOUT)
         self.sockets.append(client)
         server, _ = self.listener.accept()
@@ -52,16 +52,16 @@ def _receive(sock: socket.socket, count: int) -> bytes:
     return data
 
 
-def _faulty(rig: Rig, direction: Direction, fault: Fault) -> TCPProxy:
+def _faulty(rig: Rig, direction: Direction, fault: Fault) -> Proxy:
     if direction == "to_server":
-        return TCPProxy(rig.port, to_server=fault)
-    return TCPProxy(rig.port, to_client=fault)
+        return Proxy(rig.url, to_server=fault)
+    return Proxy(rig.url, to_client=fault)
 
 
 @pytest.mark.parametrize("direction", BOTH)
 def test_passes_everything_on(rig: Rig, direction: Direction) -> None:
     data = bytes(range(256)) * 4096
-    with TCPProxy(rig.port) as proxy:
+    with Proxy(rig.url) as proxy:
         sender, receiver = _ends(rig.connect(proxy), direction)
         thread = threading.Thread(target=sender.sendall, args=(data,))
         thread.start()
@@ -72,7 +72,7 @@ def test_passes_everything_on(rig: Rig, direction: Direction) -> None:
 
 
 def test_carries_several_connections_apart(rig: Rig) -> None:
-    with TCPProxy(rig.port) as proxy:
+    with Proxy(rig.url) as proxy:
         first, second = rig.connect(proxy), rig.connect(proxy)
         first[0].sendall(b"1")
         second[0].sendall(b"2")
@@ -82,7 +82,7 @@ def test_carries_several_connections_apart(rig: Rig) -> None:
 
 @pytest.mark.parametrize("direction", BOTH)
 def test_the_end_of_a_stream_is_passed_on_and_the_other_direction_lives(rig: Rig, direction: Direction) -> None:
-    with TCPProxy(rig.port) as proxy:
+    with Proxy(rig.url) as proxy:
         sender, receiver = _ends(rig.connect(proxy), direction)
         sender.shutdown(socket.SHUT_WR)
         assert receiver.recv(1) == b""
@@ -123,7 +123,7 @@ def test_cut_at_every_byte_and_resumed(rig: Rig, direction: Direction, after: in
 
 @pytest.mark.parametrize("direction", BOTH)
 def test_stall_and_resume(rig: Rig, direction: Direction) -> None:
-    with TCPProxy(rig.port) as proxy:
+    with Proxy(rig.url) as proxy:
         sender, receiver = _ends(rig.connect(proxy), direction)
         sender.sendall(b"a")
         assert _receive(receiver, 1) == b"a"
@@ -140,7 +140,7 @@ def test_stall_and_resume(rig: Rig, direction: Direction) -> None:
 
 
 def test_a_stalled_direction_fills_up(rig: Rig) -> None:
-    with TCPProxy(rig.port, buffer=4096) as proxy:
+    with Proxy(rig.url, buffer=4096) as proxy:
         client, _ = rig.connect(proxy)
         proxy.stall("to_server")
         client.settimeout(0.2)
@@ -162,7 +162,7 @@ def test_delay(rig: Rig, direction: Direction) -> None:
 
 @pytest.mark.parametrize("direction", BOTH)
 def test_half_close_on_demand(rig: Rig, direction: Direction) -> None:
-    with TCPProxy(rig.port) as proxy:
+    with Proxy(rig.url) as proxy:
         sender, receiver = _ends(rig.connect(proxy), direction)
         sender.sendall(b"x")
         assert _receive(receiver, 1) == b"x"
@@ -191,7 +191,7 @@ def test_reset_after_so_many_bytes(rig: Rig, direction: Direction) -> None:
 
 
 def test_reset_on_demand(rig: Rig) -> None:
-    with TCPProxy(rig.port) as proxy:
+    with Proxy(rig.url) as proxy:
         for end in rig.connect(proxy):
             proxy.reset()
             with pytest.raises(ConnectionResetError):
@@ -199,7 +199,7 @@ def test_reset_on_demand(rig: Rig) -> None:
 
 
 def test_reset_of_one_side(rig: Rig) -> None:
-    with TCPProxy(rig.port) as proxy:
+    with Proxy(rig.url) as proxy:
         client, server = rig.connect(proxy)
         proxy.reset("client")
         with pytest.raises(ConnectionResetError):
@@ -208,7 +208,7 @@ def test_reset_of_one_side(rig: Rig) -> None:
 
 
 def test_a_reset_by_one_end_reaches_the_other(rig: Rig) -> None:
-    with TCPProxy(rig.port) as proxy:
+    with Proxy(rig.url) as proxy:
         client, server = rig.connect(proxy)
         server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         server.close()
@@ -218,7 +218,7 @@ def test_a_reset_by_one_end_reaches_the_other(rig: Rig) -> None:
 
 def test_a_server_that_is_not_there(rig: Rig) -> None:
     rig.listener.close()
-    with TCPProxy(rig.port) as proxy:
+    with Proxy(rig.url) as proxy:
         with pytest.raises(ConnectionResetError):
             _connect_and_receive(proxy.port)
         proxy.wait_until(lambda proxy: proxy.accepted == 1 and proxy.open == 0)
@@ -230,7 +230,7 @@ def _connect_and_receive(port: int) -> None:
 
 
 def test_close_is_complete_and_may_be_repeated(rig: Rig) -> None:
-    with TCPProxy(rig.port) as proxy:
+    with Proxy(rig.url) as proxy:
         client, server = rig.connect(proxy)
         proxy.close()
         proxy.close()

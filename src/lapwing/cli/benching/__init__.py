@@ -1,0 +1,1 @@
+"""The parts of `lapwing bench`; it exports nothing."""
