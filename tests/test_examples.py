@@ -8,10 +8,13 @@ import queue
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
@@ -330,6 +333,40 @@ def test_front_door(start: Start) -> None:
         assert stranger.read_head().start_line == "HTTP/1.1 401 Unauthorized"
     with RawPeer.connect(port, "/?token=token-of-ada") as ada:
         ada.expect_frame(wire.TEXT, b"hello ada")
+
+
+def test_live_page(start: Start) -> None:
+    address = start("live_page.py", 0).line().split()[-1]
+    with urllib.request.urlopen(address, timeout=TIMEOUT) as answer:
+        assert b"<title>lapwing</title>" in answer.read()
+
+
+def test_live_page_with_a_token(start: Start, tls: Certificates) -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    server = start("live_page_token.py", tls.good.certfile, tls.good.keyfile, port)
+    address, _, token = server.line().split()[-1].partition("#token=")
+    with _when_it_listens(port):
+        pass
+    context = ssl.create_default_context(cafile=tls.ca_file)
+    asked = urllib.request.Request(f"{address}session", headers={"Authorization": f"Bearer {token}"})
+    with urllib.request.urlopen(asked, timeout=TIMEOUT, context=context) as answer:
+        assert answer.status == 204
+    with pytest.raises(urllib.error.HTTPError, match="401") as refused:
+        urllib.request.urlopen(f"{address}session", timeout=TIMEOUT, context=context)
+    refused.value.close()
+
+
+def _when_it_listens(port: int) -> socket.socket:
+    """Connect to a port, once somebody listens there."""
+    deadline = time.monotonic() + TIMEOUT
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port), TIMEOUT)
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline, "nobody listens"
+            time.sleep(0.02)
 
 
 def test_workers(start: Start) -> None:

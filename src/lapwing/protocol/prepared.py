@@ -59,6 +59,10 @@ class Prepared:
         # By the window to compress with; 0 for the frame that is not compressed.
         self._frames: dict[int, bytes] = {}
 
+    def beginning(self, size: int) -> bytes:
+        """Return up to `size` bytes of the message, as it was before it was compressed."""
+        return bytes(memoryview(self._payload).cast("B")[:size])
+
     def frame_for(self, codec: PerMessageDeflate | None) -> bytes | None:
         """Return the frame for a connection that agreed on `codec`.
 
