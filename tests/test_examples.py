@@ -159,7 +159,7 @@ def echo_url(start: Start) -> str:
 
 def test_every_example_has_a_test() -> None:
     tests = Path(__file__).read_text(encoding="utf-8")
-    started = set(re.findall(r"""start\(["'](\w+\.py)["']""", tests))
+    started = set(re.findall(r"""(?:start\(|"serve", )["'](\w+\.py)\b""", tests))
     assert started == {path.name for path in EXAMPLES.glob("*.py")}
 
 
@@ -333,6 +333,40 @@ def test_front_door(start: Start) -> None:
         assert stranger.read_head().start_line == "HTTP/1.1 401 Unauthorized"
     with RawPeer.connect(port, "/?token=token-of-ada") as ada:
         ada.expect_frame(wire.TEXT, b"hello ada")
+
+
+def test_chat_page(start: Start) -> None:
+    address = start("chat_page.py", 0).line().split()[-1]
+    with urllib.request.urlopen(f"{address}chat.js", timeout=TIMEOUT) as answer:
+        assert answer.headers["Content-Type"] == "text/javascript"
+    url = address.replace("http", "ws")
+    with lapwing.connect(url, "chat", timeout=TIMEOUT) as ada, lapwing.connect(url, "chat", timeout=TIMEOUT) as bob:
+        ada.send('{"name": "ada"}')
+        for ws in (ada, bob):
+            assert json.loads(ws.receive() or "") == {"kind": "comes", "name": "ada", "here": ["ada"]}
+        bob.send('{"name": "bob"}')
+        bob.send('{"text": "hello"}')
+        assert json.loads(bob.receive() or "") == {"kind": "comes", "name": "bob", "here": ["ada", "bob"]}
+        assert json.loads(bob.receive() or "") == {"kind": "says", "name": "bob", "text": "hello"}
+        bob.close()
+        heard = [json.loads(ada.receive() or "")["kind"] for _ in range(3)]
+        assert heard == ["comes", "says", "leaves"]
+
+
+def test_served() -> None:
+    command = [sys.executable, "-m", "lapwing", "serve", "served.py:options", "--port", "0"]
+    with subprocess.Popen(command, cwd=EXAMPLES, stdout=subprocess.PIPE, encoding="utf-8") as process:
+        try:
+            assert process.stdout
+            found = re.search(r"ws://\S+", process.stdout.readline())
+            assert found
+            with lapwing.connect(found[0], "clock", timeout=TIMEOUT) as ws:
+                assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", str(ws.receive()))
+            with lapwing.connect(found[0], timeout=TIMEOUT) as ws:
+                ws.send("hello")
+                assert ws.receive() == "hello"
+        finally:
+            process.terminate()
 
 
 def test_live_page(start: Start) -> None:
