@@ -213,9 +213,9 @@ def _open(interfaces: list[str], port: int) -> list[socket.socket]:
     }  # such as ::1 where there is no IPv6: others of the name may do
     if port == 0:
         dispensable.add(errno.EADDRINUSE)  # what the system chose for the first is taken for another
-    for (family, host), name in sorted(addresses.items()):
+    for (number, host), name in sorted(addresses.items()):
         try:
-            sock = _listen(family, host, port)
+            sock = _listen(number, host, port)
         except OSError as error:
             failed = OSError(f"{name} port {port}: {error.strerror or error}{_hint(error)}")
             if error.errno in dispensable:

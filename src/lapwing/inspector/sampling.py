@@ -43,7 +43,8 @@ class _Shown:
         self.seen = 0
         is_thread = hasattr(connection, "_attend")
         opened_at = round(time.time() - stats.age, 3)
-        user = "" if connection.user is None else str(connection.user)[:80]
+        # A record may hold what is nobody's business, and may be costly or fail to be put into words.
+        user = str(connection.user)[:80] if isinstance(connection.user, (str, int)) else ""
         address = _shown_address(connection.peer_address)
         #: Number, peer, subprotocol, when it was opened in seconds since 1970, whether it has a thread, user.
         self.introduction = [number, address, connection.subprotocol or "", opened_at, int(is_thread), user]
