@@ -18,7 +18,11 @@ from tests.peers.browser import Browser
 
 OUT = Path(__file__).parent / "pictures"
 NAMES = ["ada", "grace", "edsger", "barbara", "alan", "margaret", "donald", "radia", "tim", "frances"]
-SHARES = [f"{name}-{kind}" for name in ("ACME", "BIRD", "CROW", "DOVE", "ERNE") for kind in ("bid", "ask", "last")]
+SHARES = [
+    f"{name}-{kind}"
+    for name in ("ACME", "BIRD", "CROW", "DOVE", "ERNE")
+    for kind in ("bid", "ask", "last", "high", "low", "open", "close", "volume")
+]
 LINES = ["anyone up for lunch?", "the build is green again", "see you at four", "ha, nice", "who broke the tests?"]
 
 
@@ -80,9 +84,16 @@ class Crowd:
             await asyncio.gather(*talking)
 
 
+def _rest(browser: Browser, seconds: float) -> None:
+    """Let the page do what it does for a while; a question to the browser takes no longer than a minute."""
+    while seconds > 0:
+        browser.run(f"new Promise(done => setTimeout(done, {min(seconds, 20) * 1000}))")
+        seconds -= 20
+
+
 def take(browser: Browser, name: str, **look: object) -> None:
     browser.look_like(**look)  # type: ignore[arg-type]
-    browser.run("new Promise(done => setTimeout(done, 1200))")
+    _rest(browser, 1.2)
     (OUT / f"{name}.png").write_bytes(browser.picture())
     print(f"docs/pictures/{name}.png")
 
@@ -95,14 +106,14 @@ def main(seconds: float) -> None:
     with Browser() as browser:
         browser.look_like(**desktop)  # type: ignore[arg-type]
         browser.show(f"http://127.0.0.1:{port}/_lapwing/")
-        browser.run(f"new Promise(done => setTimeout(done, {seconds * 1000}))")
+        _rest(browser, seconds)
         take(browser, "inspector-light", theme="light", **desktop)
         take(browser, "inspector-dark", theme="dark", **desktop)
         take(browser, "inspector-phone-light", theme="light", **phone)
         take(browser, "inspector-phone-dark", theme="dark", **phone)
         browser.look_like(**desktop)  # type: ignore[arg-type]
         browser.run("document.querySelectorAll('#rows .row')[2].click()")
-        browser.run("new Promise(done => setTimeout(done, 6000))")
+        _rest(browser, 8)
         take(browser, "inspector-frames-light", theme="light", **desktop)
         take(browser, "inspector-frames-dark", theme="dark", **desktop)
         take(browser, "inspector-frames-phone", theme="light", **phone)

@@ -41,7 +41,7 @@ _WATCHERS: Final = 16
 #: Seconds between two looks at the connections, at least and at most, and the part of the time that they may take.
 _INTERVAL: Final = 0.5
 _LONGEST_INTERVAL: Final = 10.0
-_SHARE: Final = 0.005
+_SHARE: Final = 0.01
 #: Seconds between two looks at frames.
 _TAIL_INTERVAL: Final = 0.125
 
@@ -73,6 +73,7 @@ class LivePage:
         self._next_tail: asyncio.Handle | None = None
         self._looked_at = 0.0
         self._interval = _INTERVAL
+        self._last_cost = 0.0
         self._is_closing = False
 
     # --- requests --------------------------------------------------------------------------------------------------
@@ -196,7 +197,10 @@ class LivePage:
             else:
                 self._inform(watcher, common)
         self.sampler.probe(elapsed, self._watched())
-        self._interval = min(max(_INTERVAL, (time.thread_time() - cost) / _SHARE), _LONGEST_INTERVAL)
+        cost = time.thread_time() - cost
+        # One look that takes longer, because much has to be introduced, makes the next one no later.
+        self._interval = min(max(_INTERVAL, min(cost, self._last_cost) / _SHARE), _LONGEST_INTERVAL)
+        self._last_cost = cost
         self._next_look = self._loop.call_later(self._interval, self._look)
 
     def _inform(self, watcher: Watcher, common: dict[str, Any] | None = None) -> None:
@@ -222,6 +226,7 @@ class LivePage:
                 handle.cancel()
         self._next_look = self._next_tail = None
         self._interval = _INTERVAL
+        self._last_cost = 0.0
         self.sampler.clear()
 
     # --- frames ----------------------------------------------------------------------------------------------------

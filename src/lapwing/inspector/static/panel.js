@@ -33,6 +33,8 @@ export class Panel {
     this.seen = 0;
     this.missed = 0;
     this.held = false;
+    // Whether the newest frame stays in view: until somebody scrolls away from it.
+    this.follows = true;
     this.cells = new Map();
     byId("panel-close").addEventListener("click", () => this.leave());
     byId("tail-clear").addEventListener("click", () => this.clear());
@@ -44,6 +46,11 @@ export class Panel {
     byId("message").addEventListener("keydown", event => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) byId("send").requestSubmit();
     });
+    this.frames.addEventListener("scroll", () => {
+      const { scrollHeight, scrollTop, clientHeight } = this.frames;
+      this.follows = scrollHeight - scrollTop - clientHeight < 24;
+    }, { passive: true });
+    new ResizeObserver(() => this.follow()).observe(this.frames);
     this.frames.addEventListener("click", event => event.target.closest("li")?.classList.toggle("open"));
   }
 
@@ -137,6 +144,7 @@ export class Panel {
 
   clear() {
     this.frames.replaceChildren();
+    this.follows = true;
     this.seen = this.missed = 0;
     this.showCount();
   }
@@ -159,12 +167,15 @@ export class Panel {
     this.showCount();
     if (this.held) return;
     const list = this.frames;
-    const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 24;
     const added = document.createDocumentFragment();
     for (const frame of frames.slice(-KEPT)) added.append(this.makeFrame(frame));
     list.append(added);
     while (list.childElementCount > KEPT) list.firstElementChild.remove();
-    if (atEnd) list.scrollTop = list.scrollHeight;
+    this.follow();
+  }
+
+  follow() {
+    if (this.follows) this.frames.scrollTop = this.frames.scrollHeight;
   }
 
   makeFrame([when, sent, opcode, final, compressed, size, original, kind, shown, code]) {

@@ -161,7 +161,8 @@ export class Table {
     element.setAttribute("aria-selected", String(record.number === this.chosen));
     element.classList.toggle("opened", record.number === this.opened);
     COLUMNS.forEach((column, place) => put(row.cells[place], column.text(record, this.model.now)));
-    element.classList.toggle("lagging", at(record, "unsent") > 65536 || at(record, "queued") > 100);
+    element.classList.toggle("peer-lags", at(record, "unsent") > 65536);
+    element.classList.toggle("handler-lags", at(record, "queued") > 100);
   }
 
   markActive() {
