@@ -21,7 +21,8 @@ $(error "$(PYTHON)" does not run: name a Python of 3.11 or newer, as in `make te
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench bench-quick bench-guard docs dev sanitize fuzz races soak coverage dist clean
+.PHONY: help demo test check format bench bench-quick bench-guard docs screenshots dev sanitize fuzz races soak coverage dist
+.PHONY: clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -55,6 +56,10 @@ bench-guard: $(VENV)/.native $(VENV)/.test ## count the instructions of a messag
 
 docs: $(VENV)/.native $(VENV)/.docs ## the documentation, in docs/build/html
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --fresh-env -b html docs docs/build/html
+
+screenshots: $(VENV)/.native $(VENV)/.test ## take the pictures of the live page for the documentation anew; look at them
+	@tests/install-peers chromium
+	PYTHONPATH=. $(BIN)/python docs/screenshots.py $(ARGS)
 
 dev: $(VENV)/.native $(VENV)/.test $(VENV)/.check $(VENV)/.docs peers ## everything that development needs
 	@echo 'ready: . $(BIN)/activate'

@@ -8,10 +8,13 @@ import queue
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
@@ -156,7 +159,7 @@ def echo_url(start: Start) -> str:
 
 def test_every_example_has_a_test() -> None:
     tests = Path(__file__).read_text(encoding="utf-8")
-    started = set(re.findall(r"""start\(["'](\w+\.py)["']""", tests))
+    started = set(re.findall(r"""(?:start\(|"serve", )["'](\w+\.py)\b""", tests))
     started.update(re.findall(r"""EXAMPLES / ["'](\w+\.py)["']""", tests))
     assert started == {path.name for path in EXAMPLES.glob("*.py")}
 
@@ -339,6 +342,74 @@ def test_front_door(start: Start) -> None:
         assert stranger.read_head().start_line == "HTTP/1.1 401 Unauthorized"
     with RawPeer.connect(port, "/?token=token-of-ada") as ada:
         ada.expect_frame(wire.TEXT, b"hello ada")
+
+
+def test_chat_page(start: Start) -> None:
+    address = start("chat_page.py", 0).line().split()[-1]
+    with urllib.request.urlopen(f"{address}chat.js", timeout=TIMEOUT) as answer:
+        assert answer.headers["Content-Type"] == "text/javascript"
+    url = address.replace("http", "ws")
+    with lapwing.connect(url, "chat", timeout=TIMEOUT) as ada, lapwing.connect(url, "chat", timeout=TIMEOUT) as bob:
+        ada.send('{"name": "ada"}')
+        for ws in (ada, bob):
+            assert json.loads(ws.receive() or "") == {"kind": "comes", "name": "ada", "here": ["ada"]}
+        bob.send('{"name": "bob"}')
+        bob.send('{"text": "hello"}')
+        assert json.loads(bob.receive() or "") == {"kind": "comes", "name": "bob", "here": ["ada", "bob"]}
+        assert json.loads(bob.receive() or "") == {"kind": "says", "name": "bob", "text": "hello"}
+        bob.close()
+        heard = [json.loads(ada.receive() or "")["kind"] for _ in range(3)]
+        assert heard == ["comes", "says", "leaves"]
+
+
+def test_served() -> None:
+    command = [sys.executable, "-m", "lapwing", "serve", "served.py:options", "--port", "0"]
+    with subprocess.Popen(command, cwd=EXAMPLES, stdout=subprocess.PIPE, encoding="utf-8") as process:
+        try:
+            assert process.stdout
+            found = re.search(r"ws://\S+", process.stdout.readline())
+            assert found
+            with lapwing.connect(found[0], "clock", timeout=TIMEOUT) as ws:
+                assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", str(ws.receive()))
+            with lapwing.connect(found[0], timeout=TIMEOUT) as ws:
+                ws.send("hello")
+                assert ws.receive() == "hello"
+        finally:
+            process.terminate()
+
+
+def test_live_page(start: Start) -> None:
+    address = start("live_page.py", 0).line().split()[-1]
+    with urllib.request.urlopen(address, timeout=TIMEOUT) as answer:
+        assert b"<title>lapwing</title>" in answer.read()
+
+
+def test_live_page_with_a_token(start: Start, tls: Certificates) -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    server = start("live_page_token.py", tls.good.certfile, tls.good.keyfile, port)
+    address, _, token = server.line().split()[-1].partition("#token=")
+    with _when_it_listens(port):
+        pass
+    context = ssl.create_default_context(cafile=tls.ca_file)
+    asked = urllib.request.Request(f"{address}session", headers={"Authorization": f"Bearer {token}"})
+    with urllib.request.urlopen(asked, timeout=TIMEOUT, context=context) as answer:
+        assert answer.status == 204
+    with pytest.raises(urllib.error.HTTPError, match="401") as refused:
+        urllib.request.urlopen(f"{address}session", timeout=TIMEOUT, context=context)
+    refused.value.close()
+
+
+def _when_it_listens(port: int) -> socket.socket:
+    """Connect to a port, once somebody listens there."""
+    deadline = time.monotonic() + TIMEOUT
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port), TIMEOUT)
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline, "nobody listens"
+            time.sleep(0.02)
 
 
 def test_workers(start: Start) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .faces.blocking import BlockingConnection
     from .faces.sync import Client
     from .faces.sync_messages import BlockingMessageStream
+    from .inspector.settings import Inspector
     from .protocol.close import Closed
     from .protocol.deflate import Deflate
     from .protocol.errors import (
@@ -53,6 +54,7 @@ __all__ = [
     "Deflate",
     "HandshakeError",
     "IncomingRequest",
+    "Inspector",
     "InvalidURL",
     "MessageStream",
     "ProtocolError",
@@ -87,6 +89,7 @@ _HOMES = {
     "Deflate": ".protocol.deflate",
     "HandshakeError": ".protocol.errors",
     "IncomingRequest": ".serving.admission",
+    "Inspector": ".inspector.settings",
     "InvalidURL": ".protocol.errors",
     "MessageStream": ".faces.aio_messages",
     "ProtocolError": ".protocol.errors",

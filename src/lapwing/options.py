@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, get_args
 
+from .inspector.settings import Inspector
 from .protocol.deflate import Deflate
 
 if TYPE_CHECKING:
@@ -174,6 +175,9 @@ class ServerOptions(ConnectionOptions, total=False):
             (sd_listen_fds(3)). They are closed with the server. Default none.
         reuse_port: whether other processes of this user may listen on the same port with SO_REUSEPORT; the kernel
             spreads the connections. Default False.
+        inspector: whether to serve the live page, which shows the connections, their frames and numbers, at
+            `/_lapwing/` on the same port: True for browsers on this machine alone, or a `lapwing.Inspector` with a
+            token that opens it to others. Default False.
     """
 
     ssl: SSLContext | None
@@ -195,6 +199,7 @@ class ServerOptions(ConnectionOptions, total=False):
     unix_mode: int | None
     sockets: socket | Sequence[socket] | Literal["systemd"] | None
     reuse_port: bool
+    inspector: bool | Inspector
 
 
 _PING_TIMEOUT = 20.0
@@ -360,6 +365,7 @@ class ServerSettings(ConnectionSettings):
     unix_mode: int | None = None
     sockets: socket | Sequence[socket] | Literal["systemd"] | None = None
     reuse_port: bool = False
+    inspector: bool | Inspector = False
 
     def __post_init__(self) -> None:
         ConnectionSettings.__post_init__(self)
@@ -379,12 +385,20 @@ class ServerSettings(ConnectionSettings):
             raise TypeError(f"expected on_request to be a function that takes the request, got {self.on_request!r}")
         _check_health(self.health)
         _check_place(self)
+        _check_inspector(self)
         if self.ssl is not None and (self.certfile is not None or self.keyfile is not None):
             raise ValueError(
                 "expected either ssl or certfile and keyfile, got both: load the certificate into the context"
             )
         if self.keyfile is not None and self.certfile is None:
             raise ValueError("expected a certfile to go with the keyfile")
+
+    @property
+    def live_page(self) -> Inspector | None:
+        """What is known of the live page; None without it."""
+        if isinstance(self.inspector, Inspector):
+            return self.inspector
+        return Inspector() if self.inspector else None
 
     @property
     def opening(self) -> float:
@@ -533,6 +547,22 @@ def _check_place(settings: ServerSettings) -> None:
         raise ValueError("expected unix to be the path of a socket, got an empty one")
     if settings.sockets is not None and settings.sockets != "systemd":
         _check_sockets(settings.sockets)
+
+
+def _check_inspector(settings: ServerSettings) -> None:
+    if not isinstance(settings.inspector, (bool, Inspector)):
+        raise TypeError(f"expected inspector to be True, False or a lapwing.Inspector, got {settings.inspector!r}")
+    page = settings.live_page
+    if page is None:
+        return
+    if page.token is None and (settings.proxy_protocol or settings.unix is not None):
+        which = "proxy_protocol" if settings.proxy_protocol else "unix"
+        raise ValueError(
+            f"with {which} nobody can be known to be on this machine, whom alone inspector={settings.inspector!r} lets "
+            "in: give a token, as in inspector=lapwing.Inspector(token=...)"
+        )
+    if settings.health is not None and (settings.health + "/").startswith(page.path + "/"):
+        raise ValueError(f"health={settings.health!r} is within the live page's path {page.path!r}: choose another")
 
 
 def _check_sockets(sockets: object) -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .faces.aio import Connection
     from .faces.blocking import BlockingConnection
     from .faces.errands import Errands
+    from .inspector.live import LivePage
     from .io.stream import Stream
     from .options import Lagging
     from .protocol.http import Response
@@ -84,9 +85,14 @@ class Server:
             default=handlers.default is not None,
             origins=settings.origins,
             extensions=() if settings.deflate is None else (settings.deflate.for_server,),
-            plain_http=settings.on_request is not None or settings.health is not None,
+            plain_http=settings.on_request is not None or settings.health is not None or settings.live_page is not None,
         )
         self._admission = Admission(settings, self._loop, self._context)
+        self._live_page: LivePage | None = None
+        if settings.live_page is not None:
+            from .inspector.live import LivePage
+
+            self._live_page = LivePage(self, settings, settings.live_page)
         self._connections: set[ServerConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._tally = Tally()
@@ -190,6 +196,11 @@ class Server:
         self._admission.located(connection)
 
     def _decide(self, connection: ServerConnection, handshake: ServerHandshake) -> bool:
+        if self._live_page is not None and self._live_page.is_meant(handshake):
+            # It has its own: none of this server's connections, of no interest to its limits, hooks and handlers.
+            self._connections.discard(connection)
+            self._admission.unsee(connection)
+            return self._live_page.take(connection, handshake)
         return self._admission.decide(connection, handshake)
 
     def _decides_too_long(self, connection: ServerConnection, handshake: ServerHandshake) -> None:
@@ -456,6 +467,8 @@ class Server:
         ]
         if self._threads is not None:
             closing.append(self._threads.close())
+        if self._live_page is not None:
+            closing.append(self._live_page.close(self._settings.closing))
         await asyncio.gather(*closing)
         tasks = (self._tasks | self._admission.tasks) - {caller}
         if tasks:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import lapwing
 from lapwing.faces.frames import describe_frame
 from tests.faces.callers import Face, call, hosting, url
 from tests.peers import wire
@@ -97,11 +98,39 @@ async def test_off_by_default(face: Face, listen: Listen, caplog: pytest.LogCapt
         ((True, 0x88, 0, b""), "> CLOSE 0 bytes b''"),
         ((True, 0x88, 2, b"\x03\xe8"), "> CLOSE 1000 ''"),
         ((False, 0xC1, 5, b"\xf2H\xcd"), "< TEXT compressed 5 bytes b'\\xf2H\\xcd'..."),
+        ((False, 0xC1, 5, b"hello", 5), "< TEXT compressed 5 bytes of 5 'hello'"),
+        ((True, 0xC1, 9, b"hello", 500), "> TEXT compressed 9 bytes of 500 'hello'..."),
+        ((True, 0xC2, 9, b"a" * 100, 100), f"> BINARY compressed 9 bytes of 100 {b'a' * 64!r}..."),
         ((False, 0x82, 9, None), "< BINARY 9 bytes skipped"),
         ((False, 0x83, 0, b""), "< OPCODE 3 0 bytes b''"),
         ((True, 0x81, 70, "ü".encode() * 31 + b"x" + "ü".encode()[:1]), "> TEXT 70 bytes '" + r"\xfc" * 31 + "x'..."),
         ((True, 0x81, 3, b"\x1b[2"), r"> TEXT 3 bytes '\x1b[2'"),
     ],
 )
-def test_lines(frame: tuple[bool, int, int, bytes | None], line: str) -> None:
+def test_lines(frame: Any, line: str) -> None:
     assert describe_frame(*frame) == line
+
+
+@pytest.mark.parametrize("takeover", [False, True])
+async def test_a_compressed_message_is_shown_as_it_was(
+    listen: Listen, lines: Callable[[], list[str]], takeover: bool
+) -> None:
+    """Where it is in one frame: what its fragments were is not kept."""
+    face = Face("asyncio", {"compression": lapwing.Deflate(context_takeover=takeover)})
+    text = "as long as it takes to be compressed, " * 20
+    async with hosting(listen) as (server, guests), face.connected(url(server)) as ws:
+        guest = await guests.next()
+        await ws.send(text)
+        assert await guest.receive() == text
+        guest.broadcast(text)
+        await guest.send(iter([text, text]))
+        assert await ws.receive() == text
+        assert await ws.receive() == text * 2
+    found = lines()
+    for direction in ("<", ">"):
+        whole = [line for line in found if line.startswith(f"{direction} TEXT compressed ")]
+        assert len(whole) == 2
+        assert all(line.endswith(f"of {len(text)} {text[:64]!r}...") for line in whole)
+        parts = [line for line in found if line.startswith(f"{direction} TEXT fragment compressed ")]
+        assert len(parts) == 1
+        assert " of " not in parts[0]

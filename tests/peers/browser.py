@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import http.server
 import itertools
@@ -106,6 +107,48 @@ class Browser:
         result = self.ask("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
+
+    def wait_for(self, condition: str) -> Any:
+        """Wait until a condition, an expression of JavaScript, comes true in the page; returns what it is then."""
+        script = f"""(async () => {{
+            for (let waited = 0; waited < {TIMEOUT * 1000 / 2}; waited += 20) {{
+                const value = await ({condition});
+                if (value) return value;
+                await new Promise(done => setTimeout(done, 20));
+            }}
+            return null;
+        }})()"""
+        value = self.run(script)
+        assert value is not None, (
+            f"it never came true: {condition}; the page says {self.run('document.body.innerText')}"
+        )
+        return value
+
+    def look_like(
+        self, *, width: int, height: int, scale: float = 1, theme: str = "light", phone: bool = False
+    ) -> None:
+        """Have a window of this size, in pixels of CSS, a theme, and perhaps the fingers that a phone is used with."""
+        self.ask(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=phone
+        )
+        self.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
+
+    def press(self, key: str, *, control: bool = False) -> None:
+        """Press a key and let go of it: a character, or the name that JavaScript has for the key."""
+        codes = {"Enter": 13, "Escape": 27, "Tab": 9, "ArrowDown": 40, "ArrowUp": 38, "End": 35, "Home": 36}
+        text = "\r" if key == "Enter" else key if len(key) == 1 else ""
+        more = {"text": text} if text and not control else {}
+        what = {"key": key, "windowsVirtualKeyCode": codes.get(key, ord(key[0].upper())), "modifiers": 2 * control}
+        self.ask("Input.dispatchKeyEvent", type="keyDown", **what, **more)
+        self.ask("Input.dispatchKeyEvent", type="keyUp", **what)
+
+    def write(self, text: str) -> None:
+        """Enter text where the page's focus is."""
+        self.ask("Input.insertText", text=text)
+
+    def picture(self) -> bytes:
+        """What the window shows, as PNG."""
+        return base64.b64decode(self.ask("Page.captureScreenshot", format="png")["data"])
 
 
 class _Page(http.server.BaseHTTPRequestHandler):

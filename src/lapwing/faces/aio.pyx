@@ -64,6 +64,8 @@ cdef str ABORTED = "closed during the opening handshake"
 cdef enum:
     # At this much unsent output `send` waits.
     MUCH_OUTPUT = 64 * 1024
+    # A ping behind more than this would measure how slowly the peer reads.
+    MUCH_UNSENT = 16 * 1024
 
 
 cdef enum Stage:
@@ -476,6 +478,12 @@ cdef class Connection(Messages):
             self.endpoint.close_timeout = timeout
         self.endpoint.close(code, reason, clock())
         self.settle()
+
+    def _probe(self):
+        """Send a ping that nobody waits for, unless much is unsent: `latency` learns of its answer."""
+        if self.phase == LIVE and self.endpoint.phase == OPEN and self.unsent_size() <= MUCH_UNSENT:
+            self.endpoint.ping(None, clock())
+            self.send_soon()
 
     def _abort_opening(self):
         """End the opening handshake before it is done."""

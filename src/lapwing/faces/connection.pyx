@@ -247,16 +247,49 @@ cdef class BaseConnection(Source):
     cdef int write_frame_log(self) except -1:
         """Log the frames that came and went since the last call."""
         cdef Endpoint endpoint = self.endpoint
+        cdef object log = self.frame_log    # another thread may end it meanwhile
         cdef unsigned int depth
-        if endpoint is None or not endpoint.frame_log:
+        if log is None or endpoint is None or not endpoint.frame_log:
             return 0
         frames = endpoint.take_frames()
         depth = put_down(&self.lock)
         try:
-            self.frame_log.write(frames)
+            log.write(frames)
         finally:
             take_up(&self.lock, depth)
         return 0
+
+    def _tap(self, log, Py_ssize_t payload):
+        """Have frames noted for `log`, an object with `write` as `FrameLog` has; None for nobody.
+
+        Args:
+            log: who gets them from now on.
+            payload: how many bytes of each payload.
+
+        Returns:
+            Who got them so far, or None. To put that back is the caller's.
+        """
+        before = self.frame_log
+        self.endpoint.record_frames(-1 if log is None else payload)
+        self.frame_log = log
+        return before
+
+    def _sample(self):
+        """Return what changes while a connection is used, as plain numbers: cheaper than `stats`.
+
+        Returns:
+            Messages received and sent; bytes of their frames, and of their payloads, likewise; messages queued, and
+            their bytes; bytes unsent, and held in all; broadcasts dropped; the last round trip in microseconds, -1
+            before the first.
+        """
+        cdef Endpoint endpoint = self.endpoint
+        cdef size_t unsent = self.unsent_size()
+        return (
+            endpoint.received_messages, endpoint.sent_messages, endpoint.received_wire, endpoint.sent_wire,
+            endpoint.received_payload, endpoint.sent_payload, endpoint.messages.count, endpoint.message_bytes,
+            unsent, endpoint.held - output_size(&endpoint.output) + unsent, self.dropped,
+            -1 if endpoint.round_trip < 0 else <int64_t>(endpoint.round_trip * 1e6),
+        )
 
     def __repr__(self):
         cdef Endpoint endpoint = self.find_endpoint()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ..protocol.frame import Opcode
 from ..protocol.state import Role
@@ -12,9 +12,23 @@ from ..protocol.state import Role
 if TYPE_CHECKING:
     from .connection import BaseConnection
 
-__all__ = ["FrameLog", "describe_frame"]
+__all__ = ["Frame", "FrameLog", "FrameWriter", "describe_frame"]
 
 logger = logging.getLogger("lapwing.frames")
+
+#: A frame as `Endpoint.take_frames` gives it.
+Frame = tuple[bool, int, int, "bytes | None", int]
+
+
+class FrameWriter(Protocol):
+    """What takes the frames of a connection."""
+
+    def write(self, frames: list[Frame]) -> None:
+        """Take frames, in the thread that the connection is used in."""
+
+
+#: Bytes of a payload that a line shows.
+_SHOWN = 64
 
 #: Numbers the connections that are logged, within the process.
 _numbers = itertools.count(1)
@@ -40,13 +54,13 @@ class FrameLog:
             extra={"connection": self.name},
         )
 
-    def write(self, frames: list[tuple[bool, int, int, bytes | None]]) -> None:
+    def write(self, frames: list[Frame]) -> None:
         """Log frames, as `Endpoint.take_frames` gives them."""
         for frame in frames:
             logger.debug("%s %s", self.name, describe_frame(*frame), extra={"connection": self.name})
 
 
-def describe_frame(is_sent: bool, first_byte: int, size: int, beginning: bytes | None) -> str:
+def describe_frame(is_sent: bool, first_byte: int, size: int, beginning: bytes | None, original: int = -1) -> str:
     """Put a frame into a line: its direction, opcode, flags, size, and the escaped beginning of its payload."""
     opcode = first_byte & 0x0F
     try:
@@ -59,12 +73,14 @@ def describe_frame(is_sent: bool, first_byte: int, size: int, beginning: bytes |
     direction = ">" if is_sent else "<"
     if opcode == Opcode.CLOSE and beginning is not None and size >= 2:
         return f"{direction} {name} {int.from_bytes(beginning[:2], 'big')} {_shown(beginning[2:], size - 2, True)}"
-    is_text = opcode == Opcode.TEXT and not first_byte & 0x40
-    payload = "skipped" if beginning is None else _shown(beginning, size, is_text)
-    return f"{direction} {name}{flags} {size} bytes {payload}"
+    is_text = opcode == Opcode.TEXT and (not first_byte & 0x40 or original >= 0)
+    whole = f"{size} bytes" if original < 0 else f"{size} bytes of {original}"
+    payload = "skipped" if beginning is None else _shown(beginning, size if original < 0 else original, is_text)
+    return f"{direction} {name}{flags} {whole} {payload}"
 
 
 def _shown(beginning: bytes, size: int, is_text: bool) -> str:
     """Show bytes with everything escaped that could upset a terminal or a log, and a mark where they go on."""
+    beginning = beginning[:_SHOWN]
     shown = ascii(beginning.decode(errors="ignore") if is_text else beginning)
     return shown if len(beginning) >= size else f"{shown}..."

@@ -523,8 +523,11 @@ cdef class Endpoint(Streaming):
             self.require_sendable()
             if payload is None:
                 return self.push_data(0x80 | opcode, data, size, owner)
-            data = <const unsigned char *>PyBytes_AS_STRING(payload)
-            self.push_frame(0x80 | COMPRESSED | opcode, data, PyBytes_GET_SIZE(payload) - FLUSHED, payload)
+            self.push_frame(
+                0x80 | COMPRESSED | opcode, <const unsigned char *>PyBytes_AS_STRING(payload),
+                PyBytes_GET_SIZE(payload) - FLUSHED, payload)
+            if self.frame_log is not None:
+                self.note_original(data, size)
             self.sent_messages += 1
             self.sent_payload += size
             return 0
@@ -608,6 +611,9 @@ cdef class Endpoint(Streaming):
             self.postpone(prepared)
         elif frame is not None:
             self.push_prepared(frame, prepared.size)
+            if self.frame_log is not None and frame[0] & COMPRESSED:
+                beginning = prepared.beginning(self.noted_payload)
+                self.note_original(<const unsigned char *>PyBytes_AS_STRING(beginning), prepared.size)
         else:
             try:
                 self.push_message(prepared.message, prepared.opcode, prepared.compress)

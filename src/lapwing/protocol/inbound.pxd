@@ -81,6 +81,7 @@ cdef class Inbound:
     cdef uint64_t received_payload      # bytes of the messages
     cdef uint64_t received_messages
     cdef list frame_log                 # what frames came and went; None unless somebody wants to know
+    cdef Py_ssize_t noted_payload       # how many bytes of their payloads
 
     # Decode `size` bytes from the peer, which arrived at `now`. Writes over them. Whatever cannot be decoded because
     # the application lags is copied, so the memory is the caller's again on return.
@@ -99,6 +100,8 @@ cdef class Inbound:
         self, bint is_sent, unsigned char first_byte, uint64_t size, const unsigned char *payload,
         const unsigned char *key) except -1
     cdef int set_inflation(self, Inflation inflation) noexcept
+    cdef int note_frame(self, tuple frame) except -1
+    cdef int note_original(self, const unsigned char *data, size_t size) except -1
     cdef int drop_assembly(self) except -1
     cdef int drop_input(self) except -1
     cdef int end_loan(self) except -1

@@ -227,8 +227,16 @@ cdef class Inbound:
         buffer_free(&self.undecoded)
         return 0
 
-    def record_frames(self):
-        """Note from now on every frame that comes and goes, for `take_frames`."""
+    def record_frames(self, Py_ssize_t payload=LOGGED_PAYLOAD):
+        """Note from now on every frame that comes and goes, for `take_frames`.
+
+        Args:
+            payload: how many bytes of each payload; a negative number ends it.
+        """
+        if payload < 0:
+            self.frame_log = None
+            return
+        self.noted_payload = payload
         if self.frame_log is None:
             self.frame_log = []
 
@@ -236,9 +244,10 @@ cdef class Inbound:
         """Return what frames came and went since the last call, if `record_frames` was called: for a log.
 
         Returns:
-            A list of `(is_sent, first_byte, size, beginning)`: the first byte of the header (RFC 6455 section 5.2: FIN,
-            RSV1 to RSV3, opcode), the bytes of payload, and up to 64 of them, unmasked; None when they were skipped, or
-            inflated as they came.
+            A list of `(is_sent, first_byte, size, beginning, original)`: the first byte of the header (RFC 6455 section
+            5.2: FIN, RSV1 to RSV3, opcode), the bytes of payload, and the first of them, unmasked; None when they were
+            skipped, or inflated as they came. Where a compressed message is in one frame, `beginning` is that of what
+            it was before, or after, and `original` the bytes of that; otherwise `original` is -1.
         """
         frames = self.frame_log
         if not frames:
@@ -254,25 +263,46 @@ cdef class Inbound:
 
         Logging it right here would let other threads in, in the midst of a step.
         """
-        cdef unsigned char shown[LOGGED_PAYLOAD]
-        cdef size_t count = 0 if payload is NULL else min(size, <uint64_t>LOGGED_PAYLOAD)
-        if key is not NULL:
-            mask_payload(shown, payload, count, key, 0)
-        elif count:
-            memcpy(shown, payload, count)
-        beginning = None if payload is NULL and size else (<char *>shown)[:count]
-        self.frame_log.append((is_sent, first_byte, size, beginning))
+        cdef size_t count = 0 if payload is NULL else min(size, <uint64_t>self.noted_payload)
+        cdef bytes beginning = None
+        if payload is not NULL or size == 0:
+            # An object of its own to write into: one of a single byte that is copied is shared by the whole program.
+            beginning = PyBytes_FromStringAndSize(<const char *>(payload if key is NULL else NULL), count)
+            if key is not NULL:
+                mask_payload(
+                    <unsigned char *>PyBytes_AS_STRING(beginning), <const unsigned char *>payload, count, key, 0)
+        return self.note_frame((is_sent, first_byte, size, beginning, -1))
+
+    cdef int note_frame(self, tuple frame) except -1:
+        cdef list log = self.frame_log
+        if log is not None:
+            log.append(frame)
+        return 0
+
+    cdef int note_original(self, const unsigned char *data, size_t size) except -1:
+        """Note what the frame that was noted last is of, before it was compressed, or after it was inflated."""
+        cdef list log = self.frame_log
+        if log:
+            is_sent, first_byte, length = log[len(log) - 1][:3]
+            beginning = PyBytes_FromStringAndSize(<const char *>data, min(size, <size_t>self.noted_payload))
+            log[len(log) - 1] = is_sent, first_byte, length, beginning, size
         return 0
 
     cdef int log_end_of_frame(self) except -1:
-        """Note the frame that came in pieces and is complete now; nothing is kept of what it had before inflating."""
+        """Note the frame that came in pieces and is complete now; of what it had before inflating nothing is kept."""
         cdef const unsigned char *payload = NULL
         cdef unsigned char first_byte = (0x80 if self.frame.fin else 0) | self.frame.reserved | self.frame.opcode
         if self.frame.opcode & 0x8:
             payload = self.control
         elif self.assembly is not NULL and self.route == WHOLE and self.assembled >= self.frame.length:
             payload = <unsigned char *>bytes_data(self.assembly) + self.assembled - self.frame.length
-        return self.log_frame(False, first_byte, self.frame.length, payload, NULL)
+        self.log_frame(False, first_byte, self.frame.length, payload, NULL)
+        if (
+            first_byte & 0x88 == 0x80 and self.frame.reserved and self.route == WHOLE
+            and self.inflation is not None and self.inflation.is_complete
+        ):
+            self.note_original(self.inflation.inflated(), self.inflation.size)
+        return 0
 
     # --- decoding --------------------------------------------------------------------------------------------------
 

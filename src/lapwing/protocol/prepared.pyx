@@ -60,6 +60,10 @@ cdef class Prepared:
         self.plain = build_frame(opcode, self.payload)  # before threads can share it
         self.deflated = {}
 
+    def beginning(self, Py_ssize_t size):
+        """Return up to `size` bytes of the message, as it was before it was compressed."""
+        return self.payload[:size]
+
     def frame_for(self, PerMessageDeflate codec):
         """Return the frame for a connection that agreed on `codec`.
 

@@ -140,6 +140,11 @@ cdef class ServerConnection(Connection):
         self.owner._decides_too_long(self, self.handshake)
         return self.answer()
 
+    def _pass_to(self, owner, handshake):
+        """Have another than the server own this connection, and decide on its request with another handshake."""
+        self.owner = owner
+        self.handshake = handshake
+
     cdef int opened_by_peer(self) except -1:
         self.owner._handle(self)
         return 0

@@ -205,6 +205,12 @@ class Admission:
         if self._asking and (task := self._asking.pop(connection, None)) is not None:
             task.cancel()
 
+    def unsee(self, connection: ServerConnection) -> None:
+        """Have a connection never have come: it is for the live page."""
+        if connection in self._surplus:
+            self.openings.surplus -= 1
+        self.left(connection)
+
     # --- requests --------------------------------------------------------------------------------------------------
 
     def decide(self, connection: ServerConnection, handshake: ServerHandshake) -> bool:

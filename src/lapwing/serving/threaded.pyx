@@ -28,6 +28,11 @@ __all__ = ["Courier", "ThreadConnection"]
 logger = logging.getLogger("lapwing.server")
 
 
+cdef enum:
+    # A ping behind more than this would measure how slowly the peer reads.
+    MUCH_UNSENT = 16 * 1024
+
+
 cdef extern from "<fcntl.h>" nogil:
     enum:
         F_DUPFD_CLOEXEC
@@ -91,6 +96,15 @@ cdef class ThreadConnection(BlockingConnection):
             return is_taken
         finally:
             give_lock(&self.lock)
+
+    def _probe(self):
+        """Send a ping that nobody waits for, unless much is unsent: `latency` learns of its answer."""
+        if not self.is_connected or self.endpoint.phase != OPEN or self.unsent_size() > MUCH_UNSENT:
+            return
+        self.endpoint.answered = None       # nobody takes them: whoever waits for one looks at its own
+        self.endpoint.ping(None, clock())
+        if not self.is_sending:
+            self.send_output(0)
 
     def _begin_close(self, code, str reason not None):
         """Begin the closing handshake; the handler's thread goes on with it, for as long as `close_timeout`."""

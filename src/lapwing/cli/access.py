@@ -1,0 +1,112 @@
+"""The access log of `lapwing serve`: a line for each connection that has ended, and for each other request."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import lapwing
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from lapwing.stats import ConnectionStats
+
+__all__ = ["AccessLog"]
+
+
+class AccessLog:
+    """Writes the log.
+
+    A line has the time, the peer, the request in quotes and its status. For a WebSocket, subprotocol, close code,
+    seconds, and messages and bytes of payload in each direction follow.
+
+    Args:
+        write: called with each line.
+    """
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+
+    def handler(self, handler: Any) -> Any:
+        """Return a handler that does what this one does, and logs it."""
+        if handler is None or not callable(handler):
+            return handler  # whoever checks handlers complains
+        if not _is_async(handler):
+
+            @functools.wraps(handler, updated=())
+            def plain(ws: lapwing.BlockingConnection) -> None:
+                began = time.monotonic()
+                code = 1011
+                try:
+                    handler(ws)
+                    code = 1000
+                finally:
+                    self._connection(ws, time.monotonic() - began, code)
+
+            return plain
+
+        @functools.wraps(handler, updated=())
+        async def awaited(ws: lapwing.Connection) -> None:
+            began = time.monotonic()
+            code = 1011
+            try:
+                await handler(ws)
+                code = 1000
+            finally:
+                self._connection(ws, time.monotonic() - began, code)
+
+        return awaited
+
+    def on_request(self, hook: Any) -> Any:
+        """Return a hook that decides as this one does, or lets all in, and logs what becomes no WebSocket."""
+        if hook is not None and not callable(hook):
+            return hook
+
+        def logged(request: lapwing.IncomingRequest) -> Any:
+            outcome = None if hook is None else hook(request)
+            if inspect.isawaitable(outcome):
+                return self._later(request, outcome)
+            self._request(request, outcome)
+            return outcome
+
+        return logged
+
+    async def _later(self, request: lapwing.IncomingRequest, outcome: Awaitable[Any]) -> Any:
+        result = await outcome
+        self._request(request, result)
+        return result
+
+    def _request(self, request: lapwing.IncomingRequest, outcome: Any) -> None:
+        if isinstance(outcome, lapwing.Response):
+            self._line(request.peer_address, request.method, request.target, str(outcome.status))
+        elif outcome is None and not request.is_websocket:
+            self._line(request.peer_address, request.method, request.target, "426")
+
+    def _connection(self, ws: lapwing.Connection | lapwing.BlockingConnection, seconds: float, code: int) -> None:
+        stats: ConnectionStats = ws.stats()
+        request = ws.request
+        rest = (
+            f"101 {ws.subprotocol or '-'} {ws.closed.code if ws.closed else code} {seconds:.3f}s "
+            f"in {stats.messages_received}/{stats.payload_received} out {stats.messages_sent}/{stats.payload_sent}"
+        )
+        self._line(ws.peer_address, "GET", request.target if request is not None else "?", rest)
+
+    def _line(self, peer: tuple[Any, ...] | None, method: str, target: str, rest: str) -> None:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        where = "-" if peer is None else f"[{peer[0]}]:{peer[1]}" if ":" in str(peer[0]) else f"{peer[0]}:{peer[1]}"
+        # What peers send is escaped: it goes to a terminal.
+        self._write(f'{now} {where} "{_escaped(method)} {_escaped(target)}" {rest}')
+
+
+def _escaped(text: str) -> str:
+    return text.encode("unicode_escape").decode().replace('"', '\\"')
+
+
+def _is_async(handler: Any) -> bool:
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)

@@ -1,0 +1,288 @@
+"""Run a server: an echo and a chat with its page, or handlers of your own.
+
+  lapwing serve                      an echo and a chat; browsers get the chat page at /
+  lapwing serve app:handlers         what `handlers` in the module app is
+  lapwing serve app.py:echo          what `echo` in the file app.py is
+
+What is named is a handler, a dict of subprotocols and handlers, or a dict of options of lapwing.listen with "protocols"
+or "default" among them. The live page, which shows the connections, is at /_lapwing/ for browsers on this machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import logging
+import os
+import secrets
+import socket
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import lapwing
+
+from .target import Target, TargetError, load
+
+__all__ = ["add_arguments", "run"]
+
+#: Where the token of the live page may be, so that it is in no list of processes.
+_TOKEN_VARIABLE: Final = "LAPWING_TOKEN"
+_BACKLOG: Final = 1024
+#: Seconds for closing before a reload, unless the options say otherwise: one does not want to wait for it.
+_QUICK_CLOSE: Final = 2.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("target", nargs="?", metavar="MODULE:NAME", help="what to serve; by default an echo and a chat")
+    where = parser.add_argument_group("where")
+    where.add_argument("-p", "--port", type=int, default=8080, help="8080 by default; 0 lets the system choose")
+    where.add_argument(
+        "-i",
+        "--interface",
+        action="append",
+        metavar="ADDRESS",
+        help='an address or a name, "*" for all of them; may be repeated; localhost by default',
+    )
+    where.add_argument(
+        "--tls",
+        nargs="+",
+        metavar=("CERT", "KEY"),
+        help="serve wss with these files in PEM form; CERT may hold the key",
+    )
+    how = parser.add_argument_group("how")
+    how.add_argument(
+        "--reload", action="store_true", help="start again when a file has changed that was imported from here"
+    )
+    how.add_argument("--workers", type=int, metavar="NUMBER", help="serve with so many processes")
+    how.add_argument("--health", metavar="PATH", help="a path, such as /healthz, at which load balancers ask")
+    how.add_argument(
+        "--origin", action="append", metavar="ORIGIN", help='pages of this origin may connect, "*": of any'
+    )
+    how.add_argument(
+        "--drain", type=float, metavar="SECONDS", help="on Ctrl-C or SIGTERM, send clients away over this time"
+    )
+    live = parser.add_argument_group("the live page")
+    live.add_argument(
+        "--inspector", action=argparse.BooleanOptionalAction, help="whether to serve it; it is by default"
+    )
+    live.add_argument(
+        "--token",
+        nargs="?",
+        const="",
+        metavar="TOKEN",
+        help=f"open it to all who have this token; without one the environment's {_TOKEN_VARIABLE}, or a new one",
+    )
+    logs = parser.add_argument_group("output")
+    logs.add_argument("--access-log", action="store_true", help="print a line for each connection and request")
+    logs.add_argument("-v", "--verbose", action="count", default=0, help="log more; twice: everything")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve; returns the exit status: 0 after a signal, 1 for what cannot be served, 2 for a senseless command line."""
+    levels = (logging.WARNING, logging.INFO, logging.DEBUG)
+    logging.basicConfig(
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=levels[min(arguments.verbose, 2)], force=True
+    )
+    if complaint := _complaint(arguments):
+        return _fail(complaint, 2)
+    if arguments.token is not None:
+        arguments.token = arguments.token or os.environ.get(_TOKEN_VARIABLE) or secrets.token_urlsafe()
+    try:
+        sockets = _open(arguments.interface or ["localhost"], arguments.port)
+    except OSError as error:
+        return _fail(str(error), 1)
+    try:
+        if not arguments.reload:
+            try:
+                return _serve(arguments, sockets)
+            except TargetError as error:
+                return _fail(str(error), 1)
+        return _serve_again_and_again(arguments, sockets)
+    finally:
+        for sock in sockets:
+            sock.close()
+
+
+def _complaint(arguments: argparse.Namespace) -> str | None:
+    """Say what makes no sense in the command line, if anything does."""
+    if arguments.reload and arguments.workers is not None:
+        return "--reload is for development, --workers for the opposite: leave one of them out"
+    if arguments.reload and not hasattr(os, "fork"):
+        return "--reload needs a system with fork"
+    if arguments.reload and arguments.target is None:
+        return "--reload watches a program of yours: name it, as in lapwing serve app:handlers --reload"
+    if arguments.tls is not None and len(arguments.tls) > 2:
+        return f"expected --tls CERT or --tls CERT KEY, got {' '.join(arguments.tls)}: what to serve goes before --tls"
+    if arguments.token is not None and arguments.inspector is False:
+        return "--token is for the live page, which --no-inspector leaves out"
+    if not 0 <= arguments.port <= 65535:
+        return f"expected a port from 0 to 65535, got {arguments.port}"
+    return None
+
+
+def _fail(text: str, status: int) -> int:
+    print(f"lapwing serve: {text}", file=sys.stderr)
+    return status
+
+
+def _serve(arguments: argparse.Namespace, sockets: list[socket.socket]) -> int:
+    """Serve in this process until a signal comes.
+
+    Raises:
+        TargetError: what is to be served cannot be.
+    """
+    target = load(arguments.target) if arguments.target is not None else _demonstration()
+    protocols, default, options = _settled(arguments, target)
+    given: dict[str, Any] = {**options, "sockets": sockets}
+    try:
+        lapwing.listen(protocols=protocols, default=default, **given)  # checks it all, and listens nowhere
+    except (TypeError, ValueError) as error:
+        raise TargetError(str(error)) from None
+    drain = 0.0 if arguments.reload else arguments.drain
+    try:
+        print(_addresses(arguments, sockets, options), flush=True)
+        lapwing.run(protocols=protocols, default=default, workers=arguments.workers, drain_window=drain, **given)
+    except (TypeError, ValueError, OSError) as error:
+        raise TargetError(str(error)) from None
+    except KeyboardInterrupt:
+        pass  # it came before the server was there to take it
+    return 0
+
+
+def _demonstration() -> Target:
+    from .demo import demonstration
+
+    return demonstration()
+
+
+def _settled(arguments: argparse.Namespace, target: Target) -> tuple[dict[str, Any], Any, dict[str, Any]]:
+    """Put together what the target and the command line say; the command line has the last word."""
+    options = dict(target.options)
+    if arguments.tls is not None:
+        for name in ("ssl", "certfile", "keyfile"):
+            options.pop(name, None)
+        options |= dict(zip(("certfile", "keyfile"), arguments.tls, strict=False))
+    if arguments.health is not None:
+        options["health"] = arguments.health
+    if arguments.origin is not None:
+        options["origins"] = "*" if "*" in arguments.origin else arguments.origin
+    if arguments.reload:
+        options.setdefault("close_timeout", _QUICK_CLOSE)
+    if arguments.token is not None:
+        try:
+            options["inspector"] = lapwing.Inspector(token=arguments.token)
+        except ValueError as error:
+            raise TargetError(str(error)) from None
+    elif arguments.inspector is not None:
+        options["inspector"] = arguments.inspector and (options.get("inspector") or True)
+    elif not options.get("proxy_protocol"):  # with which it wants a token
+        options.setdefault("inspector", True)
+    protocols, default = target.protocols, target.default
+    if arguments.access_log:
+        from .access import AccessLog
+
+        log = AccessLog(lambda line: print(line, flush=True))
+        options["on_request"] = log.on_request(options.get("on_request"))
+        protocols = {name: log.handler(handler) for name, handler in protocols.items()}
+        default = log.handler(default)
+    return protocols, default, options
+
+
+def _open(interfaces: list[str], port: int) -> list[socket.socket]:
+    """Open the sockets to listen on, the same port for each.
+
+    Raises:
+        OSError: one cannot be; the text says which, and what to do.
+    """
+    addresses: dict[tuple[int, str], str] = {}
+    for name in interfaces:
+        host = None if name == "*" else name
+        try:
+            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        except socket.gaierror as error:
+            raise OSError(f"the interface {name!r} is not known: {error.strerror}") from None
+        for family, _, _, _, address in found:
+            addresses.setdefault((family, str(address[0])), name)
+    sockets: list[socket.socket] = []
+    failed: OSError | None = None
+    dispensable = {
+        errno.EADDRNOTAVAIL,
+        errno.EAFNOSUPPORT,
+    }  # such as ::1 where there is no IPv6: others of the name may do
+    if port == 0:
+        dispensable.add(errno.EADDRINUSE)  # what the system chose for the first is taken for another
+    for (number, host), name in sorted(addresses.items()):
+        try:
+            sock = _listen(number, host, port)
+        except OSError as error:
+            failed = OSError(f"{name} port {port}: {error.strerror or error}{_hint(error)}")
+            if error.errno in dispensable:
+                continue
+            break
+        sockets.append(sock)
+        port = sock.getsockname()[1]
+    else:
+        if sockets:
+            return sockets
+    for sock in sockets:
+        sock.close()
+    raise failed or OSError("there is no interface to listen on")
+
+
+def _listen(family: int, host: str, port: int) -> socket.socket:
+    version = socket.AF_INET6 if family == socket.AF_INET6 else socket.AF_INET
+    sock = socket.create_server((host, port), family=version, backlog=_BACKLOG)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what is accepted inherits it
+    return sock
+
+
+def _hint(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return ": choose another one with --port, or 0 for any"
+    if error.errno == errno.EACCES:
+        return ": ports below 1024 are for root, choose another one with --port"
+    return ""
+
+
+def _addresses(arguments: argparse.Namespace, sockets: list[socket.socket], options: dict[str, Any]) -> str:
+    """The line that says where what is."""
+    is_secure = bool(options.get("ssl") or options.get("certfile"))
+    name = (arguments.interface or ["localhost"])[0]
+    host = "localhost" if name in ("*", "0.0.0.0", "::") else f"[{name}]" if ":" in name else name
+    place = f"{host}:{sockets[0].getsockname()[1]}"
+    web = f"http{'s' * is_secure}://{place}"
+    parts = [f"serving ws{'s' * is_secure}://{place}/"]
+    if arguments.target is None:
+        parts.append(f"chat page {web}/")
+    page = options.get("inspector")
+    if page:
+        page = page if isinstance(page, lapwing.Inspector) else lapwing.Inspector()
+        secret = f"#token={page.token}" if page.token is not None and arguments.token is not None else ""
+        parts.append(f"live page {web}{page.path}/{secret}")
+    return "  ".join(parts)
+
+
+def _serve_again_and_again(arguments: argparse.Namespace, sockets: list[socket.socket]) -> int:
+    """Serve in a child process, in a new one after each change of a file."""
+    from .reloading import Changes, keep_serving, serve_until_changed, wait_for_change
+
+    def say(text: str) -> None:
+        print(text, flush=True)
+
+    def child() -> int:
+        changes = Changes(Path.cwd())
+
+        def serve() -> int:
+            try:
+                return _serve(arguments, sockets)
+            except TargetError as error:
+                changes.add(error.files)
+                _fail(f"{error}\nwaiting for a change", 1)
+                wait_for_change()
+                return 1
+
+        return serve_until_changed(serve, changes, say)
+
+    return keep_serving(child)

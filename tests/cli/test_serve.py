@@ -1,0 +1,468 @@
+"""`lapwing serve`, as a user runs it: in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import queue
+import re
+import signal
+import ssl
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lapwing
+from lapwing.cli.access import AccessLog
+from lapwing.cli.reloading import Changes
+from lapwing.cli.target import Target, TargetError, load
+from tests.peers.browser import Browser
+from tests.peers.certificates import Certificates
+from tests.peers.servers import echo
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT = 30.0
+
+
+class Served:
+    """A running `lapwing serve`; what it prints, on both streams, comes line by line."""
+
+    def __init__(self, where: Path, *arguments: str, **environment: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-m", "lapwing", "serve", *arguments],
+            cwd=where,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **environment},
+            start_new_session=True,
+        )
+        assert self.process.stdout is not None
+        self._out = self.process.stdout
+        self._lines: queue.Queue[str | None] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self._out:
+            self._lines.put(line.rstrip("\n"))
+        self._lines.put(None)
+
+    def line(self, pattern: str = "") -> str:
+        """The next line that the pattern is found in."""
+        seen: list[str] = []
+        while True:
+            try:
+                line = self._lines.get(timeout=TIMEOUT)
+            except queue.Empty:
+                line = None
+            assert line is not None, f"no line has {pattern!r}: {seen}"
+            if re.search(pattern, line):
+                return line
+            seen.append(line)
+
+    def url(self) -> str:
+        """The address of the WebSocket, which a line says once it serves."""
+        found = re.search(r"serving (wss?://\S+)/", self.line("serving ws"))
+        assert found
+        return found[1]
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        if self.process.poll() is None:
+            os.kill(self.process.pid, number)
+        status = self.process.wait(TIMEOUT)
+        self._reader.join(TIMEOUT)
+        self._out.close()
+        return status
+
+    def rest(self) -> list[str]:
+        """What it printed besides, after its end."""
+        lines = []
+        while (line := self._lines.get(timeout=TIMEOUT)) is not None:
+            lines.append(line)
+        return lines
+
+
+Serve = Callable[..., Served]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Run `lapwing serve` in an empty directory, on a port that the system chooses."""
+    running = []
+
+    def run(*arguments: str, **environment: str) -> Served:
+        served = Served(tmp_path, *arguments, "--port", "0", **environment)
+        running.append(served)
+        return served
+
+    yield run
+    for served in running:
+        served.end(signal.SIGKILL)
+
+
+def _get(url: str, **options: Any) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT, **options) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def _write(where: Path, text: str) -> None:
+    """Write a file as editors do: whoever reads it sees the old one or the new one."""
+    new = where.with_suffix(".new")
+    new.write_text(text, encoding="utf-8")
+    new.replace(where)
+
+
+HANDLER = """
+async def handlers(ws):
+    async for message in ws:
+        await ws.send({answer!r} + message)
+"""
+
+
+# --- as a whole --------------------------------------------------------------------------------------------------
+
+
+def test_an_echo_a_chat_and_the_pages(serve: Serve) -> None:
+    served = serve("--access-log", "--health", "/healthz")
+    line = served.line("serving ws")
+    addresses = re.findall(r"\S+://\S+", line)
+    assert [re.sub(r":\d+", "", each) for each in addresses] == [
+        "ws://localhost/",
+        "http://localhost/",
+        "http://localhost/_lapwing/",
+    ]
+    url, page, live = addresses
+    with lapwing.connect(url, timeout=TIMEOUT) as ws:
+        ws.send("hello")
+        assert ws.receive() == "hello"
+    with lapwing.connect(url, "chat", timeout=TIMEOUT) as ws:
+        ws.send('{"name": "ada"}')
+        assert json.loads(ws.receive() or "") == {"kind": "comes", "name": "ada", "here": ["ada"]}
+        ws.send('{"text": "hello"}')
+        assert json.loads(ws.receive() or "") == {"kind": "says", "name": "ada", "text": "hello"}
+        ws.send("no JSON")
+        assert ws.receive() is None
+        assert ws.closed is not None
+        assert ws.closed.code == 1008
+    assert "<title>A chat</title>" in _get(page)[1]
+    assert "<title>lapwing</title>" in _get(live)[1]
+    assert _get(page + "healthz") == (200, "ok\n")
+    assert _get(page + "missing\x7f".replace("\x7f", "%1b"))[0] == 404
+    lines = [served.line(r'"GET') for _ in range(4)]
+    assert re.search(r'Z (127\.0\.0\.1|\[::1\]):\d+ "GET /" 101 - 1000 [\d.]+s in 1/5 out 1/5$', lines[0])
+    assert re.search(r'"GET /" 101 chat 1008 ', lines[1])
+    assert lines[2].endswith('"GET /" 200')
+    assert lines[3].endswith('"GET /missing%1b" 404')
+    assert served.end() == 0
+    assert served.rest() == []
+
+
+def test_ctrl_c_ends_it(serve: Serve) -> None:
+    served = serve("--no-inspector")
+    assert "live page" not in served.line("serving")
+    assert served.end(signal.SIGINT) == 0
+
+
+def test_handlers_of_a_module(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(
+        "import lapwing\n"
+        "async def shout(ws):\n    async for message in ws: await ws.send(message.upper())\n"
+        "def plain(ws):\n    for message in ws: ws.send('plain ' + message)\n"
+        "handlers = {'shout': shout, 'plain': plain}\n",
+        encoding="utf-8",
+    )
+    served = serve("app:handlers", "--access-log")
+    url = served.url()
+    for subprotocol, answer in (("shout", "HELLO"), ("plain", "plain hello")):
+        with lapwing.connect(url, subprotocol, timeout=TIMEOUT) as ws:
+            ws.send("hello")
+            assert ws.receive() == answer
+        served.line(f'"GET /" 101 {subprotocol} 1000 ')
+    with pytest.raises(lapwing.HandshakeError, match="400"):
+        lapwing.connect(url, timeout=TIMEOUT).__enter__()
+
+
+def test_tls_workers_and_a_token(serve: Serve, tls: Certificates) -> None:
+    token = "a-token-of-some-length"
+    served = serve(
+        "--tls",
+        tls.good.certfile,
+        tls.good.keyfile,
+        "--workers",
+        "2",
+        "--drain",
+        "0.01",
+        "--token",
+        LAPWING_TOKEN=token,
+    )
+    line = served.line("serving wss")
+    assert line.endswith(f"/_lapwing/#token={token}")
+    context = ssl.create_default_context(cafile=tls.ca_file)
+    url = re.findall(r"\S+://\S+", line)[0]
+    with lapwing.connect(url, ssl=context, timeout=TIMEOUT) as ws:
+        ws.send("hello")
+        assert ws.receive() == "hello"
+        live = re.findall(r"https://\S+/_lapwing/", line)[0]
+        assert _get(live + "session", context=context)[0] == 401
+        os.kill(served.process.pid, signal.SIGTERM)
+        assert ws.receive() is None
+        assert ws.closed is not None
+        assert ws.closed.code == 1012
+    assert served.process.wait(TIMEOUT) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["nothing:handlers"], 1, "there is no module 'nothing'"),
+        (["nothing.py:handlers"], 1, "there is no file 'nothing.py'"),
+        (["app:missing"], 1, "there is no 'missing' in 'app': it has Thing, handlers"),
+        (["app"], 1, "a handler for each subprotocol"),
+        (["app:number"], 1, "a handler, a dict of subprotocols and handlers, or a dict of options, got int"),
+        (["app:Thing"], 1, "Thing is a class"),
+        (["broken.py:handlers"], 1, "SyntaxError"),
+        (["raises:handlers"], 1, "ZeroDivisionError"),
+        (["imports:handlers"], 1, "ModuleNotFoundError: No module named 'not_installed'"),
+        (["--interface", "no-such-host.invalid"], 1, "'no-such-host.invalid' is not known"),
+        (["--tls", "missing.pem"], 1, "missing.pem"),
+        (["--workers", "0"], 1, "workers to be 1 or more"),
+        (["--token", "short"], 1, "at least 16 characters"),
+        (["--reload", "--workers", "2", "app:handlers"], 2, "leave one of them out"),
+        (["--reload"], 2, "name it"),
+        (["--token", "a-token-of-some-length", "--no-inspector"], 2, "--token is for the live page"),
+        (["--tls", "a", "b", "app:handlers"], 2, "before --tls"),
+    ],
+)
+def test_what_cannot_be_served(serve: Serve, tmp_path: Path, arguments: list[str], status: int, words: str) -> None:
+    (tmp_path / "app.py").write_text("number = 5\nclass Thing: ...\nhandlers = {'a': number}\n", encoding="utf-8")
+    (tmp_path / "broken.py").write_text("def handlers(ws:\n", encoding="utf-8")
+    (tmp_path / "raises.py").write_text("def fail():\n    1 / 0\nfail()\n", encoding="utf-8")
+    (tmp_path / "imports.py").write_text("import not_installed\n", encoding="utf-8")
+    served = serve(*arguments)
+    assert served.process.wait(TIMEOUT) == status
+    said = "\n".join(served.rest())
+    assert words in said
+    assert "lapwing serve: " in said
+    assert "importlib" not in said
+    assert "lapwing/cli" not in said
+
+
+def test_a_port_that_is_taken(tmp_path: Path, serve: Serve) -> None:
+    port = serve().url().rpartition(":")[2]
+    other = Served(tmp_path, "--port", port)
+    assert other.end(0) == 1
+    assert "choose another one with --port" in other.rest()[0]
+
+
+# --- reload ------------------------------------------------------------------------------------------------------
+
+
+def test_reload(serve: Serve, tmp_path: Path) -> None:
+    """Clients are closed with 1012 and nobody is refused; what cannot be imported is said, and mended by a change."""
+    app, helper = tmp_path / "app.py", tmp_path / "helper.py"
+    _write(helper, "ANSWER = 'one '\n")
+    _write(app, "from helper import ANSWER\n" + HANDLER.replace("{answer!r}", "ANSWER"))
+    served = serve("app:handlers", "--reload")
+    url = served.url()
+
+    def answer() -> str:
+        with lapwing.connect(url, timeout=TIMEOUT) as ws:
+            ws.send("hello")
+            return str(ws.receive())
+
+    with lapwing.connect(url, timeout=TIMEOUT) as ws:
+        ws.send("hello")
+        assert ws.receive() == "one hello"
+        _write(helper, "ANSWER = 'another '\n")
+        assert ws.receive() is None
+        assert ws.closed is not None
+        assert ws.closed.code == 1012
+    served.line("helper.py has changed: starting again")
+    assert answer() == "another hello"  # it waits in the backlog for as long as it takes
+
+    _write(app, "def handlers(ws:\n")
+    served.line("SyntaxError")
+    served.line("waiting for a change")
+    _write(app, HANDLER.format(answer="mended "))
+    served.line("app.py has changed")
+    assert answer() == "mended hello"
+    assert served.end() == 0
+
+
+def test_reload_of_what_is_not_there_yet(serve: Serve, tmp_path: Path) -> None:
+    served = serve("app.py:handlers", "--reload")
+    served.line("there is no file 'app.py'")
+    served.line("waiting for a change")
+    _write(tmp_path / "app.py", HANDLER.format(answer="at last "))
+    with lapwing.connect(served.url(), timeout=TIMEOUT) as ws:
+        ws.send("hello")
+        assert ws.receive() == "at last hello"
+    assert served.end(signal.SIGINT) == 0
+
+
+def test_no_child_outlives_its_parent(serve: Serve, tmp_path: Path) -> None:
+    _write(tmp_path / "app.py", HANDLER.format(answer=""))
+    served = serve("app:handlers", "--reload")
+    with lapwing.connect(served.url(), timeout=TIMEOUT) as ws:
+        served.process.kill()
+        assert ws.receive() is None
+
+
+def test_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = tmp_path / "a_module_that_changes.py"
+    inside.write_text("x = 1", encoding="utf-8")
+    os.utime(inside, (1, 1))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(sys.modules, "a_module_that_changes", __import__("a_module_that_changes"))
+    changes = Changes(tmp_path)
+    changes.add({"not_there_yet.py"})
+    assert changes.look() is None
+    os.utime(inside, (2, 2))
+    assert changes.look() == str(inside)
+    changes = Changes(tmp_path)
+    changes.add({"not_there_yet.py"})
+    assert changes.look() is None
+    inside.unlink()
+    assert changes.look() == str(inside)
+    inside.write_text("x = 2", encoding="utf-8")  # since the beginning: it may have been read before that
+    changes = Changes(tmp_path)
+    os.utime(inside)
+    assert changes.look() == str(inside)
+
+
+# --- the parts ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("handlers = echo", Target({}, echo, {})),
+        ("handlers = {'echo': echo}", Target({"echo": echo}, None, {})),
+        (
+            "handlers = {'default': echo, 'max_connections': 5}",
+            Target({}, echo, {"max_connections": 5}),
+        ),
+        (
+            "handlers = {'protocols': {'echo': echo}, 'compression': False}",
+            Target({"echo": echo}, None, {"compression": False}),
+        ),
+        ("class handlers: inner = {'echo': echo}", Target({"echo": echo}, None, {})),
+    ],
+)
+def test_what_a_target_is(tmp_path: Path, text: str, expected: Target) -> None:
+    path = tmp_path / "a_target.py"
+    path.write_text(f"from tests.peers.servers import echo\n{text}\n", encoding="utf-8")
+    name = "handlers.inner" if "class" in text else "handlers"
+    assert load(f"{path}:{name}") == expected
+    sys.modules.pop("a_target")
+    sys.path.remove(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("handlers = {}", "is an empty dict"),
+        ("handlers = {'echo': 5}", "'echo': 5"),
+        ("handlers = {'default': print, 'port': 80}", "see --port"),
+        ("handlers = 'text'", "got str"),
+    ],
+)
+def test_what_no_target_is(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "no_target.py"
+    path.write_text(f"{text}\n", encoding="utf-8")
+    with pytest.raises(TargetError, match=re.escape(words)):
+        load(f"{path}:handlers")
+    sys.modules.pop("no_target")
+    sys.path.remove(str(tmp_path))
+
+
+@pytest.mark.parametrize("text", ["", ":", "app:", ":handlers"])
+def test_no_target_at_all(text: str) -> None:
+    with pytest.raises(TargetError, match="expected MODULE:NAME"):
+        load(text)
+
+
+async def test_the_access_log() -> None:
+    lines: list[str] = []
+    log = AccessLog(lines.append)
+
+    async def fail(ws: lapwing.Connection) -> None:
+        await ws.receive()
+        raise LookupError("on purpose")
+
+    async def decide(request: lapwing.IncomingRequest) -> lapwing.Response | None:
+        await asyncio.sleep(0)
+        return lapwing.Response.of(403) if request.path == "/no" else None
+
+    async with lapwing.listen(0, "127.0.0.1", default=log.handler(fail), on_request=log.on_request(decide)) as server:
+        url = f"ws://127.0.0.1:{server.port}"
+        async with lapwing.connect(f"{url}/%1b%22?a=1") as ws:
+            await ws.send("x")
+            assert await ws.receive() is None
+        with pytest.raises(lapwing.HandshakeError):
+            await lapwing.connect(f"{url}/no")
+        assert (await asyncio.to_thread(_get, f"http://127.0.0.1:{server.port}/plain"))[0] == 426
+    assert re.search(r'"GET /%1b%22\?a=1" 101 - 1011 [\d.]+s in 1/1 out 0/0$', lines[0])
+    assert lines[1].endswith('"GET /no" 403')
+    assert lines[2].endswith('"GET /plain" 426')
+
+
+# --- the chat page -----------------------------------------------------------------------------------------------
+
+
+def test_the_page_is_that_of_the_example() -> None:
+    for name in ("chat.html", "chat.css", "chat.js"):
+        ours = ROOT / "src" / "lapwing" / "cli" / "static" / name
+        assert ours.read_bytes() == (ROOT / "examples" / "chat_page" / name).read_bytes()
+
+
+@pytest.mark.parametrize("program", ["lapwing serve", "examples/chat_page.py"])
+def test_a_chat_in_a_browser(serve: Serve, program: str, tmp_path: Path) -> None:
+    markup = "<img src=x onerror='window.taken = true'>"
+    if program == "lapwing serve":
+        served = serve()
+        url = served.url()
+    else:
+        served = serve()  # ends with the test, like the other
+        served.end()
+        served.process = subprocess.Popen(
+            [sys.executable, str(ROOT / program), "0"], stdout=subprocess.PIPE, encoding="utf-8"
+        )
+        assert served.process.stdout is not None
+        served._out = served.process.stdout
+        url = served._out.readline().split()[-1].replace("http", "ws").rstrip("/")
+    page_url = url.replace("ws", "http", 1) + "/"
+    said = "[...document.querySelectorAll('#said li')].map(item => item.textContent)"
+    with Browser() as page, lapwing.connect(url, "chat", timeout=TIMEOUT) as bob:
+        bob.send('{"name": "bob"}')
+        page.look_like(width=390, height=700, phone=True)
+        page.show(page_url)
+        page.run("document.querySelector('#name').focus()")
+        page.write("ada")
+        page.press("Enter")
+        page.wait_for("document.querySelector('#here').textContent == 'bob, ada'")
+        page.write("hello bob")
+        page.press("Enter")
+        while json.loads(bob.receive() or "") != {"kind": "says", "name": "ada", "text": "hello bob"}:
+            pass
+        bob.send(json.dumps({"text": markup}))
+        page.wait_for("document.querySelectorAll('#said li').length == 3")
+        assert page.run(said) == ["ada comes in", "adahello bob", f"bob{markup}"]
+        assert page.run("window.taken") is None
+        assert page.run("document.documentElement.scrollWidth") <= 390
+        bob.close()
+        page.wait_for("document.querySelector('#here').textContent == 'ada'")
