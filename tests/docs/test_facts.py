@@ -1,4 +1,7 @@
-"""What the documentation says is so: its programs are the tested examples, its numbers and names are the code's."""
+"""What the documentation and the README say is so: numbers, names and programs are those of the code.
+
+tests/docs has the pages themselves: how they hang together, and what is run of them.
+"""
 
 from __future__ import annotations
 
@@ -12,35 +15,21 @@ import pytest
 
 import lapwing
 from lapwing.options import ClientSettings, ServerSettings
+from tests.docs.pages import block
 
-ROOT = Path(__file__).parent.parent
-PAGES = sorted((ROOT / "docs").glob("*.rst"))
+ROOT = Path(__file__).parent.parent.parent
 
 
 def _page(name: str) -> str:
     return (ROOT / "docs" / name).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_programs_are_included_from_the_examples(page: Path) -> None:
-    """A block of Python in the text would be run by nobody."""
-    text = page.read_text(encoding="utf-8")
-    assert not re.search(r"code(-block)?:: *(python|pycon|py\b)|>>>|::\s*\n\s+import ", text)
-
-
-def test_every_example_is_included() -> None:
-    included = {
-        name for page in PAGES for name in re.findall(r"literalinclude:: \.\./examples/(\S+)", _page(page.name))
-    }
-    assert included == {path.name for path in (ROOT / "examples").glob("*.py")}
-
-
 def test_programs_in_the_readme_are_from_the_examples() -> None:
     """Each block of Python is an excerpt, indented or not, of an example."""
-    examples = [_squeezed(path.read_text(encoding="utf-8")) for path in (ROOT / "examples").glob("*.py")]
+    examples = [_squeezed(path.read_text(encoding="utf-8")) for path in (ROOT / "examples").rglob("*.py")]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for block in re.findall(r"^```python\n(.*?)^```", readme, re.DOTALL | re.MULTILINE):
-        assert any(_squeezed(block) in example for example in examples), f"in no example:\n{block}"
+    for program in re.findall(r"^```python\n(.*?)^```", readme, re.DOTALL | re.MULTILINE):
+        assert any(_squeezed(program) in example for example in examples), f"in no example:\n{program}"
 
 
 def _squeezed(text: str) -> str:
@@ -50,7 +39,7 @@ def _squeezed(text: str) -> str:
 
 def _limits() -> dict[str, Any]:
     """The table of limits: option and default."""
-    table = _page("errors.rst").partition(":name: limits")[2]
+    table = _page("explanation/limits.rst").partition(":name: limits")[2].partition("Of servers:")[0]
     rows = re.findall(r"^   \* - ``(\w+)``\n     - (\S+)$", table, re.MULTILINE)
     return {option: ast.literal_eval(default) for option, default in rows}
 
@@ -69,11 +58,19 @@ def test_the_limits_are_those_of_the_code(kind: type[ClientSettings | ServerSett
     }
 
 
+def test_the_limits_of_servers_are_those_of_the_code() -> None:
+    table = _page("explanation/limits.rst").partition(":name: server-limits")[2].partition("What has no option")[0]
+    rows = dict(re.findall(r"^   \* - ``(\w+)``\n     - (\S+)$", table, re.MULTILINE))
+    assert len(rows) == 4
+    for option, default in rows.items():
+        assert getattr(ServerSettings(), option) == ast.literal_eval(default)
+
+
 def test_the_tree_of_errors_is_that_of_the_code() -> None:
-    tree = _page("errors.rst").partition(":name: tree")[2].partition("Everything else")[0]
+    tree = block("error-tree")
     documented = {}
     above = ["Exception"]
-    for depth, name, also in re.findall(r"^   ([ │├└─]*)(\w+)(?: \(also (\w+)\))?$", tree, re.MULTILINE):
+    for depth, name, also in re.findall(r"^([ │├└─]*)(\w+)(?: \(also (\w+)\))?$", tree, re.MULTILINE):
         if depth:
             above[len(depth) // 4 :] = [name]
             documented[name] = {above[-2]} | ({also} if also else set())
@@ -103,7 +100,7 @@ def _logged() -> set[tuple[str, str]]:
 
 
 def test_the_loggers_are_those_of_the_code() -> None:
-    table = _page("observing.rst").partition(":name: loggers")[2]
+    table = _page("how-to/logs.rst").partition(":name: loggers")[2]
     documented = set()
     name = ""
     for named, level in re.findall(r"^   \* - ?(?:``([\w.]+)``)?\n     - ``([A-Z]+)``$", table, re.MULTILINE):
