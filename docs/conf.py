@@ -7,6 +7,8 @@ author = "the lapwing authors"
 copyright = author
 release = version = version_of("lapwing")
 
+# An attribute in a docstring becomes a link where it can, and several classes may have one of its name.
+suppress_warnings = ["ref.python"]
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["build"]
 # Names of lapwing must be there; what belongs to Python and to others is not looked up.
