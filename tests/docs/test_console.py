@@ -66,7 +66,10 @@ def test_the_command_that_measures_a_server(started: list[Program]) -> None:
     shorter = {"ws://localhost:8080": f"ws://localhost:{port}", "100": "2", "30": "0.2"}
     words = [shorter.get(word, word) for word in bench[1:]]
     done = subprocess.run(
-        [sys.executable, "-m", "lapwing", *words, "--subprotocol", "echo"], capture_output=True, text=True, timeout=TIMEOUT
+        [sys.executable, "-m", "lapwing", *words, "--subprotocol", "echo"],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
     )
     assert done.returncode == 0, done.stderr
 

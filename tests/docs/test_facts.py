@@ -111,7 +111,7 @@ def test_the_loggers_are_those_of_the_code() -> None:
 
 def test_lines_about_one_connection_have_one_form() -> None:
     package = ROOT / "src" / "lapwing"
-    for path in (package / "server.py", *(package / "serving").rglob("*.py*")):
+    for path in (package / "server.py", *(package / "serving").rglob("*.py"), *(package / "serving").rglob("*.pyx")):
         for form in re.findall(
             r"""logger\.\w+\(\s*"([^"]*)",\s*[\w.]*peer_address""", path.read_text(encoding="utf-8")
         ):

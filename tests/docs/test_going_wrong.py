@@ -160,7 +160,7 @@ async def test_connections_that_end(caplog: pytest.LogCaptureFixture) -> None:
         await ws.receive()
 
     same("wrong-1011", await send_too_late(fail))
-    assert [record.getMessage().partition(" on ")[0] for record in caplog.records if record.levelname == "ERROR"] == [
+    assert [record.getMessage().rpartition("): ")[2] for record in caplog.records if record.levelname == "ERROR"] == [
         "the handler 'default' failed"
     ]
     same("wrong-closed", await send_too_late(leave))
