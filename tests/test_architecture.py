@@ -206,7 +206,9 @@ def test_every_public_name_is_there_documented_and_tested(qualified: str) -> Non
     module, _, name = qualified.rpartition(".")
     assert hasattr(importlib.import_module(module), name)
     word = re.compile(rf"\b{name}\b")
-    assert any(word.search(path.read_text(encoding="utf-8")) for path in ROOT.glob("docs/*.rst")), "in no page of docs/"
+    assert any(word.search(path.read_text(encoding="utf-8")) for path in ROOT.glob("docs/**/*.rst")), (
+        "in no page of docs/"
+    )
     tests = (path for path in ROOT.glob("tests/**/test_*.py") if path != Path(__file__))
     assert any(word.search(path.read_text(encoding="utf-8")) for path in tests), "in no test"
 

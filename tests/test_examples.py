@@ -4,157 +4,41 @@ from __future__ import annotations
 
 import ast
 import json
-import queue
 import re
 import signal
 import socket
 import ssl
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import pytest
 
 import lapwing
 from tests.peers import wire
 from tests.peers.certificates import Certificates
+from tests.peers.programs import EXAMPLES, TIMEOUT, Start, free_port, starting, wait_for_port
 from tests.peers.raw import RawListener, RawPeer
 from tests.peers.tunnels import TunnelProxy
-
-EXAMPLES = Path(__file__).parent.parent / "examples"
-
-#: Seconds that a program may take for its next line, or to end.
-TIMEOUT = 30.0
-
-
-class Program:
-    """A running example.
-
-    Args:
-        name: its file name.
-        arguments: its command line arguments.
-    """
-
-    def __init__(self, name: str, *arguments: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-        )
-        assert self.process.stdin
-        assert self.process.stdout
-        assert self.process.stderr
-        self.stdin = self.process.stdin
-        self._said: queue.Queue[str | None] = queue.Queue()
-        self._complaints: list[str] = []
-        self._threads = [
-            threading.Thread(target=_follow, args=(self.process.stdout, self._said.put), daemon=True),
-            threading.Thread(target=_follow, args=(self.process.stderr, self._complain), daemon=True),
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def line(self) -> str:
-        """The next line that it prints."""
-        try:
-            line = self._said.get(timeout=TIMEOUT)
-        except queue.Empty:
-            line = None
-        assert line is not None, f"expected a line, but it says nothing more; on stderr: {self.complaints}"
-        return line
-
-    def port(self) -> int:
-        """The port at the end of its next line."""
-        found = re.search(r"port (\d+)$", self.line())
-        assert found
-        return int(found[1])
-
-    def wait(self) -> int:
-        """End its input, wait for its end and return its exit status."""
-        self.stdin.close()
-        status = self.process.wait(TIMEOUT)
-        for thread in self._threads:
-            thread.join(TIMEOUT)
-        return status
-
-    def end(self) -> list[str]:
-        """Wait for its end, which must be a good one with nothing on stderr; return the lines that it still prints."""
-        status = self.wait()
-        assert self.complaints == ""
-        assert status == 0
-        lines = []
-        while (line := self._said.get(timeout=TIMEOUT)) is not None:
-            lines.append(line)
-        return lines
-
-    @property
-    def complaints(self) -> str:
-        """What it has printed on stderr."""
-        return "\n".join(self._complaints)
-
-    def close(self) -> None:
-        """End it, whatever it does."""
-        self.process.kill()
-        self.process.wait(TIMEOUT)
-        for thread in self._threads:
-            thread.join(TIMEOUT)
-        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
-            assert stream
-            stream.close()
-
-    def _complain(self, line: str | None) -> None:
-        if line is not None:
-            self._complaints.append(line)
-
-
-def _follow(stream: IO[str], put: Callable[[str | None], None]) -> None:
-    for line in stream:
-        put(line.rstrip("\n"))
-    put(None)
-
-
-Start = Callable[..., Program]
 
 
 @pytest.fixture
 def start() -> Iterator[Start]:
     """Start an example; it is ended with the test."""
-    programs: list[Program] = []
-
-    def start(name: str, *arguments: object) -> Program:
-        programs.append(Program(name, *map(str, arguments)))
-        return programs[-1]
-
-    yield start
-    for program in programs:
-        program.close()
+    with starting() as start:
+        yield start
 
 
 @pytest.fixture
 def echo_url(start: Start) -> str:
     """The URL of the running echo server."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    server = start("echo_server.py", port)
-    deadline = time.monotonic() + TIMEOUT
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-        except ConnectionRefusedError:
-            assert server.process.poll() is None, server.complaints
-            assert time.monotonic() < deadline, "the echo server does not listen"
-            time.sleep(0.02)
-        else:
-            return f"ws://localhost:{port}"
+    port = free_port()
+    wait_for_port(port, start("echo_server.py", port))
+    return f"ws://localhost:{port}"
 
 
 def test_every_example_has_a_test() -> None:
@@ -561,3 +445,39 @@ def test_a_message_in_pieces_without_io(start: Start) -> None:
 
 def test_a_burst(start: Start) -> None:
     assert start("burst.py").end() == ["the sum is 499500"]
+
+
+def test_headers(start: Start) -> None:
+    assert start("headers.py").end() == [
+        "User-Agent: my-program/1.0",
+        "X-Client-Version: 2",
+        "Cookie: session=abc",
+        "refused: 403 version 1 is too old - wanted: 2",
+    ]
+
+
+def test_closing(start: Start) -> None:
+    assert sorted(start("closing.py").end()) == [
+        "close returned Closed(was_clean=True, code=1000, reason='bye')",
+        "the client saw Closed(was_clean=True, code=4001, reason='say please')",
+        "the server saw Closed(was_clean=True, code=1000, reason='bye')",
+    ]
+
+
+def test_backpressure(start: Start) -> None:
+    assert start("backpressure.py").end() == [
+        "the peer does not read; unsent here: bounded",
+        "and now it does",
+        "the server got all of them: True",
+    ]
+
+
+def test_credentials_in_the_first_message(start: Start) -> None:
+    assert start("first_message.py").end() == ["hello ada 1000", "None 4401", "None 4401", "None 4408"]
+
+
+def test_quiet_logs(start: Start) -> None:
+    lines = start("quiet_logs.py").end()
+    (error,) = [line for line in lines if re.match(r"(INFO|WARNING|ERROR) ", line)]
+    assert re.fullmatch(r"ERROR lapwing\.server: connection from .*: the handler 'default' failed", error)
+    assert lines[-1] == "openings that came to nothing: 3"

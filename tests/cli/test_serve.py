@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
 import queue
 import re
+import shlex
 import signal
 import ssl
 import subprocess
@@ -21,9 +23,11 @@ from typing import Any
 import pytest
 
 import lapwing
+from lapwing.cli import serve as serve_command
 from lapwing.cli.access import AccessLog
 from lapwing.cli.reloading import Changes
 from lapwing.cli.target import Target, TargetError, load
+from tests.docs.pages import block
 from tests.peers.browser import Browser
 from tests.peers.certificates import Certificates
 from tests.peers.servers import echo
@@ -131,6 +135,36 @@ async def handlers(ws):
     async for message in ws:
         await ws.send({answer!r} + message)
 """
+
+
+#: A line of the access log, as the page on `lapwing serve` has it.
+ACCESS = re.compile(r'\S+Z \S+:\d+ "GET \S+" (\d{3}|101 \S+ \d{4} \d+\.\d+s in \d+/\d+ out \d+/\d+)')
+
+
+def _without_ports(line: str) -> str:
+    return re.sub(r"localhost:\d+", "localhost", line)
+
+
+def test_the_page_shows_what_it_prints(serve: Serve) -> None:
+    served = serve("--access-log")
+    _, printed = block("serve-demo").splitlines()
+    line = served.line("serving ws")
+    assert _without_ports(line) == _without_ports(printed)
+    url, page, _ = re.findall(r"\S+://\S+", line)
+    assert _get(page)[0] == 200
+    with lapwing.connect(url, "chat", timeout=TIMEOUT):
+        pass
+    assert all(ACCESS.fullmatch(line) for line in block("serve-access").splitlines())
+    assert all(ACCESS.fullmatch(served.line('"GET')) for _ in range(2))
+
+
+def test_the_commands_of_the_page_are_understood() -> None:
+    parser = argparse.ArgumentParser()
+    serve_command.add_arguments(parser)
+    for command in block("serve-own").splitlines():
+        prompt, program, name, *arguments = shlex.split(command)
+        assert (prompt, program, name) == ("$", "lapwing", "serve")
+        assert parser.parse_args(arguments).target in {"app:handlers", "app.py:echo"}
 
 
 # --- as a whole --------------------------------------------------------------------------------------------------

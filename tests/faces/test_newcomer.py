@@ -63,7 +63,7 @@ async def test_a_closed_port(face: Face) -> None:
         (b"HTTP/1.1 301 Moved\r\nLocation: ftp://elsewhere.example/\r\nContent-Length: 0\r\n\r\n", 301, "elsewhere"),
         (b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n", 401, "credentials"),
         (b"220 smtp.example ESMTP\r\n", None, "HTTP"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", None, "HTTP"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", None, "HTTP.*: is this its port"),
         (b"", None, "closed the connection"),
     ],
 )
@@ -80,6 +80,26 @@ async def test_a_server_that_does_not_speak_websocket(
                 await connecting
             assert caught.value.status == status
             await call(peer.expect_reset_or_end)
+
+
+async def test_a_server_that_says_nothing(face: Face) -> None:
+    with RawListener() as listener, pytest.raises(TimeoutError, match=r"is a WebSocket server there.*open_timeout"):
+        await face.client(open_timeout=0.05).connect(listener.url)
+
+
+async def test_a_message_too_large_for_either_end(face: Face, listen: Listen) -> None:
+    async def large(ws: lapwing.Connection) -> None:
+        await ws.send("x" * 20_000)
+        await ws.receive()
+
+    async with listen(protocols={"large": large}, default=echo, max_message_size=10_000) as server:
+        for subprotocol, words in (("large", r"max_message_size=.*receive_stream"), (None, "send less at once")):
+            async with face.connected(url(server), subprotocol, max_message_size=10_000) as ws:
+                if subprotocol is None:
+                    await ws.send("x" * 20_000)
+                assert await ws.receive() is None
+                with pytest.raises(lapwing.ConnectionClosed, match=rf"1009.*{words}"):
+                    await ws.send("too late")
 
 
 async def test_a_wrong_accept(face: Face) -> None:

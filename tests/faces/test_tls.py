@@ -111,10 +111,10 @@ async def test_an_older_tls_is_refused(face: Face, listen: Listen, tls: Certific
 @pytest.mark.parametrize(
     ("which", "words"),
     [
-        ("expired", "expired"),
-        ("not_yet_valid", "not yet valid"),
-        ("wrong_host", "localhost"),
-        ("self_signed", "self-signed|self signed"),
+        ("expired", "has expired: the server needs a new one, or the clock of this machine is wrong"),
+        ("not_yet_valid", "not yet valid: the clock of this machine is wrong, or the server has it too early"),
+        ("wrong_host", r"'localhost'\.?: connect by a name that it has.*server_hostname="),
+        ("self_signed", "(self-signed|self signed).*cafile"),
     ],
 )
 async def test_a_wrong_certificate_is_refused_with_help(
@@ -125,8 +125,6 @@ async def test_a_wrong_certificate_is_refused_with_help(
         with pytest.raises(ssl.SSLCertVerificationError, match=words) as caught:
             await face.client(ssl=tls.client_context()).connect(secure_url(server))
         assert f"localhost:{server.port}" in str(caught.value)
-        assert "cafile" in str(caught.value)
-        assert "server_hostname" in str(caught.value)
         # The server is none the worse for it.
         with await call(RawPeer.open, server.port):
             pass

@@ -431,6 +431,15 @@ def test_client_accepts() -> None:
 
 REJECTIONS = [
     (b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nlost", "404 Not Found", "its words: lost"),
+    (b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nlost", "404 Not Found", "check the path in the URL"),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "200 OK", "an ordinary page"),
+    (b"HTTP/1.1 426 Upgrade Required\r\nContent-Length: 0\r\n\r\n", "426", "pass the Upgrade header on"),
+    (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", "400", "pass the Upgrade header on"),
+    (b"HTTP/1.1 429 Slow Down\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n", "429", "again later (Retry-After: 7)"),
+    (b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", "503", "again later"),
+    (b"HTTP/1.1 502 Bad\r\nContent-Length: 0\r\n\r\n", "502", "a gateway on the way"),
+    (b"HTTP/1.1 504 Late\r\nContent-Length: 0\r\n\r\n", "504", "a gateway on the way"),
+    (b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n", "500", "its log"),
     (
         b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>",
         "200 OK",

@@ -157,6 +157,13 @@ class ClientOpening:
             return trust.explain(error, self.proxy.host, self.proxy.port, is_proxy=True)
         return trust.explain(error, self.url.host, self.url.port)
 
+    def too_late(self, seconds: float) -> TimeoutError:
+        """Make the error for an attempt that took longer than it may."""
+        return TimeoutError(
+            f"connecting to {self.url} took longer than {seconds:g} s: is a WebSocket server there, and not too busy? "
+            "open_timeout= gives it longer"
+        )
+
     # --- redirects -------------------------------------------------------------------------------------------------
 
     def follow(self, error: HandshakeError) -> None:

@@ -681,7 +681,7 @@ cdef class AsyncClient(Connection):
             if self.is_aborted:
                 raise ConnectionAbortedError(ABORTED) from None
             if self.limit.expired():
-                raise TimeoutError(f"connecting to {opening.url} took longer than {seconds:g} s") from None
+                raise opening.too_late(seconds) from None
             raise opening.explain(error)
         finally:
             self.limit = self.opening = None

@@ -87,7 +87,7 @@ cdef class Client(BlockingConnection):
                 self.attempt(opening, deadline)
         except OSError as error:
             if clock() >= deadline:
-                raise TimeoutError(f"connecting to {opening.url} took longer than {seconds:g} s") from None
+                raise opening.too_late(seconds) from None
             raise opening.explain(error)
         finally:
             if not self.is_connected:

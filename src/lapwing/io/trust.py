@@ -39,15 +39,25 @@ def server_context(certfile: str, keyfile: str | None) -> ssl.SSLContext:
     return context
 
 
+#: What may help against a certificate that is not accepted, by OpenSSL's number for the reason (X509_V_ERR_...).
+_WAYS_OUT = {
+    9: "the clock of this machine is wrong, or the server has it too early",
+    10: "the server needs a new one, or the clock of this machine is wrong",
+    62: "connect by a name that it has, or say with server_hostname= which one to expect",
+    64: "connect by a name that it has, or say with server_hostname= which one to expect",
+}
+
+
 def explain(error: OSError, host: str, port: int, *, is_proxy: bool = False) -> OSError:
     """Say in an error of TLS what it was about, and what may help. It stays the same object."""
     if is_proxy:
         return _explain_proxy(error, host, port)
     if isinstance(error, ssl.SSLCertVerificationError):
-        error.strerror = (
-            f"the certificate of {host}:{port} is not trusted: {error.verify_message}: to trust another authority, "
-            "pass ssl=ssl.create_default_context(cafile=...); for another name, server_hostname="
+        way_out = _WAYS_OUT.get(
+            error.verify_code, "to trust another authority, pass ssl=ssl.create_default_context(cafile=...)"
         )
+        message = error.verify_message.rstrip(".")
+        error.strerror = f"the certificate of {host}:{port} is not trusted: {message}: {way_out}"
     elif isinstance(error, ssl.SSLError) and error.reason in (
         "WRONG_VERSION_NUMBER",
         "HTTP_REQUEST",

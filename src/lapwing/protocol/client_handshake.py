@@ -20,7 +20,7 @@ from .handshake import (
     check_subprotocols,
     shown,
 )
-from .http import Headers, Request, Response, build_request, lower_tokens
+from .http import Headers, Request, Response, build_request, lower_tokens, split_list
 from .http_reader import ResponseReader
 
 if TYPE_CHECKING:
@@ -34,10 +34,21 @@ __all__ = ["ClientHandshake"]
 #: Headers that a request has at most once (RFC 9110 section 5.3, RFC 6455 section 4.1 item 8).
 _SINGLE = frozenset({"host", "origin", "user-agent", "authorization"})
 #: What may be wrong when the server answers with this status.
+_UPGRADE = "perhaps a gateway on the way does not pass the Upgrade header on"
+_LATER = "ask again later"
+_GATEWAY = "a gateway on the way does not reach the server behind it"
 _HINTS = {
+    200: "this is an ordinary page: check the path in the URL",
+    400: f"it does not accept the request: {_UPGRADE}",
     401: "it asks for credentials, as in ws://user:password@host/ or an Authorization header",
     403: "it refuses this client, perhaps for its Origin or its credentials",
-    404: "it has nothing at this path",
+    404: "it has nothing there: check the path in the URL",
+    426: f"it sees no request for a WebSocket: {_UPGRADE}",
+    429: _LATER,
+    500: "it failed on this request: its log says why",
+    502: _GATEWAY,
+    503: _LATER,
+    504: _GATEWAY,
 }
 
 
@@ -268,15 +279,26 @@ def _basic(user: str, password: str) -> str:
 def _describe_rejection(response: Response) -> str:
     """Say in a sentence what the server answered instead of a 101, with the reason that it gave or a likely one."""
     status, reason, headers, body = response
+    own_words = _own_words(headers, body)
     words = [f"the server answered {status} {reason[:MAX_SHOWN]}".rstrip() + " instead of switching to WebSocket"]
     if 300 <= status < 400 and "Location" in headers:
         words.append(f"it redirects to {shown(headers['Location'])}")
-    elif status in _HINTS:
-        words.append(_HINTS[status])
-    if "Sec-WebSocket-Version" in headers:
+    elif "Sec-WebSocket-Version" in headers and VERSION not in split_list(headers["Sec-WebSocket-Version"]):
         words.append(f"it speaks version {shown(headers['Sec-WebSocket-Version'])} of WebSocket, this client {VERSION}")
-    if not (headers.get("Content-Type") or "text/plain").lower().startswith("text/html"):
-        text = " ".join(str(body[: 4 * MAX_SHOWN], "utf-8", "replace").split())
-        if text and text.isprintable():
-            words.append("its words: " + (text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "..."))
+    elif status in _HINTS and not (status == 400 and own_words):  # that can mean anything: the server knows
+        words.append(_HINTS[status])
+    if "Retry-After" in headers:
+        words[-1] += f" (Retry-After: {headers['Retry-After'][:MAX_SHOWN]})"
+    if own_words:
+        words.append(f"its words: {own_words}")
     return ": ".join(words)
+
+
+def _own_words(headers: Headers, body: bytes) -> str:
+    """The beginning of what the server says for people to read; empty where it says nothing, or a page."""
+    if (headers.get("Content-Type") or "text/plain").lower().startswith("text/html"):
+        return ""
+    text = " ".join(str(body[: 4 * MAX_SHOWN], "utf-8", "replace").split())
+    if not text.isprintable():
+        return ""
+    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "..."

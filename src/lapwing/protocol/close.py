@@ -57,6 +57,13 @@ def may_be_sent(code: int) -> bool:
     return code in _SENDABLE or 3000 <= code <= 4999
 
 
+#: What may be done about a message that was too large: by whether the peer said so, or this end.
+_TOO_BIG = {
+    True: "the peer takes no larger ones: send less at once",
+    False: "max_message_size= allows larger ones, and receive_stream() reads them in pieces",
+}
+
+
 def describe(closed: Closed) -> str:
     """Put a close result into words, for messages and logs."""
     try:
@@ -65,4 +72,5 @@ def describe(closed: Closed) -> str:
         name = "application code" if 4000 <= closed.code <= 4999 else "unregistered code"
     manner = "cleanly" if closed.was_clean else "uncleanly"
     reason = f": {closed.reason}" if closed.reason else ""
-    return f"connection closed {manner} with {closed.code} ({name}){reason}"
+    way_out = f": {_TOO_BIG[closed.was_clean]}" if closed.code == CloseCode.MESSAGE_TOO_BIG else ""
+    return f"connection closed {manner} with {closed.code} ({name}){reason}{way_out}"

@@ -156,7 +156,9 @@ class _ResponseHeadReader(HeadReader):
             return
         if view[0] in (0x15, 0x16):  # an alert or a handshake record of TLS (RFC 8446 section 5.1)
             raise HandshakeError("the server speaks TLS on this port: use wss:// rather than ws://")
-        raise HandshakeError(f"the server does not speak HTTP: it began with {bytes(view[:MAX_QUOTED])!r}")
+        raise HandshakeError(
+            f"the server does not speak HTTP: it began with {bytes(view[:MAX_QUOTED])!r}: is this its port?"
+        )
 
     def _check_first_line(self, line: bytes) -> None:
         """Leave the line to `parse_response`: "HTTP/" has been seen."""

@@ -1,0 +1,38 @@
+"""A chat client that stays connected: one thread follows the room while another one talks.
+
+Usage: python client.py URL [TOKEN], then type; the end of the input (Ctrl-D) leaves.
+"""
+
+import sys
+import threading
+
+import lapwing
+
+current: lapwing.Client | None = None
+
+
+def follow(url: str, token: str | None) -> None:
+    """Print what is said, on one connection after the other."""
+    global current
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        for ws in lapwing.connect(url, "chat", headers=headers, reconnect=True):
+            current = ws
+            try:
+                for message in ws:
+                    print(message, flush=True)
+            except lapwing.ConnectionClosed:
+                pass  # it was lost rather than closed: the next round has another one
+    except lapwing.HandshakeError as error:  # it will not get better by trying again
+        print(error, flush=True)
+
+
+threading.Thread(target=follow, args=(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None), daemon=True).start()
+for line in sys.stdin:
+    try:
+        if current is not None:
+            current.send(line.rstrip("\n"))
+            continue
+    except lapwing.ConnectionClosed as error:
+        print(error, flush=True)
+    print("not connected: say it again later", flush=True)

@@ -1,0 +1,118 @@
+"""What the documentation and the README say is so: numbers, names and programs are those of the code.
+
+tests/docs has the pages themselves: how they hang together, and what is run of them.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lapwing
+from lapwing.options import ClientSettings, ServerSettings
+from tests.docs.pages import block
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def _page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+def test_programs_in_the_readme_are_from_the_examples() -> None:
+    """Each block of Python is an excerpt, indented or not, of an example."""
+    examples = [_squeezed(path.read_text(encoding="utf-8")) for path in (ROOT / "examples").rglob("*.py")]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for program in re.findall(r"^```python\n(.*?)^```", readme, re.DOTALL | re.MULTILINE):
+        assert any(_squeezed(program) in example for example in examples), f"in no example:\n{program}"
+
+
+def _squeezed(text: str) -> str:
+    """The lines without their indentation, and without empty ones."""
+    return "\n".join(filter(None, (line.strip() for line in text.splitlines())))
+
+
+def _limits() -> dict[str, Any]:
+    """The table of limits: option and default."""
+    table = _page("explanation/limits.rst").partition(":name: limits")[2].partition("Of servers:")[0]
+    rows = re.findall(r"^   \* - ``(\w+)``\n     - (\S+)$", table, re.MULTILINE)
+    return {option: ast.literal_eval(default) for option, default in rows}
+
+
+@pytest.mark.parametrize("kind", [ClientSettings, ServerSettings])
+def test_the_limits_are_those_of_the_code(kind: type[ClientSettings | ServerSettings]) -> None:
+    settings = kind()
+    assert _limits() == {
+        "timeout": settings.timeout,
+        "open_timeout": settings.opening,
+        "close_timeout": settings.closing,
+        "max_message_size": settings.max_message_size,
+        "max_buffered": settings.max_buffered,
+        "ping_interval": settings.ping_interval,
+        "ping_timeout": settings.ping_timeout,
+    }
+
+
+def test_the_limits_of_servers_are_those_of_the_code() -> None:
+    table = _page("explanation/limits.rst").partition(":name: server-limits")[2].partition("What has no option")[0]
+    rows = dict(re.findall(r"^   \* - ``(\w+)``\n     - (\S+)$", table, re.MULTILINE))
+    assert len(rows) == 4
+    for option, default in rows.items():
+        assert getattr(ServerSettings(), option) == ast.literal_eval(default)
+
+
+def test_the_tree_of_errors_is_that_of_the_code() -> None:
+    tree = block("error-tree")
+    documented = {}
+    above = ["Exception"]
+    for depth, name, also in re.findall(r"^([ │├└─]*)(\w+)(?: \(also (\w+)\))?$", tree, re.MULTILINE):
+        if depth:
+            above[len(depth) // 4 :] = [name]
+            documented[name] = {above[-2]} | ({also} if also else set())
+    defined = {
+        name: {base.__name__ for base in value.__bases__}
+        for name in lapwing.__all__
+        if isinstance(value := getattr(lapwing, name), type) and issubclass(value, Exception)
+    }
+    assert documented == defined
+    for bases in documented.values():
+        assert all(hasattr(lapwing, base) or hasattr(builtins, base) for base in bases)
+
+
+def _logged() -> set[tuple[str, str]]:
+    """Each logger of the package with every level that it is used at."""
+    found: set[tuple[str, str]] = set()
+    for path in (ROOT / "src" / "lapwing").rglob("*.py*"):
+        if path.suffix not in {".py", ".pyx"}:
+            continue
+        text = path.read_text(encoding="utf-8")
+        names = set(re.findall(r"""getLogger\("(lapwing\.\w+)"\)""", text))
+        levels = set(re.findall(r"\blogger\.(debug|info|warning|error|exception)\(", text))
+        levels |= set(re.findall(r"""getLogger\("lapwing\.\w+"\)\.(\w+)\(""", text))
+        assert len(names) <= 1, f"{path} has several loggers: which says what?"
+        found |= {(name, "ERROR" if level == "exception" else level.upper()) for name in names for level in levels}
+    return found
+
+
+def test_the_loggers_are_those_of_the_code() -> None:
+    table = _page("how-to/logs.rst").partition(":name: loggers")[2]
+    documented = set()
+    name = ""
+    for named, level in re.findall(r"^   \* - ?(?:``([\w.]+)``)?\n     - ``([A-Z]+)``$", table, re.MULTILINE):
+        name = named or name
+        documented.add((name, level))
+    assert documented == _logged()
+
+
+def test_lines_about_one_connection_have_one_form() -> None:
+    package = ROOT / "src" / "lapwing"
+    for path in (package / "server.py", *(package / "serving").rglob("*.py"), *(package / "serving").rglob("*.pyx")):
+        for form in re.findall(
+            r"""logger\.\w+\(\s*"([^"]*)",\s*[\w.]*peer_address""", path.read_text(encoding="utf-8")
+        ):
+            assert form.startswith("connection from %s: "), form
