@@ -62,7 +62,7 @@ def test_each_example_is_shown_and_run() -> None:
     for name in there:
         short = Path(name).stem if name.startswith(("chat/", "coming_from/")) else Path(name).name
         short = re.sub("_(ours|theirs)$", "", short)
-        assert re.search(rf"""["'/]{re.escape(short)}(_ours|_theirs)?["'.]""", TESTS), f"no test names {name}"
+        assert re.search(rf"""["'/]{re.escape(short)}(_ours|_theirs)?["'.:]""", TESTS), f"no test names {name}"
 
 
 def test_each_page_is_reached_from_the_first() -> None:

@@ -609,8 +609,9 @@ cdef extern from *:
 
 
 cdef int quick_calls(object kind) except -1:
-    """Give a class of connections `send` and `receive` of its own, which tell the calls that most make before taking the
-    arguments apart. They have to be its own: CPython calls a method directly where the object is exactly of its class."""
+    """Give a class of connections a `send` and `receive` of its own, which tell the calls that most make before taking
+    the arguments apart. They have to be its own: CPython calls a method directly only where the object is exactly of
+    the method's class."""
     return lapwing_quick_calls(<PyTypeObject *>kind)
 
 

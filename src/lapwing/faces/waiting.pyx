@@ -156,7 +156,6 @@ cdef class Waiter:
             Py_DECREF(subject)
         return 0
 
-
     cdef int begin(self, Source subject, object loop) except -1:
         self.loop = loop
         self.subject = subject
