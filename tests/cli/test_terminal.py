@@ -176,7 +176,7 @@ def test_closing_with_a_code(terminal: Terminal) -> None:
 def test_the_status_is_that_of_the_last_connection(terminal: Terminal) -> None:
     terminal.type("bye")
     terminal.wait_for("closed: 4001")
-    terminal.child.sendeof()
+    terminal.type("/quit")
     assert terminal.ends() == 1
 
 

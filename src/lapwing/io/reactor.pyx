@@ -14,8 +14,8 @@ Three things go together with it:
 - *One timer.* Deadlines stand in a heap, and one alarm is set for the first: a descriptor in the epoll set, since
   asyncio pays for a timer of its own in every turn; a timer of the loop where there is no such set, and in virtual
   time. A deadline that moves later, as it does with every message, is only noted: the heap learns of it when the old
-  time comes. How late the alarm is heard is added up: for so long the loop was blocked, and a source whose peer kept silent
-  takes that into account.
+  time comes. How late the alarm is heard is added up: for so long the loop was blocked, and a source whose peer kept
+  silent takes that into account.
 
 A source that is alone, as a client's connection is, is watched by the loop itself: then no set stands in between.
 
