@@ -88,11 +88,16 @@ def terminal(open_terminal: Callable[..., Terminal], server: ServerThread) -> Te
     return terminal
 
 
+def test_the_end_of_input_ends_it(terminal: Terminal) -> None:
+    terminal.child.sendeof()  # Ctrl-D; pressed while a line is being shown, it is the terminal's and means nothing
+    assert terminal.ends() == 0
+
+
 def test_messages_go_out_and_come_back(terminal: Terminal) -> None:
     terminal.type("hello")
     shown = terminal.wait_for("< .*hello")
     assert "> hello" in shown, "what was sent is above the answer to it"
-    terminal.child.sendeof()
+    terminal.type("/quit")
     assert terminal.ends() == 0
 
 
@@ -224,7 +229,7 @@ def test_the_history_is_kept(open_terminal: Callable[..., Terminal], server: Ser
         terminal.wait_for("connected to ")
         terminal.type("first" if expected else "not kept")
         terminal.wait_for("< ")
-        terminal.child.sendeof()
+        terminal.type("/quit")
         assert terminal.ends() == 0
     path = command.directory / "state" / "lapwing" / "connect-history"
     assert path.stat().st_mode & 0o077 == 0, "nobody else may read it"
