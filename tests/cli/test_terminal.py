@@ -233,10 +233,11 @@ def test_the_history_is_kept(open_terminal: Callable[..., Terminal], server: Ser
         assert terminal.ends() == 0
     path = command.directory / "state" / "lapwing" / "connect-history"
     assert path.stat().st_mode & 0o077 == 0, "nobody else may read it"
-    assert path.read_text(encoding="utf-8").splitlines()[-1] == "+first"
+    kept = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("+")]
+    assert kept[-2:] == ["+first", "+/quit"]
     terminal = open_terminal(server.url)
     terminal.wait_for("connected to ")
-    terminal.child.send("\x1b[A\r")  # up
+    terminal.child.send("\x1b[A\x1b[A\r")  # up, twice
     terminal.wait_for("< .*first")
 
 
