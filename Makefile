@@ -32,7 +32,7 @@ demo: $(VENV)/.native ## a server and both clients talk over ws and wss, and wha
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.native $(VENV)/.test peers ## the whole test suite (ARGS="-k frame --runtime uvloop+epoll")
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python $(if $(ARGS),-m pytest $(ARGS),tests/run.py)
 
 check: $(VENV)/.native $(VENV)/.check ## formatting, lint and types
 	$(BIN)/ruff format --check

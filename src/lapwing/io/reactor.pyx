@@ -452,18 +452,23 @@ cdef class EpollReactor(Reactor):
 
     cdef int epoll
     cdef bint is_open           # the descriptors are
-    cdef int alarm              # a descriptor in the set; -1 before the first deadline
+    cdef int alarm              # a descriptor in the set
     cdef void *alone            # the source that the loop watches itself; NULL when there is none
     cdef epoll_event events[MAX_EVENTS]
     cdef int current
     cdef int count
 
     def __cinit__(self, loop):
+        cdef epoll_event event
         self.epoll = epoll_create1(EPOLL_CLOEXEC)
         if self.epoll < 0:
             PyErr_SetFromErrno(OSError)
-        self.alarm = -1
+        self.alarm = lapwing_make_alarm()
         self.is_open = True
+        event.events = EPOLLIN
+        event.data.ptr = <void *>self
+        if self.alarm < 0 or epoll_ctl(self.epoll, EPOLL_CTL_ADD, self.alarm, &event) < 0:
+            PyErr_SetFromErrno(OSError)
         loop.add_reader(self.epoll, self.on_ready)
 
     def __dealloc__(self):
@@ -526,15 +531,8 @@ cdef class EpollReactor(Reactor):
         return events
 
     cdef int set_alarm(self, double seconds) except -1:
-        cdef epoll_event event
         if is_own_clock():
             return Reactor.set_alarm(self, seconds)
-        if self.alarm < 0:
-            event.events = EPOLLIN
-            event.data.ptr = <void *>self
-            self.alarm = lapwing_make_alarm()
-            if self.alarm < 0 or epoll_ctl(self.epoll, EPOLL_CTL_ADD, self.alarm, &event) < 0:
-                PyErr_SetFromErrno(OSError)
         if lapwing_set_alarm(self.alarm, seconds) < 0:
             PyErr_SetFromErrno(OSError)
         return 0
