@@ -27,8 +27,20 @@ def echo_in_thread(ws: lapwing.BlockingConnection) -> None:
         ws.send(message)
 
 
+_before: set[threading.Thread] = set()
+
+
+@pytest.fixture(autouse=True)
+def _threads_before() -> None:
+    """Other tests of this process may have left a thread of a client that nobody closed."""
+    _before.clear()
+    _before.update(threading.enumerate())
+
+
 def threads_left() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("lapwing")]
+    return [
+        thread.name for thread in threading.enumerate() if thread not in _before and thread.name.startswith("lapwing")
+    ]
 
 
 async def broken(ws: lapwing.Connection) -> None:
