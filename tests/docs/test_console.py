@@ -57,7 +57,7 @@ def test_five_minutes(started: list[Program]) -> None:
 
 def test_the_command_that_measures_a_server(started: list[Program]) -> None:
     (install, _), (bench, _) = commands("bench-a-server")
-    assert install == ["pip", "install", "lapwing[cli]"]
+    assert install == ["pip", "install", ".[cli]"]
     assert "cli" in (importlib.metadata.metadata("lapwing").get_all("Provides-Extra") or [])
     port = free_port()
     started.append(Program([sys.executable, str(ROOT / "examples" / "echo_server.py"), str(port)]))
