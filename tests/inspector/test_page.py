@@ -121,7 +121,7 @@ def test_numbers_move(page: Browser) -> None:
             rate = "parseFloat(document.querySelector('#rows .row:not([hidden]) .in').textContent)"
             page.wait_for(f"{rate} > 10")
             page.wait_for("parseFloat(document.querySelector('#rate-in').textContent) > 10")
-            page.wait_for("document.querySelector('#rows .rtt').textContent.includes('s')")
+            page.wait_for("document.querySelector('#rows .rtt')?.textContent?.includes('s')")
             drawn = page.run("document.querySelector('#rates').toDataURL()")
             page.wait_for(f"document.querySelector('#rates').toDataURL() != {json.dumps(drawn)}")
         finally:
@@ -159,11 +159,11 @@ def test_frames_sending_and_closing(page: Browser) -> None:
         assert ws.receive() == b"\x00\x0a\xff"
         page.write("0")
         page.run("document.querySelector('#send button').click()")
-        page.wait_for("document.querySelector('#outcome.failed').textContent.includes('in hex')")
+        page.wait_for("document.querySelector('#outcome.failed')?.textContent?.includes('in hex')")
 
         page.run("document.querySelector('#code').value = 1006")
         page.run("document.querySelector('#close button').click()")
-        page.wait_for("document.querySelector('#outcome.failed').textContent.includes('1006')")
+        page.wait_for("document.querySelector('#outcome.failed')?.textContent?.includes('1006')")
         page.run("document.querySelector('#code').value = 4001; document.querySelector('#reason').value = 'enough'")
         page.run("document.querySelector('#close button').click()")
         assert ws.receive() is None
@@ -347,7 +347,7 @@ def test_it_fits(page: Browser, width: int, height: int, phone: bool) -> None:
     with served() as server, lapwing.connect(server.url, "chat", timeout=TIMEOUT) as ws, answering(ws):
         page.look_like(width=width, height=height, phone=phone)
         _open(page, server)
-        page.wait_for("document.querySelector('#rows .row:not([hidden]) .rtt')?.textContent.includes('s')")
+        page.wait_for("document.querySelector('#rows .row:not([hidden]) .rtt')?.textContent?.includes('s')")
         assert page.run("document.documentElement.scrollWidth") <= width
         assert page.run(CUT) == []
         _choose(page, ws)
@@ -419,7 +419,7 @@ def test_a_thousand_connections(page: Browser) -> None:
             assert begun.wait(TIMEOUT)
             page.show(address)
             page.wait_for("document.querySelector('#count').textContent == '1,000'")
-            page.wait_for("parseFloat(document.querySelector('#rows .in').textContent) > 0")
+            page.wait_for("parseFloat(document.querySelector('#rows .in')?.textContent) > 0")
             assert page.run("document.querySelectorAll('#rows .row').length") < 60
             page.press("j")
             page.press("End")
