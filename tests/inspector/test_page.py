@@ -157,9 +157,11 @@ def test_frames_sending_and_closing(page: Browser) -> None:
         page.write("00 0a ff")
         page.run("document.querySelector('#send button').click()")
         assert ws.receive() == b"\x00\x0a\xff"
+        page.wait_for("document.querySelector('#outcome').textContent == 'Sent 3\\u202fB'")
         page.write("0")
         page.run("document.querySelector('#send button').click()")
         page.wait_for("document.querySelector('#outcome.failed')?.textContent?.includes('in hex')")
+        assert page.run("document.querySelector('#message').value") == "0", "it is there to be corrected"
 
         page.run("document.querySelector('#code').value = 1006")
         page.run("document.querySelector('#close button').click()")

@@ -213,13 +213,15 @@ export class Panel {
   async send(event) {
     event.preventDefault();
     const message = byId("message");
+    const written = message.value;
     try {
-      const parameters = { number: this.record.number, ...this.encoded(message.value) };
+      const parameters = { number: this.record.number, ...this.encoded(written) };
+      message.value = "";  // at once: what is typed while it is on its way is the next message
+      message.focus();
       const { sent } = await this.wire.ask("send", parameters);
       this.say(`Sent ${bytes(sent) === "0" ? "an empty message" : bytes(sent)}`);
-      message.value = "";
-      message.focus();
     } catch (error) {
+      message.value ||= written;
       this.say(error.message, true);
     }
   }
