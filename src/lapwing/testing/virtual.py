@@ -108,6 +108,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._left_executor)
         return future
 
+    async def shutdown_default_executor(self, *timeout: Any) -> None:
+        """Wait for the executor's threads, as long as that really takes; from Python 3.12 on a timer limits it."""
+        self._in_executor += 1
+        try:
+            await super().shutdown_default_executor(*timeout)
+        finally:
+            self._in_executor -= 1
+
     def _left_executor(self, _: asyncio.Future[Any]) -> None:
         self._in_executor -= 1
 
