@@ -22,6 +22,7 @@ PACKAGE = ROOT / "src" / "lapwing"
 
 #: The layers from the bottom up, each with its modules; the first pattern that fits counts.
 LAYERS = (
+    ("native code", ("lapwing.native", "lapwing.native.*")),
     ("the protocol", ("lapwing.protocol.endpoint", "lapwing.protocol.*_handshake")),
     ("the protocol's public names", ("lapwing.protocol",)),
     ("the protocol's leaves", ("lapwing.protocol.*",)),
@@ -45,10 +46,11 @@ LAYERS = (
 
 #: What each layer may import beside the layers that those stand on; never in a circle.
 STANDS_ON = {
-    "the protocol's leaves": {"the protocol's leaves"},
+    "native code": {"native code"},
+    "the protocol's leaves": {"the protocol's leaves", "native code"},
     "the protocol": {"the protocol", "the protocol's leaves"},
     "the protocol's public names": {"the protocol"},
-    "io": {"io"},
+    "io": {"io", "native code"},
     "options": {"options", "the protocol's leaves"},
     "connecting": {"connecting", "the protocol's public names", "io", "options"},
     "what the faces stand on": {"what the faces stand on", "the protocol's public names", "io", "options"},

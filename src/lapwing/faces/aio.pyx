@@ -20,7 +20,7 @@ from ..io.stream cimport Stream
 from .link cimport LIVE, OPENING, OVER, SECURING, UNUSED
 from ..protocol.endpoint cimport Endpoint, Ping, output_size
 from ..protocol.inbound cimport HELD_BACK
-from ..protocol.sharing cimport give_lock, take_lock
+from ..native.sharing cimport give_lock, take_lock
 from ..protocol.state cimport CLOSED, OPEN
 from .waiting cimport DONE, Waiter, answer_quickly
 

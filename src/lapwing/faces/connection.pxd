@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t
 from ..io.reactor cimport Source
 from ..io.stream cimport Stream
 from ..protocol.endpoint cimport Endpoint, Output
-from ..protocol.sharing cimport Lock
+from ..native.sharing cimport Lock
 
 
 cdef class BaseConnection(Source):

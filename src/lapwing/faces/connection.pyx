@@ -8,8 +8,9 @@ from libc.stdint cimport int64_t
 from ..io.clock cimport clock
 from ..io.reactor cimport Source
 from ..protocol.endpoint cimport Endpoint, Output, output_consume, output_size
-from ..protocol.inbound cimport buffer_size, snapshot
-from ..protocol.sharing cimport give_lock, put_down, take_lock, take_up
+from ..native.buffer cimport buffer_size
+from ..protocol.inbound cimport snapshot
+from ..native.sharing cimport give_lock, put_down, take_lock, take_up
 from ..protocol.state cimport CLOSED, OPEN
 
 __all__ = ["BaseConnection", "close_after", "make_endpoint"]

@@ -9,7 +9,7 @@ from .blocking cimport BlockingConnection
 from ..io.clock cimport clock
 from ..io.stream cimport END_OF_STREAM, Stream
 from ..protocol.endpoint cimport output_clear
-from ..protocol.sharing cimport give_lock, put_down, take_lock, take_up
+from ..native.sharing cimport give_lock, put_down, take_lock, take_up
 from .turns cimport NEVER
 
 from ..connecting import route

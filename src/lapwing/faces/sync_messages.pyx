@@ -12,7 +12,7 @@ cimport cython
 
 from ..protocol.endpoint cimport Endpoint
 from ..protocol.inbound cimport HELD_BACK
-from ..protocol.sharing cimport give_lock, put_down, take_lock, take_up
+from ..native.sharing cimport give_lock, put_down, take_lock, take_up
 from ..protocol.state cimport OPEN
 from ..protocol.streaming cimport NO_LIMIT
 from .turns cimport Turns

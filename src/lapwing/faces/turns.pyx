@@ -23,7 +23,7 @@ from .connection cimport BaseConnection
 from ..io.clock cimport clock
 from ..io.reactor cimport READABLE, WRITABLE
 from ..io.stream cimport NOTHING_YET, Stream
-from ..protocol.sharing cimport count_up, glance, put_down, take_up
+from ..native.sharing cimport count_up, glance, put_down, take_up
 
 from ..io import green
 

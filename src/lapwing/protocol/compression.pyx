@@ -27,7 +27,7 @@ from cpython.pythread cimport (
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
 
-from .sharing cimport IS_FREE_THREADED, Lock, give_lock, take_lock
+from ..native.sharing cimport IS_FREE_THREADED, Lock, give_lock, take_lock
 
 __all__ = ["Inflation", "PerMessageDeflate"]
 

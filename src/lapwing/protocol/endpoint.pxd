@@ -4,7 +4,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 
 from .frame cimport MaskingKeys
-from .inbound cimport Buffer
+from ..native.buffer cimport Buffer
 from .prepared cimport Prepared
 from .state cimport EndpointEnding, Event
 from .streaming cimport Streaming

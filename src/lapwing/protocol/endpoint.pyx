@@ -19,7 +19,8 @@ from .frame cimport (
     BINARY_FRAME, CLOSE_FRAME, CONTINUATION_FRAME, MAX_CONTROL_PAYLOAD, MAX_HEADER_SIZE, PING_FRAME, PONG_FRAME,
     TEXT_FRAME, FrameHeader, MaskingKeys, keys_for_endpoint, mask_payload, read_header, write_header,
 )
-from .inbound cimport Buffer, buffer_size, snapshot
+from ..native.buffer cimport Buffer, buffer_size
+from .inbound cimport snapshot
 from .prepared cimport Prepared
 from .state cimport (
     CLOSE_RECEIVED, CLOSE_SENT, CLOSED, EOF_RECEIVED, FAILED, OPEN, SILENCE, STAY, TIME_EXPIRED, EndpointEnding, Event,

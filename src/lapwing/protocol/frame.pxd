@@ -3,7 +3,7 @@
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
 
-from .sharing cimport Lock
+from ..native.sharing cimport Lock
 
 
 cdef extern from "mask.h" nogil:

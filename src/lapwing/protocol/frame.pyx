@@ -10,7 +10,7 @@ from cpython.bytes cimport PyBytes_GET_SIZE
 from libc.string cimport memcpy
 from libc.stdint cimport uint64_t
 
-from .sharing cimport IS_FREE_THREADED, give_lock, take_lock
+from ..native.sharing cimport IS_FREE_THREADED, give_lock, take_lock
 
 __all__ = ["BINARY", "MaskingKeys", "Opcode", "TEXT", "apply_mask", "build_frame"]
 

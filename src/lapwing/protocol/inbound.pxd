@@ -3,22 +3,10 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 
+from ..native.buffer cimport Buffer
 from .compression cimport Inflated, Inflation, PerMessageDeflate
 from .frame cimport FrameHeader, MAX_HEADER_SIZE
 from .state cimport EndpointState
-
-
-cdef extern from "buffer.h" nogil:
-    ctypedef struct Buffer "lapwing_buffer":
-        unsigned char *data
-        size_t start
-        size_t end
-        size_t capacity
-    size_t buffer_size "lapwing_buffer_size"(const Buffer *buffer)
-    void buffer_free "lapwing_buffer_free"(Buffer *buffer)
-    unsigned char *buffer_reserve "lapwing_buffer_reserve"(Buffer *buffer, size_t size)
-    int buffer_append "lapwing_buffer_append"(Buffer *buffer, const void *bytes, size_t size)
-    void buffer_consume "lapwing_buffer_consume"(Buffer *buffer, size_t size)
 
 
 cdef extern from *:

@@ -20,6 +20,8 @@ from cpython.object cimport PyObject
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.string cimport memcpy
 
+from ..native.buffer cimport buffer_append, buffer_consume, buffer_free, buffer_size
+from ..native.buffer cimport buffer_append, buffer_consume, buffer_free, buffer_size
 from .compression cimport INFLATED_TOO_MUCH, NOT_DEFLATED, Inflated, Inflation
 from .frame cimport (
     BAD_CONTROL_FRAGMENT, BAD_CONTROL_LENGTH, BAD_LENGTH_FORM, BAD_LENGTH_SIGN, BAD_MASK_MISSING, BAD_MASK_PRESENT,

@@ -3,7 +3,7 @@
 from libc.stdint cimport uint64_t
 
 from ..protocol.endpoint cimport Endpoint
-from ..protocol.sharing cimport Lock
+from ..native.sharing cimport Lock
 
 
 cdef class Tally:

@@ -7,7 +7,7 @@ cimport cython
 from ..faces.connection cimport BaseConnection
 from ..protocol.endpoint cimport Endpoint
 from ..protocol.inbound cimport snapshot
-from ..protocol.sharing cimport give_lock, take_lock
+from ..native.sharing cimport give_lock, take_lock
 from ..protocol.state cimport OPEN
 
 __all__ = ["Tally"]
