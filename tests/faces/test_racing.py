@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 import lapwing
+from lapwing import testing
 from lapwing.protocol import Endpoint, MaskingKeys, Role, apply_mask
 from lapwing.protocol.compression import PerMessageDeflate
 from tests.conftest import RUNTIMES
@@ -260,6 +261,34 @@ def test_an_asyncio_connection_from_other_threads() -> None:
 
 
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+
+
+def test_clients_that_other_threads_let_go_of() -> None:
+    """Nobody closes them, and the last reference goes while the loop is at work: they are closed and warned of.
+
+    At once where there is a GIL; else at the next look whether anybody holds them, some seconds later.
+    """
+
+    async def main() -> None:
+        async with (
+            lapwing.listen(0, "127.0.0.1", default=echo, **RUNTIME.options) as server,
+            lapwing.connect(f"ws://127.0.0.1:{server.port}", timeout=GUARD) as busy,
+        ):
+            holders = [[await lapwing.connect(f"ws://127.0.0.1:{server.port}")] for _ in range(4 * THREADS)]
+            # Each has something to read when it goes.
+            server.broadcast("to all")
+            letting_go = asyncio.create_task(asyncio.to_thread(at_once, *[holder.clear for holder in holders]))
+            assert await busy.receive() == "to all"
+            for number in range(MESSAGES):
+                await busy.send(f"{number}")
+                assert await busy.receive() == f"{number}"
+            await letting_go
+            await asyncio.sleep(2 * GUARD)
+            assert len(server.connections) == 1
+
+    with pytest.warns(ResourceWarning, match="never closed") as warned:
+        testing.run(main())
+    assert len(warned) == 4 * THREADS
 
 
 def test_another_threads_send_is_refused() -> None:

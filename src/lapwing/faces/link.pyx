@@ -49,6 +49,9 @@ cdef extern from *:
 # A deadline that never comes.
 cdef double NEVER = float("inf")
 
+# Seconds after which it is looked whether anybody can still use a connection, where that is not known at once.
+cdef double FORGOTTEN_AFTER = 10.0
+
 cdef enum:
     # At this much unsent output a burst is not waited for any longer.
     MUCH_OUTPUT = 64 * 1024
@@ -114,6 +117,12 @@ cdef class Link(BaseConnection):
             self.attend(now)
         return 0
 
+    cdef int forgotten(self, double now) except -1:
+        """Close a connection that nobody can use any more, as its deallocation does on a build with the GIL."""
+        warn_unclosed()
+        self.endpoint.receive_eof("nobody used this connection any more")
+        return self.drop()
+
     cdef int attend(self, double now) except -1:
         """Let the endpoint act on the time, see `Endpoint.keep_alive`."""
         cdef Endpoint endpoint = self.endpoint
@@ -134,6 +143,8 @@ cdef class Link(BaseConnection):
         due = endpoint.next_due()
         if endpoint.ping_interval and endpoint.phase == OPEN:
             due = min(due, now + endpoint.ping_interval)  # the answer, which nobody files, makes the next ping due
+        if IS_FREE_THREADED:
+            due = min(due, now + FORGOTTEN_AFTER)
         if due < NEVER:
             self.look_in_by(due)
         return 0
@@ -253,6 +264,8 @@ cdef class Link(BaseConnection):
         self.stalls_seen = self.reactor.stalled
         if self.endpoint.ping_interval:
             self.look_in_by(self.endpoint.next_due())
+        if IS_FREE_THREADED:
+            self.look_in_by(clock() + FORGOTTEN_AFTER)
         if rest:
             self.endpoint.receive_data(rest, clock())
         if self.owner is not None:

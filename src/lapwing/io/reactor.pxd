@@ -20,6 +20,7 @@ cdef class Source:
     cdef int expired(self, double now) except -1
     cdef int flush(self) except -1                  # called at the end of the burst in which `mark_dirty` was
     cdef int give_up(self) except -1                # called when `ready` raised
+    cdef int forgotten(self, double now) except -1  # called in place of `expired` when only the reactor holds it
 
 
 cdef class Reactor:
@@ -32,6 +33,7 @@ cdef class Reactor:
     cdef bint in_burst          # output may wait for the end of the burst
     cdef double now             # when the current burst began
     cdef Py_ssize_t sources
+    cdef dict held              # those that are attached, by their addresses; None on a build with the GIL
     cdef list dirty
     cdef void **heap
     cdef Py_ssize_t heap_size

@@ -19,7 +19,9 @@ Three things go together with it:
 
 A source that is alone, as a client's connection is, is watched by the loop itself: then no set stands in between.
 
-The reactor does not keep its sources alive. Whoever holds a connection, or waits for it, does.
+The reactor does not keep its sources alive. Whoever holds a connection, or waits for it, does. Without the GIL it has to:
+whoever drops the last reference may be in another thread, while this one serves the source. So there the reactor
+holds what is attached, and finds out at a source's next deadline that nobody else does.
 """
 
 cimport cython
@@ -28,6 +30,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from libc.stdint cimport uint32_t
 
 from .clock cimport clock, is_own_clock
+from ..native.sharing cimport IS_FREE_THREADED
 
 __all__ = ["Reactor", "Source"]
 
@@ -39,6 +42,7 @@ cdef extern from "<unistd.h>" nogil:
 cdef extern from "Python.h":
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
+    Py_ssize_t reference_count "Py_REFCNT"(object o)
 
 
 cdef extern from *:
@@ -173,6 +177,9 @@ cdef class Source:
     cdef int give_up(self) except -1:
         return 0
 
+    cdef int forgotten(self, double now) except -1:
+        return self.expired(now)
+
 
 @cython.no_gc_clear
 cdef class Reactor:
@@ -186,6 +193,7 @@ cdef class Reactor:
         self.success = Future(loop=loop)
         self.success.set_result(None)
         self.dirty = []
+        self.held = {} if IS_FREE_THREADED else None
         self.buffer_size = READ_SIZE
         self.buffer = <unsigned char *>PyMem_Malloc(READ_SIZE)
         if self.buffer is NULL:
@@ -204,6 +212,8 @@ cdef class Reactor:
         source.reactor = self
         source.interest = interest
         self.sources += 1
+        if self.held is not None:
+            self.held[<size_t><void *>source] = source
         return 0
 
     cdef int set_interest(self, Source source, int interest) except -1:
@@ -214,17 +224,19 @@ cdef class Reactor:
 
     cdef int detach(self, Source source) except -1:
         """Forget `source`; its descriptor must still be open. The last one to go takes the reactor with it."""
-        cdef Reactor held = self  # the last source may have been the last to hold it
-        if source.reactor is not held:
+        cdef Reactor here = self  # the last source may have been the last to hold it
+        if source.reactor is not here:
             return 0
-        held.set_due(source, 0)
-        held.unwatch(source)
+        here.set_due(source, 0)
+        here.unwatch(source)
         source.watched = -1
         source.interest = 0
         source.reactor = None
-        held.sources -= 1
-        if held.sources == 0 and not held.is_dispatching:
-            held.release()
+        here.sources -= 1
+        if here.held is not None:
+            here.held.pop(<size_t><void *>source, None)
+        if here.sources == 0 and not here.is_dispatching:
+            here.release()
         return 0
 
     cdef int watch(self, Source source, int interest) except -1:
@@ -423,7 +435,11 @@ cdef class Reactor:
             self.unfile(source)
             source.due = 0
             try:
-                source.expired(now)
+                # Those that hold it here are `held` and this function.
+                if self.held is not None and reference_count(source) <= 2:
+                    source.forgotten(now)
+                else:
+                    source.expired(now)
             except Exception as error:
                 self.loop.call_exception_handler(
                     {"message": "lapwing: a deadline could not be handled", "exception": error, "source": source})
