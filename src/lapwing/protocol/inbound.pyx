@@ -59,6 +59,26 @@ cdef extern from *:
     int PyUnicode_KIND(object text)
 
 
+cdef extern from *:
+    """
+    #include <stdlib.h>
+
+    /* When a large block at the end of the heap is freed, glibc gives it back to the system, and takes it anew for the
+     * next message: a page fault for every 4 KiB, which for 1 MiB costs more than all else here. It stops doing so
+     * for sizes that it has seen freed. So it is shown one, once; a process keeps up to twice as much, free, for that. */
+    static void lapwing_keep_freed_memory(void)
+    {
+        enum { SHOWN = 16 * 1024 * 1024 };
+        static int is_done;
+        if (!__atomic_exchange_n(&is_done, 1, __ATOMIC_RELAXED)) {
+            void *volatile block = malloc(SHOWN);
+            free(block);
+        }
+    }
+    """
+    void keep_freed_memory "lapwing_keep_freed_memory"()
+
+
 cdef enum:
     # What a queued message costs beside its bytes: the head of the object and its place in the queue.
     MESSAGE_OVERHEAD = 64
@@ -74,6 +94,8 @@ cdef enum:
     SLICE = 16 * 1024
     # Bytes of a compressed message that is streamed that make a piece: what may be held beyond the limits.
     STREAMED_PIECE = 64 * 1024
+    # Freed messages of this size are worth keeping the memory of.
+    LARGE_MESSAGE = 256 * 1024
     # From this much missing payload on, it is worth a read of its own into its place; below, a copy is cheaper.
     LARGE_REST = 16 * 1024
 
@@ -626,6 +648,8 @@ cdef class Inbound:
         # Half as much again, so that a message of many small fragments is not moved for each; 64 bytes, so that the
         # object is never one of the shared ones of 0 or 1 byte, which must not be resized.
         wanted = max(wanted, self.assembled + size, capacity + capacity // 2, 64)
+        if wanted >= LARGE_MESSAGE:
+            keep_freed_memory()
         if self.assembly is NULL:
             self.assembly = new_bytes(NULL, wanted)
             if self.assembly is NULL:
