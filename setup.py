@@ -32,7 +32,8 @@ directives = {
 purpose = "default"
 macros: list[tuple[str, str | None]] = []
 compile_args = [] if sys.platform == "win32" else ["-O3", "-g0", "-fvisibility=hidden"]
-link_args: list[str] = []
+# For dlopen (io/openssl.h), which is a library of its own where the C library is older than 2.34.
+link_args = ["-ldl"] if sys.platform == "linux" else []
 
 if os.environ.get("LAPWING_SANITIZE") == "1":
     purpose = "sanitize"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 import lapwing
+from lapwing.io import tls as records
 from lapwing.io import trust
 from tests.faces.callers import GUARD, ROOM, Face, call, hosting
 from tests.peers import wire
@@ -26,6 +28,15 @@ MIB_16 = 16 * 1024 * 1024
 
 def secure_url(server: Any, host: str = "localhost") -> str:
     return f"wss://{host}:{server.port}/"
+
+
+@pytest.fixture(autouse=True, params=[True, False], ids=["direct", "through-ssl"])
+def _way_of_records(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Everything here holds on both ways that records can take; where one cannot be had, twice on the other."""
+    before = records.is_direct()
+    records.set_direct(request.param)
+    yield
+    records.set_direct(before)
 
 
 @pytest.fixture
@@ -284,6 +295,23 @@ async def test_sixteen_mebibytes_both_ways(face: Face, listen: Listen, tls: Cert
             message = bytes(range(256)) * (MIB_16 // 256)
             sending = asyncio.create_task(ws.send(message))
             assert await ws.receive() == message
+            await sending
+
+
+async def test_records_that_are_cut_anywhere(face: Face, listen: Listen, tls: Certificates) -> None:
+    """Reads end anywhere within records, and room for a large message ends anywhere within reads."""
+    sizes = [(number * 7919 + 1) % 300_000 for number in range(60)]
+    messages = [random.Random(size).randbytes(size) for size in sizes]
+    async with listen(default=echo, ssl=tls.good.server_context(), **ROOM) as server:
+        async with face.connected(secure_url(server), ssl=tls.client_context(), **ROOM) as ws:
+
+            async def pour() -> None:
+                for message in messages:
+                    await ws.send(message)
+
+            sending = asyncio.create_task(pour())
+            for message in messages:
+                assert await ws.receive() == message
             await sending
 
 

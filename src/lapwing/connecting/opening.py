@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 from ..io import trust
-from ..io.stream import TLS
+from ..io.tls import TLS
 from ..protocol.client_handshake import ClientHandshake
 from ..protocol.errors import HandshakeError, InvalidURL
 from ..protocol.handshake import check_headers, format_cookies, shown

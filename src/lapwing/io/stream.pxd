@@ -1,5 +1,7 @@
 # The bytes of one connection: a socket's descriptor, with TLS or without. Knows no frame and no loop.
 
+from .tls cimport TLS
+
 
 cdef enum:
     # What `receive` returns instead of a number of bytes.
@@ -18,46 +20,21 @@ cdef struct Address:
 cdef int accept_connection(int listener) except -2
 
 
-cdef class TLS:
-    # The bound methods are looked up once: each is called per read or write.
-    cdef object session         # ssl.SSLObject over the two BIOs
-    cdef object incoming        # ssl.MemoryBIO: ciphertext from the peer
-    cdef object outgoing        # ssl.MemoryBIO: ciphertext for the peer
-    cdef object read_record
-    cdef object write_record
-    cdef object take_ciphertext
-    cdef object pending_plaintext
-    cdef object lock            # one thread at a time may use a session: `ssl` lets others run meanwhile
-    cdef TLS carrier            # the session that this one goes through; None when that is the network
-    cdef bint established
-    cdef bint is_ended          # whether the peer's close notify has come
-    cdef bint is_cut            # whether the carrier ended without the end of this session
-
-    cdef bint handshake(self) except -1
-    cdef Py_ssize_t decrypt(self, unsigned char *room, size_t size) except -2
-    cdef int encrypt(self, const unsigned char *data, size_t size) except -1
-    cdef bint holds_input(self) except -1
-    cdef int take_in(self, object ciphertext) except -1
-    cdef bint has_output(self) except -1
-    cdef bytes take_output(self)
-    cdef int end(self) except -1
-
-
 cdef class Stream:
     cdef readonly int fd        # -1 once closed
     cdef TLS tls                # None for a plain stream
-    cdef bytes unsent           # ciphertext that the kernel did not take yet; None when there is none
-    cdef Py_ssize_t unsent_from
+    cdef object lock            # for the TLS session, once threads may share the stream; None before
     cdef bint is_blocking
     cdef readonly bint is_full  # whether the kernel took less than it was given: wait until it is writable
     cdef readonly bint was_cut  # whether TCP ended without the end of the TLS stream
     cdef Address local
     cdef Address peer
 
-    # Whether the descriptor is to wait in `receive`, with the GIL released.
+    # Whether the descriptor is to wait in `receive`, with the GIL released. Threads may share the stream from then on.
     cdef int set_blocking(self, bint is_blocking) except -1
 
-    # Read what is there: first into `room`, then into `buffer`; `room_size` may be 0. Returns how many bytes came,
+    # Read what is there: first into `room`, then into `buffer`, which has 64 KiB or more; `room_size` may be 0, and over
+    # TLS nothing goes into `buffer` when it is not. Returns how many bytes came,
     # END_OF_STREAM, or NOTHING_YET (with a blocking descriptor: its time-out expired or a signal came).
     cdef Py_ssize_t receive(self, unsigned char *room, size_t room_size, unsigned char *buffer, size_t size) except -2
 
@@ -90,8 +67,11 @@ cdef class Stream:
     # Steps of the above, for this module alone.
     cdef Py_ssize_t receive_plain(
         self, unsigned char *room, size_t room_size, unsigned char *buffer, size_t size) except -2
-    cdef Py_ssize_t receive_tls(self, unsigned char *buffer, size_t size) except -2
+    cdef Py_ssize_t receive_tls(
+        self, unsigned char *room, size_t room_size, unsigned char *buffer, size_t size) except -2
     cdef Py_ssize_t decrypt(
+        self, unsigned char *ciphertext, size_t ciphertext_size, unsigned char *buffer, size_t size) except -2
+    cdef Py_ssize_t decrypt_unlocked(
         self, unsigned char *ciphertext, size_t ciphertext_size, unsigned char *buffer, size_t size) except -2
     cdef Py_ssize_t send_tls(
         self, const unsigned char *first, size_t first_size, const unsigned char *second, size_t second_size) except -1

@@ -1,19 +1,8 @@
-from ssl import SSLContext, SSLObject
 from typing import Any
 
-__all__ = ["TLS", "Stream"]
+from .tls import TLS
 
-class TLS:
-    def __init__(
-        self,
-        context: SSLContext,
-        *,
-        server_side: bool,
-        server_hostname: str | None = None,
-        carrier: TLS | None = None,
-    ) -> None: ...
-    @property
-    def ssl_object(self) -> SSLObject: ...
+__all__ = ["Stream"]
 
 class Stream:
     def __init__(self, fd: int, tls: TLS | None = None) -> None: ...

@@ -1,13 +1,12 @@
 """The bytes of one connection: a socket's descriptor, with TLS or without. Knows no frame and no loop.
 
-TLS goes through memory BIOs: a small record costs less that way than through a socket of the `ssl` module, which reads
-header and body apart, and the same code serves a reactor and a blocking client. `SSL_read` is asked only while there is
-ciphertext or plaintext left: finding out by an exception would cost as much as decrypting a record.
+TLS has no descriptor of its own (`tls`): ciphertext is read and sent here like any other bytes, so that the same code
+serves a reactor and a blocking client. The session has a lock as soon as threads may share the stream; in a reactor,
+which has one thread, it needs none.
 """
 
 import os
 import socket
-import ssl
 import struct
 import sys
 import threading
@@ -15,11 +14,12 @@ import threading
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
-from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EPROTO, errno
 from libc.string cimport memcpy, memset
 
-__all__ = ["TLS", "Stream"]
+from ..native.buffer cimport Buffer, buffer_consume, buffer_size
+
+__all__ = ["Stream"]
 
 
 cdef extern from "<sys/uio.h>" nogil:
@@ -111,15 +111,13 @@ cdef extern from *:
     int lapwing_set_blocking(int fd, int blocking)
     enum:
         MSG_NOSIGNAL
-        PyBUF_READ
-        PyBUF_WRITE
 
 
 # Plaintext that is encrypted in one go: what leaves as ciphertext is held until the kernel takes it, so this bounds it.
 cdef enum:
     MAX_ENCRYPTED = 256 * 1024
-    # The plaintext of one TLS record (RFC 8446 section 5.1).
-    MAX_RECORD = 16 * 1024
+    # A TLS record at most, with its header (RFC 8446 section 5.2; RFC 5246 section 6.2.3 allows it the most).
+    MAX_CIPHERTEXT = 16 * 1024 + 2048 + 5
 
 
 cdef inline Py_ssize_t outcome_of(Py_ssize_t count, int failure) noexcept:
@@ -191,115 +189,6 @@ cdef int store_address(Address *address, const sockaddr_storage *storage, sockle
 
 
 @cython.final
-cdef class TLS:
-    """One TLS session without I/O (RFC 8446, RFC 5246).
-
-    Args:
-        context: an `ssl.SSLContext`.
-        server_side: which end this is.
-        server_hostname: the name that the server's certificate must carry, and that is sent as SNI; clients only.
-        carrier: an established session that this one goes through, as TLS to a proxy carries TLS to a server; it
-            belongs to this one from then on.
-    """
-
-    def __init__(self, context, *, bint server_side, server_hostname=None, TLS carrier=None):
-        self.carrier = carrier
-        self.incoming = ssl.MemoryBIO()
-        self.outgoing = ssl.MemoryBIO()
-        self.session = context.wrap_bio(
-            self.incoming, self.outgoing, server_side=server_side, server_hostname=server_hostname)
-        self.read_record = self.session.read
-        self.write_record = self.session.write
-        self.take_ciphertext = self.outgoing.read
-        self.pending_plaintext = self.session.pending
-        self.lock = threading.RLock()
-
-    @property
-    def ssl_object(self):
-        """The `ssl.SSLObject`, for what it tells: `version()`, `cipher()`, `getpeercert()`."""
-        return self.session
-
-    cdef bint handshake(self) except -1:
-        """Go on with the TLS handshake; returns whether it is done."""
-        if not self.established:
-            try:
-                self.session.do_handshake()
-            except ssl.SSLWantReadError:
-                return False
-            self.established = True
-        return True
-
-    cdef Py_ssize_t decrypt(self, unsigned char *room, size_t size) except -2:
-        """Decrypt into `room` what is there; returns how many bytes, END_OF_STREAM or NOTHING_YET."""
-        cdef size_t count = 0
-        cdef Py_ssize_t step
-        while count < size and self.holds_input():
-            try:
-                step = self.read_record(
-                    size - count, PyMemoryView_FromMemory(<char *>room + count, size - count, PyBUF_WRITE))
-            except ssl.SSLWantReadError:
-                break
-            if step == 0:
-                self.is_ended = True
-                break
-            count += step
-        if count:
-            return count
-        return END_OF_STREAM if self.is_ended else NOTHING_YET
-
-    cdef int encrypt(self, const unsigned char *data, size_t size) except -1:
-        self.write_record(PyMemoryView_FromMemory(<char *>data, size, PyBUF_READ))
-        return 0
-
-    cdef bint holds_input(self) except -1:
-        """Whether `decrypt` has something to say: the end of the session counts, of which the network may not tell."""
-        return self.incoming.pending or self.is_ended or self.pending_plaintext()
-
-    cdef int take_in(self, object ciphertext) except -1:
-        """Take what came from the network: through the carrier, if there is one."""
-        if self.carrier is None:
-            self.incoming.write(ciphertext)
-            return 0
-        self.carrier.incoming.write(ciphertext)
-        while self.carrier.holds_input():
-            try:
-                record = self.carrier.read_record(MAX_RECORD)
-            except ssl.SSLWantReadError:
-                break
-            if not record:
-                self.carrier.established = False
-                self.is_cut = True
-                break
-            self.incoming.write(record)
-        return 0
-
-    cdef bint has_output(self) except -1:
-        """Whether there is something for the network."""
-        return self.outgoing.pending or (self.carrier is not None and self.carrier.outgoing.pending)
-
-    cdef bytes take_output(self):
-        """Take what is for the network: through the carrier, if there is one."""
-        if self.carrier is None:
-            return self.take_ciphertext()
-        if self.outgoing.pending:
-            ciphertext = self.take_ciphertext()
-            if self.carrier.established:  # nothing goes anywhere any more when it has ended
-                self.carrier.write_record(ciphertext)
-        return self.carrier.take_ciphertext()
-
-    cdef int end(self) except -1:
-        """Put the close notice into the output; a session that broke needs none."""
-        if not self.established:
-            return 0
-        self.established = False
-        try:
-            self.session.unwrap()
-        except ssl.SSLError:
-            pass
-        return 0
-
-
-@cython.final
 @cython.no_gc_clear
 cdef class Stream:
     """A connected socket's descriptor, owned: it is closed with the stream.
@@ -345,6 +234,8 @@ cdef class Stream:
         if lapwing_set_blocking(self.fd, is_blocking) < 0:
             PyErr_SetFromErrno(OSError)
         self.is_blocking = is_blocking
+        if self.lock is None:
+            self.lock = threading.RLock()
         return 0
 
     cdef Py_ssize_t receive(
@@ -352,7 +243,7 @@ cdef class Stream:
     ) except -2:
         if self.tls is None:
             return self.receive_plain(room, room_size, buffer, size)
-        return self.receive_tls(buffer, size) if room_size == 0 else self.receive_tls(room, room_size)
+        return self.receive_tls(room, room_size, buffer, size)
 
     cdef Py_ssize_t receive_plain(
         self, unsigned char *room, size_t room_size, unsigned char *buffer, size_t size
@@ -392,18 +283,30 @@ cdef class Stream:
             count = c_recvmsg(self.fd, &message, MSG_DONTWAIT)
         return outcome_of(count, errno)
 
-    cdef Py_ssize_t receive_tls(self, unsigned char *buffer, size_t size) except -2:
-        """Read ciphertext into `buffer`, decrypt it from there into the same place."""
-        cdef Py_ssize_t count = self.decrypt(NULL, 0, buffer, size)
+    cdef Py_ssize_t receive_tls(
+        self, unsigned char *room, size_t room_size, unsigned char *buffer, size_t size
+    ) except -2:
+        """Read ciphertext into `buffer`, and decrypt it into `room`, or if there is none, to the beginning of `buffer`."""
+        cdef Py_ssize_t count = NOTHING_YET
+        cdef unsigned char *ciphertext = buffer
+        if room_size == 0:
+            # The session may hold part of a record already. So far ahead, the rest is used up before it is written over.
+            room, room_size = buffer, size
+            ciphertext += MAX_CIPHERTEXT
+            size -= MAX_CIPHERTEXT
+        else:
+            size = min(size, room_size + MAX_CIPHERTEXT)  # what goes beyond the room has to be put away
+        if self.tls.holds_input():
+            count = self.decrypt(NULL, 0, room, room_size)
         if count != NOTHING_YET:
             return count
-        count = self.receive_plain(NULL, 0, buffer, size)
+        count = self.receive_plain(NULL, 0, ciphertext, size)
         if count == NOTHING_YET:
             return NOTHING_YET
         if count == 0:
             self.was_cut = True
             return END_OF_STREAM
-        count = self.decrypt(buffer, count, buffer, size)
+        count = self.decrypt(ciphertext, count, room, room_size)
         if count == NOTHING_YET and self.tls.is_cut:
             self.was_cut = True
             return END_OF_STREAM
@@ -413,23 +316,39 @@ cdef class Stream:
         self, unsigned char *ciphertext, size_t ciphertext_size, unsigned char *buffer, size_t size
     ) except -2:
         """Hand ciphertext to the session, if there is some, and decrypt into `buffer` what is there then."""
-        cdef Py_ssize_t count = NOTHING_YET
-        with self.tls.lock:
-            if ciphertext_size:
-                self.tls.take_in(PyMemoryView_FromMemory(<char *>ciphertext, ciphertext_size, PyBUF_READ))
-            if not self.tls.established:
-                return NOTHING_YET
-            count = self.tls.decrypt(buffer, size)
-            if ciphertext_size and self.tls.has_output():
-                self.push()
-        return count
+        if self.lock is None:
+            return self.decrypt_unlocked(ciphertext, ciphertext_size, buffer, size)
+        with self.lock:
+            return self.decrypt_unlocked(ciphertext, ciphertext_size, buffer, size)
+
+    cdef Py_ssize_t decrypt_unlocked(
+        self, unsigned char *ciphertext, size_t ciphertext_size, unsigned char *buffer, size_t size
+    ) except -2:
+        cdef TLS tls = self.tls
+        cdef Py_ssize_t count = 0
+        if ciphertext_size:
+            tls.take_in(ciphertext, ciphertext_size)
+        try:
+            if tls.established:
+                count = tls.decrypt(buffer, size)
+        finally:
+            tls.keep()
+        if not tls.established:
+            return NOTHING_YET
+        if ciphertext_size and tls.has_output():
+            self.push()
+        if count:
+            return count
+        return END_OF_STREAM if tls.is_ended else NOTHING_YET
 
     cdef Py_ssize_t send(
         self, const unsigned char *first, size_t first_size, const unsigned char *second, size_t second_size
     ) except -1:
         if self.tls is None:
             return self.send_plain(first, first_size, second, second_size)
-        with self.tls.lock:
+        if self.lock is None:
+            return self.send_tls(first, first_size, second, second_size)
+        with self.lock:
             return self.send_tls(first, first_size, second, second_size)
 
     cdef Py_ssize_t send_tls(
@@ -493,28 +412,24 @@ cdef class Stream:
     cdef bint push(self) except -1:
         if self.tls is None:
             return True
-        with self.tls.lock:
+        if self.lock is None:
+            return self.push_ciphertext()
+        with self.lock:
             return self.push_ciphertext()
 
     cdef bint push_ciphertext(self) except -1:
-        cdef Py_ssize_t size
-        while True:
-            if self.unsent is None:
-                if not self.tls.has_output():
-                    self.is_full = False
-                    return True
-                self.unsent = self.tls.take_output()
-                self.unsent_from = 0
-            size = PyBytes_GET_SIZE(self.unsent) - self.unsent_from
-            self.unsent_from += self.send_plain(
-                <unsigned char *>PyBytes_AS_STRING(self.unsent) + self.unsent_from, size, NULL, 0)
+        cdef Buffer *waiting
+        while self.tls.has_output():
+            waiting = self.tls.output()
+            buffer_consume(waiting, self.send_plain(waiting.data + waiting.start, buffer_size(waiting), NULL, 0))
             if self.is_full:
                 return False
-            self.unsent = None
+        self.is_full = False
+        return True
 
     cdef bint needs_push(self) except -1:
         """Whether ciphertext waits to be sent."""
-        return self.tls is not None and (self.unsent is not None or self.tls.has_output())
+        return self.tls is not None and self.tls.has_output()
 
     cdef bint holds_input(self) except -1:
         """Whether `receive` has something that the descriptor's readiness does not show."""
@@ -532,18 +447,13 @@ cdef class Stream:
 
     cdef int end_tls(self) except -1:
         """Send the close notice; a stream that broke needs none, so what goes wrong here does not matter."""
-        cdef TLS carrier
-        if self.tls is None:
+        if self.tls is None or not self.tls.can_end():
             return 0
-        carrier = self.tls.carrier
-        if not self.tls.established and (carrier is None or not carrier.established):
-            return 0
-        with self.tls.lock:
+        if self.lock is None:
             self.tls.end()
-            if carrier is not None and carrier.established:
-                if self.tls.outgoing.pending:  # what the inner session says last goes first
-                    carrier.write_record(self.tls.take_ciphertext())
-                carrier.end()
+        else:
+            with self.lock:
+                self.tls.end()
         try:
             self.push()
         except OSError:

@@ -7,7 +7,8 @@ cimport cython
 from ..faces.aio cimport Connection, quick_calls
 from ..io.clock cimport clock
 from ..io.reactor cimport READABLE, Reactor, Source, reactor_of
-from ..io.stream cimport END_OF_STREAM, TLS, Stream, accept_connection
+from ..io.stream cimport END_OF_STREAM, Stream, accept_connection
+from ..io.tls cimport TLS
 from ..faces.link cimport ANNOUNCING, DECIDING, LIVE, OPENING, OVER
 from ..protocol.state cimport OPEN
 
@@ -114,7 +115,8 @@ cdef class ServerConnection(Connection):
         if self.phase == OVER:
             return 0
         if tls is not None and reader.rest:
-            tls.incoming.write(reader.rest)
+            tls.take_in(<const unsigned char *><const char *>reader.rest, len(reader.rest))
+            tls.keep()
         self.start()
         if self.phase == OVER or not reader.rest:
             return 0
