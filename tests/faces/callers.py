@@ -6,6 +6,7 @@ A blocking client waits in a thread, so that a test can be written once, for an 
 from __future__ import annotations
 
 import asyncio
+import sysconfig
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
@@ -16,6 +17,9 @@ from tests.peers.raw import RawListener, RawPeer
 
 #: Seconds after which a call that does not return fails the test.
 GUARD = 20.0
+
+#: Whether this is a build of Python without the GIL.
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 #: More than the kernel holds for a connection whose receiver does not read: 4 MiB to send, little to receive.
 HUGE = 8 * 1024 * 1024

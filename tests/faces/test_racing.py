@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import sysconfig
 import threading
 import zlib
 from collections import Counter
@@ -24,7 +23,7 @@ from lapwing import testing
 from lapwing.protocol import Endpoint, MaskingKeys, Role, apply_mask
 from lapwing.protocol.compression import PerMessageDeflate
 from tests.conftest import RUNTIMES
-from tests.faces.callers import GUARD
+from tests.faces.callers import FREE_THREADED, GUARD
 from tests.faces.programs import program
 from tests.peers.servers import ServerThread, echo
 
@@ -258,9 +257,6 @@ def test_an_asyncio_connection_from_other_threads() -> None:
             assert came == {f"{thread} {number} {LONG}": 1 for thread in range(THREADS) for number in range(MESSAGES)}
 
     asyncio.run(main())
-
-
-FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 
 def test_clients_that_other_threads_let_go_of() -> None:

@@ -24,6 +24,7 @@ cdef class Source:
 
 
 cdef class Reactor:
+    cdef object __weakref__
     cdef readonly object loop
     cdef object get_loop        # a function that returns the loop
     cdef object success         # a future of the loop that is done
@@ -59,6 +60,7 @@ cdef class Reactor:
     cdef int unwatch(self, Source source) except -1
     cdef int set_alarm(self, double seconds) except -1
     cdef int release(self) except -1
+    cdef bint has_closed_loop(self) except -1
 
     cdef int serve(self, Source source, int events) except -1
     cdef int serve_alone(self, Source source, int events) except -1

@@ -24,6 +24,8 @@ whoever drops the last reference may be in another thread, while this one serves
 holds what is attached, and finds out at a source's next deadline that nobody else does.
 """
 
+import weakref
+
 cimport cython
 from cpython.exc cimport PyErr_SetFromErrno
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
@@ -251,16 +253,23 @@ cdef class Reactor:
     cdef int release(self) except -1:
         """Give back what the reactor holds of the loop; `reactor_of` makes a new one when it is needed.
 
-        Whoever calls it holds the reactor: the table below may have been the only one else.
+        Whoever calls it holds the reactor: the loop may have been the only one else.
         """
         self.is_armed = False
         if self.timer is not None:
-            self.timer.cancel()
+            if not self.has_closed_loop():
+                self.timer.cancel()
             self.timer = None
         for is_portable in (False, True):
-            if _reactors.get((id(self.loop), is_portable)) is self:
+            if _look_up((id(self.loop), is_portable)) is self:
                 _reactors.pop((id(self.loop), is_portable), None)
         return 0
+
+    cdef bint has_closed_loop(self) except -1:
+        try:
+            return self.loop.is_closed()
+        except AttributeError:  # the garbage collector is taking all of it apart, and was there first
+            return True
 
     cdef int serve(self, Source source, int events) except -1:
         """Serve one ready source. A fault in serving it is reported to the loop and stays its own."""
@@ -582,7 +591,7 @@ cdef class EpollReactor(Reactor):
         cdef int i
         if self.alone is <void *>source:
             self.alone = NULL
-            if not self.loop.is_closed():
+            if not self.has_closed_loop():
                 self.loop.remove_reader(source.watched)
             return 0
         for i in range(self.current, self.count):  # it may stand among the events that are still to be served
@@ -603,7 +612,7 @@ cdef class EpollReactor(Reactor):
 
     cdef int release(self) except -1:
         if self.is_open:
-            if not self.loop.is_closed():
+            if not self.has_closed_loop():
                 self.loop.remove_reader(self.epoll)
             self.close_descriptors()
         return Reactor.release(self)
@@ -633,7 +642,7 @@ cdef class PortableReactor(Reactor):
         return 0
 
     cdef int unwatch(self, Source source) except -1:
-        if not self.loop.is_closed():
+        if not self.has_closed_loop():
             self.loop.remove_reader(source.watched)
             self.loop.remove_writer(source.watched)
         return 0
@@ -668,21 +677,28 @@ cdef int warn_of_stall(double seconds) except -1:
     return 0
 
 
-# By the loop's id and the kind. Only a loop's own thread makes its reactor; what other threads do, each a single step,
-# is to remove those of closed loops. Not typed as a dict: then Cython would not take care of other threads.
+# Weak references by the loop's id and the kind: an open loop holds its reactor, and so do its sources. Only a loop's own
+# thread makes its reactor; what other threads do, each a single step, is to remove those that are gone or whose loops are
+# closed. Not typed as a dict: then Cython would not take care of other threads.
 cdef object _reactors = {}
+
+
+cdef Reactor _look_up(tuple key):
+    """The reactor of that key, if there still is one."""
+    reference = _reactors.get(key)
+    return None if reference is None else reference()
 
 
 cdef Reactor reactor_of(object loop, bint portable):
     """The reactor of `loop`, of either kind: made when first needed."""
     cdef bint is_portable = portable or not LAPWING_HAS_EPOLL
     cdef tuple key = (id(loop), is_portable)
-    cdef Reactor reactor = _reactors.get(key)
+    cdef Reactor reactor = _look_up(key)
     if reactor is None or reactor.loop is not loop:
         for old in list(_reactors):  # other threads may have loops of their own
-            reactor = _reactors.get(old)
-            if reactor is not None and reactor.loop.is_closed():  # it was closed with connections open
+            reactor = _look_up(old)
+            if reactor is None or reactor.has_closed_loop():  # it was closed with connections open
                 _reactors.pop(old, None)
         reactor = PortableReactor(loop) if is_portable else EpollReactor(loop)
-        _reactors[key] = reactor
+        _reactors[key] = weakref.ref(reactor)
     return reactor
