@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from contenders import ASYNCIO_CLIENTS, BLOCKING_CLIENTS, FLOOR, Contender
+from contenders import ASYNCIO_CLIENTS, BLOCKING_CLIENTS, FED_CLIENTS, FLOOR, Contender
 from measuring import PATIENCE, WARM_UP, Cases, Part, Settings, load_command, server_command
 from processes import BUILD, HERE, measure, running
 
@@ -24,27 +24,23 @@ def _measure_blocking(contender: Contender, settings: Settings) -> Cases:
             yield case, _client(contender, "client", port, settings, size, UNLIMITED)
 
 
-def _measure_round_trips(contender: Contender, settings: Settings) -> dict[str, Any]:
+def _measure_client(contender: Contender, settings: Settings) -> Cases:
     with running(server_command(FLOOR, settings), settings.peer_core) as (_, port):
         if contender is not FLOOR:
-            return _client(contender, "aio_client", port, settings, 256, UNLIMITED)
+            yield "256 B round trips", _client(contender, "aio_client", port, settings, 256, UNLIMITED)
+            return
         window = ("--connections", 1, "--size", 256, "--seconds", settings.seconds, "--warm-up", WARM_UP)
         command = load_command(port, settings, *window)
         result = measure(command, settings.measured_core, settings.seconds + PATIENCE)
-        return {"cpu_us": result["load_cpu_us"], "wall_us": 1e6 / result["per_second"]}
+        yield "256 B round trips", {"cpu_us": result["load_cpu_us"], "wall_us": 1e6 / result["per_second"]}
 
 
-def _measure_feed(contender: Contender, settings: Settings) -> dict[str, Any]:
-    count = int(settings.seconds * (50_000 if contender.slow else 500_000))
-    feed = [str(BUILD / "feed"), "--count", str(count), "--size", "256", *(["--text"] if settings.text else [])]
-    with running(feed, settings.peer_core) as (_, port):
-        return _client(contender, "feed_client", port, settings, 256, count)
-
-
-def _measure_client(contender: Contender, settings: Settings) -> Cases:
-    yield "256 B round trips", _measure_round_trips(contender, settings)
-    if contender is not FLOOR:
-        yield "a feed of 256 B messages", _measure_feed(contender, settings)
+def _measure_feed(contender: Contender, settings: Settings) -> Cases:
+    count = int(settings.seconds * (50_000 if contender.slow else 1_000_000))
+    for size in (64, 256):
+        feed = [str(BUILD / "feed"), "--count", str(count), "--size", str(size)]
+        with running([*feed, *(["--text"] if settings.text else [])], settings.peer_core) as (_, port):
+            yield f"{size} B messages", _client(contender, "feed_client", port, settings, size, count)
 
 
 _CLIENT_COLUMNS = {"user (us)": "user_us", "system (us)": "system_us", "wall (us)": "wall_us", "peak (MiB)": "peak_mib"}
@@ -61,10 +57,18 @@ CLIENT_PARTS = (
     ),
     Part(
         "client",
-        "CPU time of an asyncio client for each round trip to the C floor (where a client in C is the floor), and for "
-        "each message of a feed that comes as fast as it is read.",
+        "CPU time of an asyncio client for each round trip to the C floor, where a client in C is the floor.",
         ASYNCIO_CLIENTS,
         _measure_client,
+        "cpu_us",
+        "CPU us",
+        _CLIENT_COLUMNS,
+    ),
+    Part(
+        "feed",
+        "CPU time of an asyncio client for each message of a feed that comes as fast as it is read.",
+        FED_CLIENTS,
+        _measure_feed,
         "cpu_us",
         "CPU us",
         _CLIENT_COLUMNS,

@@ -66,6 +66,10 @@ _LAPWING = (
     Contender("lapwing", "lapwing", "uvloop", compresses=True),
 )
 _PICOWS = (Contender("picows", "picows", "asyncio"), Contender("picows", "picows", "uvloop"))
+_PICOWS_WEBSOCKETS = (
+    Contender("picows.websockets", "picows", "asyncio", compresses=True),
+    Contender("picows.websockets", "picows", "uvloop", compresses=True),
+)
 _AIOHTTP = Contender("aiohttp", "aiohttp", "uvloop", slow=True, compresses=True)
 _WEBSOCKETS = Contender("websockets", "websockets", "uvloop", slow=True, compresses=True)
 _TORNADO = Contender("tornado", "tornado", "asyncio", slow=True, compresses=True)
@@ -77,8 +81,7 @@ SERVERS = (
     *_LAPWING,
     *_PICOWS,
     Contender("picows", "picows", "uvloop", variant="plain"),
-    Contender("picows.websockets", "picows", "asyncio", compresses=True),
-    Contender("picows.websockets", "picows", "uvloop", compresses=True),
+    *_PICOWS_WEBSOCKETS,
     _AIOHTTP,
     _WEBSOCKETS,
     _TORNADO,
@@ -99,7 +102,14 @@ BLOCKING_CLIENTS = (
     Contender("websockets", "websockets"),
     Contender("websocket-client", "websocket-client"),
 )
-ASYNCIO_CLIENTS = (FLOOR, *_LAPWING, *_PICOWS, _AIOHTTP, _WEBSOCKETS, _TORNADO)
+_OTHER_CLIENTS = (*_PICOWS, *_PICOWS_WEBSOCKETS, _AIOHTTP, _WEBSOCKETS, _TORNADO)
+ASYNCIO_CLIENTS = (FLOOR, *_LAPWING, *_OTHER_CLIENTS)
+FED_CLIENTS = (
+    *_LAPWING,
+    Contender("lapwing", "lapwing", "asyncio", variant="receive_many"),
+    Contender("lapwing", "lapwing", "uvloop", variant="receive_many"),
+    *_OTHER_CLIENTS,
+)
 
 QUICK = ("lapwing", "picows", "websockets", "websocket-client")
 """The contenders of a quick run, besides the floors."""
@@ -107,4 +117,5 @@ QUICK = ("lapwing", "picows", "websockets", "websocket-client")
 
 def is_reference(contender: Contender, other: Contender) -> bool:
     """Tell whether ``contender`` is the lapwing that ``other`` is held against: on the same loop, else on asyncio."""
-    return contender.name == "lapwing" and contender.loop in (None, other.loop or "asyncio")
+    is_plain = contender.name == "lapwing" and not contender.variant
+    return is_plain and contender.loop in (None, other.loop or "asyncio")

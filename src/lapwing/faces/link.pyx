@@ -143,7 +143,7 @@ cdef class Link(BaseConnection):
         due = endpoint.next_due()
         if endpoint.ping_interval and endpoint.phase == OPEN:
             due = min(due, now + endpoint.ping_interval)  # the answer, which nobody files, makes the next ping due
-        if IS_FREE_THREADED:
+        if IS_FREE_THREADED and self.owner is None:
             due = min(due, now + FORGOTTEN_AFTER)
         if due < NEVER:
             self.look_in_by(due)
@@ -264,7 +264,7 @@ cdef class Link(BaseConnection):
         self.stalls_seen = self.reactor.stalled
         if self.endpoint.ping_interval:
             self.look_in_by(self.endpoint.next_due())
-        if IS_FREE_THREADED:
+        if IS_FREE_THREADED and self.owner is None:
             self.look_in_by(clock() + FORGOTTEN_AFTER)
         if rest:
             self.endpoint.receive_data(rest, clock())

@@ -192,14 +192,7 @@ cdef class Messages(Turns):
 
     cdef list take_messages(self, Py_ssize_t limit):
         """Take the messages that are at hand, but at most `limit`; less than 0 for all."""
-        cdef Endpoint endpoint = self.endpoint
-        cdef Py_ssize_t count = endpoint.messages.count
-        cdef list messages = []
-        cdef Py_ssize_t _index
-        if 0 <= limit < count:
-            count = limit
-        for _index in range(count):
-            messages.append(endpoint.pop_message())
+        cdef list messages = self.endpoint.pop_messages(limit)
         self.took()
         return messages
 

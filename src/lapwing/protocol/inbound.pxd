@@ -84,6 +84,7 @@ cdef class Inbound:
 
     cdef bint is_paused(self) noexcept
     cdef object pop_message(self)
+    cdef list pop_messages(self, Py_ssize_t limit)
     cdef int log_frame(
         self, bint is_sent, unsigned char first_byte, uint64_t size, const unsigned char *payload,
         const unsigned char *key) except -1

@@ -15,6 +15,7 @@ Control frames are only collected here: what they mean, and how a connection fai
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.list cimport PyList_New
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from cpython.unicode cimport PyUnicode_DecodeUTF8
@@ -52,6 +53,7 @@ cdef extern from *:
     PyObject *new_bytes "PyBytes_FromStringAndSize"(const char *bytes, Py_ssize_t size)
     int resize_bytes "_PyBytes_Resize"(PyObject **bytes, Py_ssize_t size)
     void incref "Py_INCREF"(PyObject *object)
+    void give_to_list "PyList_SET_ITEM"(list items, Py_ssize_t index, PyObject *object)
     void drop "Py_XDECREF"(PyObject *object)
     char *bytes_data "PyBytes_AS_STRING"(PyObject *bytes)
     Py_ssize_t bytes_size "PyBytes_GET_SIZE"(PyObject *bytes)
@@ -176,6 +178,22 @@ cdef class Inbound:
         if self.undecoded.end and self.message_bytes * 2 < self.max_held_input:
             self.decode_held()
         return message
+
+    cdef list pop_messages(self, Py_ssize_t limit):
+        """Take the messages at hand, the oldest first: at most `limit`, or all when that is negative."""
+        cdef Py_ssize_t count = self.messages.count
+        cdef Py_ssize_t index
+        cdef PyObject *owned
+        if 0 <= limit < count:
+            count = limit
+        cdef list messages = PyList_New(count)
+        for index in range(count):
+            owned = queue_pop(&self.messages)
+            self.message_bytes -= message_cost(<object>owned)
+            give_to_list(messages, index, owned)
+        if self.undecoded.end and self.message_bytes * 2 < self.max_held_input:
+            self.decode_held()
+        return messages
 
     cdef int decode_held(self) except -1:
         """Decode input that had to wait; for a pong in it, the time of the last read stands in for its own."""
