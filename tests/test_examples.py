@@ -228,24 +228,6 @@ def test_front_door(start: Start) -> None:
         ada.expect_frame(wire.TEXT, b"hello ada")
 
 
-def test_chat_page(start: Start) -> None:
-    address = start("chat_page.py", 0).line().split()[-1]
-    with urllib.request.urlopen(f"{address}chat.js", timeout=TIMEOUT) as answer:
-        assert answer.headers["Content-Type"] == "text/javascript"
-    url = address.replace("http", "ws")
-    with lapwing.connect(url, "chat", timeout=TIMEOUT) as ada, lapwing.connect(url, "chat", timeout=TIMEOUT) as bob:
-        ada.send('{"name": "ada"}')
-        for ws in (ada, bob):
-            assert json.loads(ws.receive() or "") == {"kind": "comes", "name": "ada", "here": ["ada"]}
-        bob.send('{"name": "bob"}')
-        bob.send('{"text": "hello"}')
-        assert json.loads(bob.receive() or "") == {"kind": "comes", "name": "bob", "here": ["ada", "bob"]}
-        assert json.loads(bob.receive() or "") == {"kind": "says", "name": "bob", "text": "hello"}
-        bob.close()
-        heard = [json.loads(ada.receive() or "")["kind"] for _ in range(3)]
-        assert heard == ["comes", "says", "leaves"]
-
-
 def test_served() -> None:
     command = [sys.executable, "-m", "lapwing", "serve", "served.py:options", "--port", "0"]
     with subprocess.Popen(command, cwd=EXAMPLES, stdout=subprocess.PIPE, encoding="utf-8") as process:

@@ -1,31 +1,45 @@
-"""What `lapwing serve` serves by itself: an echo, and a chat room with its page."""
+"""What `lapwing serve` serves by itself, on one port: an echo, and a chat room with its page.
+
+It is an example as well. Copy this file and the directory `static` beside it, change what you like, and run it by
+`lapwing serve demo.py:options`.
+"""
 
 from __future__ import annotations
 
 import json
-from importlib.resources import files
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
 
 import lapwing
 
-from .target import Target
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-__all__ = ["demonstration"]
-
-_FILES: Final = {
-    "/": ("chat.html", "text/html; charset=utf-8"),
-    "/chat.css": ("chat.css", "text/css; charset=utf-8"),
-    "/chat.js": ("chat.js", "text/javascript; charset=utf-8"),
+FILES = Path(__file__).with_name("static")
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
 }
-_HEADERS: Final = {
+HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-cache",
 }
+
+# Read once: nothing that a request says becomes the name of a file.
+page = {
+    "/" if file.suffix == ".html" else f"/{file.name}": lapwing.Response.of(
+        200, file.read_bytes(), {"Content-Type": TYPES[file.suffix], **HEADERS}
+    )
+    for file in FILES.iterdir()
+    if file.suffix in TYPES
+}
+here: list[str] = []
+
+
+def on_request(request: lapwing.IncomingRequest) -> lapwing.Response | None:
+    """Answer browsers with the files of the page."""
+    if request.is_websocket or request.method not in ("GET", "HEAD"):
+        return None  # it goes on as it would have
+    return page.get(request.path) or lapwing.Response.of(404, "the chat is at /\n")
 
 
 async def echo(ws: lapwing.Connection) -> None:
@@ -34,30 +48,24 @@ async def echo(ws: lapwing.Connection) -> None:
         await ws.send(message)
 
 
-class Room:
-    """A chat room: what one says, all hear."""
-
-    def __init__(self) -> None:
-        self._names: list[str] = []
-
-    async def serve(self, ws: lapwing.Connection) -> None:
-        """Serve one of the people in the room; the first message has the name."""
-        name = (await _next(ws, "name", 40) or "").strip()
-        if not name:
-            await ws.close(1008, "expected a name first")
-            return
-        self._names.append(name)
-        ws.broadcast(json.dumps({"kind": "comes", "name": name, "here": self._names}))
-        try:
-            while (text := await _next(ws, "text", 2000)) is not None:
-                ws.broadcast(json.dumps({"kind": "says", "name": name, "text": text}))
-        finally:
-            self._names.remove(name)
-            ws.broadcast(json.dumps({"kind": "leaves", "name": name, "here": self._names}))
+async def chat(ws: lapwing.Connection) -> None:
+    """Serve one of the people in the room: the first message has the name, the others what is said."""
+    name = (await heard(ws, "name", 40) or "").strip()
+    if not name:
+        await ws.close(1008, "expected a name first")
+        return
+    here.append(name)
+    ws.broadcast(json.dumps({"kind": "comes", "name": name, "here": here}))
+    try:
+        while (text := await heard(ws, "text", 2000)) is not None:
+            ws.broadcast(json.dumps({"kind": "says", "name": name, "text": text}))
+    finally:  # however the connection ended
+        here.remove(name)
+        ws.broadcast(json.dumps({"kind": "leaves", "name": name, "here": here}))
 
 
-async def _next(ws: lapwing.Connection, key: str, longest: int) -> str | None:
-    """The next message's text under a key; None when there is none, and then the connection is closed."""
+async def heard(ws: lapwing.Connection, key: str, longest: int) -> str | None:
+    """Return the next message's text under a key; None when there is none, and then the connection is closed."""
     message = await ws.receive()
     if message is None:
         return None
@@ -71,22 +79,9 @@ async def _next(ws: lapwing.Connection, key: str, longest: int) -> str | None:
     return None
 
 
-def _pages() -> Callable[[lapwing.IncomingRequest], lapwing.Response | None]:
-    """Make the hook that answers browsers with the page's files."""
-    static = files(__package__) / "static"
-    responses = {
-        path: lapwing.Response.of(200, (static / name).read_bytes(), {"Content-Type": kind, **_HEADERS})
-        for path, (name, kind) in _FILES.items()
-    }
-
-    def on_request(request: lapwing.IncomingRequest) -> lapwing.Response | None:
-        if request.is_websocket or request.method not in ("GET", "HEAD"):
-            return None
-        return responses.get(request.path) or lapwing.Response.of(404, "the chat is at /\n")
-
-    return on_request
-
-
-def demonstration() -> Target:
-    """Return the echo for every client, and for those that ask for it the chat."""
-    return Target({"echo": echo, "chat": Room().serve}, echo, {"on_request": _pages(), "max_message_size": 1024 * 1024})
+options = {
+    "protocols": {"echo": echo, "chat": chat},
+    "default": echo,
+    "on_request": on_request,
+    "max_message_size": 1024 * 1024,
+}

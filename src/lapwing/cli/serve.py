@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import lapwing
 
-from .target import Target, TargetError, load
+from .target import Target, TargetError, load, understand
 
 __all__ = ["add_arguments", "run"]
 
@@ -152,9 +152,9 @@ def _serve(arguments: argparse.Namespace, sockets: list[socket.socket]) -> int:
 
 
 def _demonstration() -> Target:
-    from .demo import demonstration
+    from .demo import options
 
-    return demonstration()
+    return understand(options, "demo:options")
 
 
 def _settled(arguments: argparse.Namespace, target: Target) -> tuple[dict[str, Any], Any, dict[str, Any]]:

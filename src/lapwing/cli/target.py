@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["Target", "TargetError", "load"]
+__all__ = ["Target", "TargetError", "load", "understand"]
 
 #: The name that is looked for in a module when none is given.
 _DEFAULT_NAME: Final = "handlers"
@@ -61,7 +61,7 @@ def load(text: str) -> Target:
     if not place or not name:
         raise TargetError(f"expected MODULE:NAME or FILE.py:NAME, got {text!r}")
     module = _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
-    return _understand(_look_up(module, place, name), text)
+    return understand(_look_up(module, place, name), text)
 
 
 def _import_module(name: str) -> ModuleType:
@@ -131,7 +131,12 @@ def _look_up(module: ModuleType, place: str, name: str) -> Any:
     return found
 
 
-def _understand(found: Any, text: str) -> Target:
+def understand(found: Any, text: str) -> Target:
+    """Take a handler, a dict of them, or a dict of options for what is to be served; complaints call it by `text`.
+
+    Raises:
+        TargetError: it is none of these.
+    """
     if not isinstance(found, Mapping):
         if not callable(found):
             raise TargetError(
