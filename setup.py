@@ -9,11 +9,16 @@ Environment variables build the extensions for another purpose, or not at all:
 """
 
 import os
+import shlex
+import shutil
 import sys
+import sysconfig
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import PlatformError
 
 SOURCES = sorted(Path("src").rglob("*.pyx")) if os.environ.get("LAPWING_NATIVE") != "0" else []
 HEADERS = sorted({*Path("src").rglob("*.pxd"), *Path("src").rglob("*.h")})
@@ -67,7 +72,32 @@ def extension(source: Path) -> Extension:
     )
 
 
+class BuildExtensions(build_ext):
+    """Building them, which says first what is missing rather than once for each of them."""
+
+    def run(self) -> None:
+        """Build them.
+
+        Raises:
+            PlatformError: there is no C compiler, or no Python.h.
+        """
+        if self.extensions and os.name == "posix":
+            compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0]
+            if shutil.which(compiler) is None:
+                raise PlatformError(
+                    f"the C compiler {compiler} is missing: install it (on Debian or Ubuntu: apt-get install gcc)"
+                )
+            header = Path(sysconfig.get_path("include"), "Python.h")
+            if not header.exists():
+                raise PlatformError(
+                    f"{header} is missing: install the header files of this Python (on Debian or Ubuntu: apt-get "
+                    "install python3-dev, on Fedora: dnf install python3-devel)"
+                )
+        super().run()
+
+
 setup(
+    cmdclass={"build_ext": BuildExtensions},
     ext_modules=cythonize(
         [extension(source) for source in SOURCES],
         include_path=["src"],
