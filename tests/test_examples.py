@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shlex
+import shutil
 import signal
 import socket
 import ssl
@@ -19,6 +21,7 @@ from pathlib import Path
 import pytest
 
 import lapwing
+from tests.docs.pages import block
 from tests.peers import wire
 from tests.peers.certificates import Certificates
 from tests.peers.programs import EXAMPLES, TIMEOUT, Start, free_port, starting, wait_for_port
@@ -48,9 +51,18 @@ def test_every_example_has_a_test() -> None:
     assert started == {path.name for path in EXAMPLES.glob("*.py")}
 
 
-def test_the_tests_of_a_program() -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLES / "test_my_handler.py")]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=TIMEOUT, check=False)
+def test_the_tests_of_a_program(tmp_path: Path) -> None:
+    """As the page on testing says: copied away from here, and run by the command that it prints."""
+    shutil.copy(EXAMPLES / "test_my_handler.py", tmp_path)
+    _, command = block("testing-run").splitlines()
+    done = subprocess.run(
+        [sys.executable, "-m", *shlex.split(command.removeprefix("$ "))],
+        cwd=tmp_path,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=TIMEOUT,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout
     assert "3 passed" in done.stdout
 

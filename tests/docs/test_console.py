@@ -56,17 +56,18 @@ def test_five_minutes(started: list[Program]) -> None:
 
 
 def test_the_command_that_measures_a_server(started: list[Program]) -> None:
-    (install, _), (bench, _) = commands("bench-a-server")
+    (install, _), (serve, _), (bench, _) = commands("bench-a-server")
     assert install == ["pip", "install", ".[cli]"]
+    assert serve == ["lapwing", "serve", "&"]
     assert "cli" in (importlib.metadata.metadata("lapwing").get_all("Provides-Extra") or [])
     port = free_port()
-    started.append(Program([sys.executable, str(ROOT / "examples" / "echo_server.py"), str(port)]))
+    started.append(Program([sys.executable, "-m", *serve[:-1], "--port", str(port)]))
     wait_for_port(port, started[0])
     assert bench[:3] == ["lapwing", "bench", "ws://localhost:8080"]
     shorter = {"ws://localhost:8080": f"ws://localhost:{port}", "100": "2", "30": "0.2"}
     words = [shorter.get(word, word) for word in bench[1:]]
     done = subprocess.run(
-        [sys.executable, "-m", "lapwing", *words, "--subprotocol", "echo"],
+        [sys.executable, "-m", "lapwing", *words],
         capture_output=True,
         text=True,
         timeout=TIMEOUT,
