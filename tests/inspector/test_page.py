@@ -181,8 +181,12 @@ def test_holding_and_clearing_the_frames(page: Browser) -> None:
         _choose(page, ws)
         page.wait_for("document.querySelectorAll('#frames li.control').length >= 2")
         assert page.run("document.querySelector('#frames li.control').offsetParent") is None
+        assert page.run("document.querySelector('#tail-count').textContent") == ""  # what is not shown is not counted
         page.run("document.querySelector('#tail-control').click()")
         page.wait_for("document.querySelector('#frames li.control').offsetParent")
+        assert page.run(
+            "document.querySelectorAll('#frames li').length == document.querySelector('#tail-count').textContent"
+        )
         page.run("document.querySelector('#tail-hold').click()")
         shown = len(_frames(page))
         seen = "Number(document.querySelector('#tail-count').textContent)"

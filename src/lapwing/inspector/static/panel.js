@@ -5,6 +5,7 @@ import { AT } from "./model.js";
 
 const KEPT = 400;
 const OPCODES = { 0: "more", 1: "text", 2: "binary", 8: "close", 9: "ping", 10: "pong" };
+const isPing = opcode => opcode === 9 || opcode === 10;
 const FACTS = [
   ["path", "Path"], ["origin", "Origin"], ["agent", "Client"], ["compression", "Extensions"], ["tls", "TLS"],
   ["local", "Local address"], ["handler", "Handler"],
@@ -31,6 +32,7 @@ export class Panel {
     this.element = byId("panel");
     this.frames = byId("frames");
     this.seen = 0;
+    this.pings = 0;
     this.missed = 0;
     this.held = false;
     // Whether the newest frame stays in view: until somebody scrolls away from it.
@@ -39,8 +41,10 @@ export class Panel {
     byId("panel-close").addEventListener("click", () => this.leave());
     byId("tail-clear").addEventListener("click", () => this.clear());
     byId("tail-hold").addEventListener("click", event => this.hold(event.currentTarget));
-    byId("tail-control").addEventListener("change", event =>
-      this.frames.classList.toggle("with-control", event.target.checked));
+    byId("tail-control").addEventListener("change", event => {
+      this.frames.classList.toggle("with-control", event.target.checked);
+      this.showCount();
+    });
     byId("send").addEventListener("submit", event => this.send(event));
     byId("close").addEventListener("submit", event => this.close(event));
     byId("message").addEventListener("keydown", event => {
@@ -145,7 +149,7 @@ export class Panel {
   clear() {
     this.frames.replaceChildren();
     this.follows = true;
-    this.seen = this.missed = 0;
+    this.seen = this.pings = this.missed = 0;
     this.showCount();
   }
 
@@ -157,12 +161,14 @@ export class Panel {
 
   showCount() {
     const missed = this.missed ? `, ${count(this.missed)} not shown` : "";
-    put(byId("tail-count"), this.seen ? `${count(this.seen)}${missed}` : "");
+    const seen = this.seen - (byId("tail-control").checked ? 0 : this.pings);
+    put(byId("tail-count"), seen ? `${count(seen)}${missed}` : "");
   }
 
   take({ number, frames, missed }) {
     if (this.record?.number !== number) return;
     this.seen += frames.length + missed;
+    this.pings += frames.filter(([, , opcode]) => isPing(opcode)).length;
     this.missed += missed;
     this.showCount();
     if (this.held) return;
@@ -180,7 +186,7 @@ export class Panel {
 
   makeFrame([when, sent, opcode, final, compressed, size, original, kind, shown, code]) {
     const item = make("li", sent ? "out" : "in");
-    if (opcode === 9 || opcode === 10) item.classList.add("control");
+    if (isPing(opcode)) item.classList.add("control");
     const arrow = make("span", "arrow", sent ? "↑" : "↓");
     arrow.setAttribute("role", "img");
     arrow.setAttribute("aria-label", sent ? "sent" : "received");
