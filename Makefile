@@ -57,8 +57,8 @@ bench-guard: $(VENV)/.native $(VENV)/.test ## count the instructions of a messag
 docs: $(VENV)/.native $(VENV)/.docs ## the documentation, in docs/build/html
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --fresh-env -b html docs docs/build/html
 
-screenshots: $(VENV)/.native $(VENV)/.test ## take the pictures of the live page for the documentation anew; look at them
-	@tests/install-peers chromium
+screenshots: $(VENV)/.native $(VENV)/.test ## take the pictures for the documentation anew; look at them
+	@tests/install-peers chromium tmux
 	PYTHONPATH=. $(BIN)/python docs/screenshots.py $(ARGS)
 
 dev: $(VENV)/.native $(VENV)/.test $(VENV)/.check $(VENV)/.docs peers ## everything that development needs

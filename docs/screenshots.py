@@ -1,17 +1,30 @@
-"""Make the pictures of the live page for the documentation anew: `make screenshots`.
+"""Make the pictures for the documentation anew: `make screenshots`.
 
-A server with a small crowd of clients is watched by a headless Chromium. The pictures have to be looked at: nothing
-overlaps, nothing is cut off, and all can be read in both themes.
+A server with a small crowd of clients is watched by a headless Chromium, and a session of `lapwing connect` is had in a
+terminal, tmux's, whose screen the same browser draws. The pictures have to be looked at: nothing overlaps, nothing is
+cut off, and all can be read in both themes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import io
 import json
+import os
 import random
+import re
+import shlex
+import subprocess
 import sys
+import tempfile
 import threading
+import time
 from pathlib import Path
+
+from rich.console import Console
+from rich.terminal_theme import SVG_EXPORT_THEME, TerminalTheme
+from rich.text import Text
 
 import lapwing
 from tests.peers.browser import Browser
@@ -98,6 +111,88 @@ def take(browser: Browser, name: str, **look: object) -> None:
     print(f"docs/pictures/{name}.png")
 
 
+#: What is typed in the session, and what is to be seen then before it goes on.
+TYPED = [
+    ("lapwing connect ws://localhost:PORT/", "  connected"),
+    ("hello", "< hello"),
+    ('{"id": 7, "tags": ["a", "b"], "price": 12.5, "sold": false}', '< {(.|\n)*"sold"(.|\n)*\n  }'),
+    ("/binary 00 ff 1b 5b 33 31 6d", "< binary, 7 bytes\n.*6d"),
+    ("/ping", "pong after"),
+    ("/close 4001 bye", "closed: 4001"),
+]
+COLUMNS, ROWS = 80, 34
+#: The colours of xterm on white.
+LIGHT = TerminalTheme(
+    (255, 255, 255),
+    (0, 0, 0),
+    [(0, 0, 0), (205, 0, 0), (0, 130, 0), (150, 110, 0), (0, 0, 238), (160, 0, 160), (0, 130, 130), (110, 110, 110)],
+    [(110, 110, 110), (220, 0, 0), (0, 140, 0), (150, 110, 0), (92, 92, 255), (190, 0, 190), (0, 130, 130), (0, 0, 0)],
+)
+PAGE = """<!doctype html><meta charset="utf-8"><style>{stylesheet}
+body {{ margin: 0; padding: 16px; color: {foreground}; background: {background}; }}
+pre {{ margin: 0; font: 15px/1.35 "DejaVu Sans Mono", monospace; }}</style><pre>{code}</pre>"""
+
+
+class Terminal:
+    """A terminal with a shell in it, of a tmux of its own."""
+
+    def __init__(self, directory: str) -> None:
+        self._tmux = ["tmux", "-f", "/dev/null", "-S", f"{directory}/tmux"]
+        environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "XDG_STATE_HOME": directory,
+        }
+        size = ["-x", str(COLUMNS), "-y", str(ROWS)]
+        shell = ["env", "PS1=$ ", "bash", "--norc", "--noprofile"]
+        subprocess.run([*self._tmux, "new-session", "-d", *size, shlex.join(shell)], env=environment, check=True)
+
+    def screen(self) -> str:
+        """What the terminal shows, colours in escape sequences."""
+        shown = subprocess.run([*self._tmux, "capture-pane", "-pe"], check=True, capture_output=True, encoding="utf-8")
+        return shown.stdout.rstrip("\n")
+
+    def wait_for(self, pattern: str) -> None:
+        """Wait until a pattern is found in what is shown."""
+        deadline = time.monotonic() + 10
+        while not re.search(pattern, Text.from_ansi(self.screen()).plain):
+            assert time.monotonic() < deadline, self.screen()
+            time.sleep(0.05)
+
+    def type(self, line: str) -> None:
+        """Type a line, and Enter."""
+        subprocess.run([*self._tmux, "send-keys", "-l", line], check=True)
+        subprocess.run([*self._tmux, "send-keys", "Enter"], check=True)
+
+    def close(self) -> None:
+        subprocess.run([*self._tmux, "kill-server"], check=True)
+
+
+def session(port: int) -> str:
+    """Have a session with a server, and return what the terminal shows in the end."""
+    with tempfile.TemporaryDirectory() as directory:
+        terminal = Terminal(directory)
+        try:
+            terminal.wait_for(r"\$")
+            for line, awaited in TYPED:
+                terminal.type(line.replace("PORT", str(port)))
+                terminal.wait_for(awaited)
+            return terminal.screen()
+        finally:
+            terminal.close()
+
+
+def take_session(browser: Browser, port: int) -> None:
+    screen = Text.from_ansi(session(port).replace(f":{port}", ":8080"))
+    for theme, colours in (("light", LIGHT), ("dark", SVG_EXPORT_THEME)):
+        console = Console(record=True, width=COLUMNS, file=io.StringIO(), color_system="standard", force_terminal=True)
+        console.print(screen)
+        page = console.export_html(theme=colours, code_format=PAGE)
+        browser.show("data:text/html;base64," + base64.b64encode(page.encode()).decode())
+        height = browser.run("document.querySelector('pre').offsetHeight") + 32
+        take(browser, f"session-{theme}", theme=theme, width=780, height=height, scale=1.5)
+
+
 def main(seconds: float) -> None:
     OUT.mkdir(exist_ok=True)
     port = Crowd(36).begin()
@@ -117,6 +212,7 @@ def main(seconds: float) -> None:
         take(browser, "inspector-frames-light", theme="light", **desktop)
         take(browser, "inspector-frames-dark", theme="dark", **desktop)
         take(browser, "inspector-frames-phone", theme="light", **phone)
+        take_session(browser, port)
 
 
 if __name__ == "__main__":
