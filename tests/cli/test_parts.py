@@ -74,6 +74,8 @@ def test_messages_survive(message: str | bytes) -> None:
         ('{"type": "text", "data": "", "code": 1}', 'here: a "text" has no "code": expected data'),
         ('{"type": "text", "data": "\\ud800"}', "half a character"),
         ('{"type": "binary", "data": "?"}', "expected base64"),
+        ('{"type": "ping", "base64": "?"}', "expected base64"),
+        ('{"type": "ping", "base64": "", "data": ""}', "not both"),
         ('{"type": "close", "code": true}', 'expected "code" of a "close" to be of type int'),
     ],
 )

@@ -161,6 +161,42 @@ def test_frames_are_shown(command: Command, server: ServerThread) -> None:
     assert "< TEXT 2 bytes 'hi'" in stderr
 
 
+async def _ping_and_wait(ws: lapwing.Connection) -> None:
+    """Ping with what is text and what is not, and close when there is a message."""
+    await ws.ping("a" * 125)
+    await ws.ping(b"\xff\x00")
+    await ws.receive()
+    await ws.close(4000)
+
+
+def test_pings_are_events_where_that_is_asked_for(command: Command, serve_talk: Callable[..., ServerThread]) -> None:
+    server = serve_talk(default=_ping_and_wait, protocols={})
+    lines = '{"type": "ping", "base64": "/wA="}\n{"type": "ping", "data": "x"}\n{"type": "text", "data": "enough"}\n'
+    for words, told in ((["-P"], True), ([], False)):
+        with command.start("connect", server.url, "--json", *words) as process:
+            got = _events(process.communicate(lines, timeout=TIMEOUT)[0])
+        assert got[-1]["code"] == 4000
+        assert [event for event in got if event["type"] == "ping"] == told * [
+            {"type": "ping", "data": "a" * 125},
+            {"type": "ping", "base64": "/wA="},
+        ]
+        pongs = [event for event in got if event["type"] == "pong"]
+        assert sum("rtt" in event for event in pongs) == 2
+        assert [event for event in pongs if "rtt" not in event] == told * [
+            {"type": "pong", "base64": "/wA="},
+            {"type": "pong", "data": "x"},
+        ]
+
+
+def test_pings_are_notices_among_lines(command: Command, serve_talk: Callable[..., ServerThread]) -> None:
+    server = serve_talk(default=_ping_and_wait, protocols={})
+    with command.start("connect", server.url, "--show-ping-pong", "-w", "forever") as process:
+        output, errors = process.communicate("enough\n", timeout=TIMEOUT)
+    told = [line for line in errors.splitlines() if "ping" in line]
+    assert told == [f'lapwing: ping, payload "{"a" * 125}"', "lapwing: ping, payload ff 00"]
+    assert output == ""
+
+
 def test_interrupted(command: Command, server: ServerThread) -> None:
     with command.start("connect", server.url, "--json") as process:
         assert process.stdout is not None

@@ -101,6 +101,16 @@ def test_messages_go_out_and_come_back(terminal: Terminal) -> None:
     assert terminal.ends() == 0
 
 
+def test_pongs_are_told_where_that_is_asked_for(open_terminal: Callable[..., Terminal], server: ServerThread) -> None:
+    terminal = open_terminal(server.url, "-P")
+    terminal.wait_for("connected to ")
+    terminal.wait_for("\n>")
+    terminal.type("/ping hey")
+    terminal.wait_for('\\* .*pong, payload "hey"')
+    terminal.type("/quit")
+    assert terminal.ends() == 0
+
+
 def test_lines_that_belong_together(terminal: Terminal) -> None:
     terminal.child.send("one\x1b\rtwo\r")
     terminal.wait_for("< .*one")

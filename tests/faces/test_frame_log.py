@@ -55,6 +55,27 @@ async def test_every_frame_has_a_line(face: Face, lines: Callable[[], list[str]]
     assert found[-1] == "> CLOSE 3000 'bye'"
 
 
+async def test_a_record_has_the_frame_for_programs(face: Face, caplog: pytest.LogCaptureFixture) -> None:
+    """All of a control frame, the beginning of others."""
+    caplog.set_level(logging.DEBUG, "lapwing.frames")
+    with RawListener() as listener:
+        async with face.facing(listener, ping_interval=None) as (ws, peer):
+            peer.send_frame(wire.PING, b"p" * 125)
+            peer.send_frame(wire.TEXT, b"t" * 500)
+            assert await ws.receive() == "t" * 500
+            peer.send_close(1000)
+            assert await ws.receive() is None
+    records = [record for record in caplog.records if record.name == "lapwing.frames"]
+    assert not hasattr(records[0], "opcode")  # it tells of the connection
+    frames = [(record.opcode, record.sent, record.payload) for record in records[1:]]  # type: ignore[attr-defined]
+    assert [frame for frame in frames if not frame[1]] == [
+        (wire.PING, False, b"p" * 125),
+        (wire.TEXT, False, b"t" * 125),
+        (wire.CLOSE, False, b"\x03\xe8"),
+    ]
+    assert (wire.PONG, True, b"p" * 125) in frames
+
+
 async def test_a_server_logs_both_directions_unmasked(listen: Listen, lines: Callable[[], list[str]]) -> None:
     face = Face("asyncio", {})
     async with hosting(listen) as (server, guests), face.connected(url(server)) as ws:

@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     both.add_argument("-r", "--reconnect", action="store_true", help="connect again when the connection is lost")
     both.add_argument("-t", "--timestamps", action="store_true", help="say when each message came or went")
     both.add_argument("-v", "--verbose", action="store_true", help="show every frame, control frames too")
+    both.add_argument("-P", "--show-ping-pong", action="store_true", help="tell of the server's pings and pongs")
     both.add_argument("--no-history", action="store_true", help="neither read nor write the history of the prompt")
     both.add_argument("--no-pretty", action="store_true", help="show JSON as it came, rather than indented")
     pipe = parser.add_argument_group("in a pipe")

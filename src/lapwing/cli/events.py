@@ -4,7 +4,7 @@
 
     {"type": "text", "data": "hello"}
     {"type": "binary", "data": "AAEC"}                   base64
-    {"type": "ping", "data": "payload"}                  to be sent; the answer is {"type": "pong", "rtt": 0.0003}
+    {"type": "ping", "data": "payload"}                  or "base64"; when it went out: {"type": "pong", "rtt": 0.0003}
     {"type": "close", "code": 1000, "reason": "bye"}
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 
 from .outcome import Failed
 
-__all__ = ["Event", "dump", "message_of", "of_message", "parse"]
+__all__ = ["Event", "dump", "message_of", "of_message", "of_ping", "parse", "payload_of"]
 
 #: One event: "type", and what belongs to it.
 Event = dict[str, Any]
@@ -26,7 +26,7 @@ Event = dict[str, Any]
 _FIELDS: dict[str, dict[str, type]] = {
     "text": {"data": str},
     "binary": {"data": str},
-    "ping": {"data": str},
+    "ping": {"data": str, "base64": str},
     "close": {"code": int, "reason": str},
 }
 _REQUIRED = {"text": {"data"}, "binary": {"data"}}
@@ -43,6 +43,20 @@ def message_of(event: Event) -> str | bytes:
     """Return the message of a "text" or "binary" event that `parse` let pass."""
     data: str = event["data"]
     return data if event["type"] == "text" else b64decode(data)
+
+
+def of_ping(kind: str, payload: bytes) -> Event:
+    """Make the event of a received "ping" or "pong"; a payload that is no UTF-8 is in "base64" rather than "data"."""
+    try:
+        return {"type": kind, "data": payload.decode()}
+    except UnicodeDecodeError:
+        return {"type": kind, "base64": b64encode(payload).decode("ascii")}
+
+
+def payload_of(event: Event) -> str | bytes | None:
+    """Return the payload of a "ping" event that `parse` let pass, or None if it has none."""
+    payload: str | None = event.get("data")
+    return b64decode(event["base64"]) if "base64" in event else payload
 
 
 def dump(event: Event) -> str:
@@ -82,6 +96,8 @@ def parse(line: str | bytes, where: str, extra: frozenset[str] = frozenset()) ->
             raise Failed(f'{where}: a "{kind}" has no {json.dumps(name)}: expected {" and ".join(allowed)}')
         if not isinstance(value, allowed[name]) or isinstance(value, bool):
             raise Failed(f'{where}: expected "{name}" of a "{kind}" to be of type {allowed[name].__name__}')
+    if {"data", "base64"} <= event.keys():
+        raise Failed(f'{where}: a "{kind}" has "data" or "base64", not both')
     for name in _REQUIRED.get(kind, set()) - event.keys():
         raise Failed(f'{where}: a "{kind}" needs "{name}"')
     checked: Event = event
@@ -94,9 +110,10 @@ def _check_values(event: Event, where: str) -> None:
         if event["type"] == "binary":
             b64decode(event["data"], validate=True)
         else:
+            b64decode(event.get("base64", ""), validate=True)
             event.get("data", "").encode()
             event.get("reason", "").encode()
     except Base64Error as error:
-        raise Failed(f'{where}: expected base64 in "data" of a "binary": {error}') from None
+        raise Failed(f'{where}: expected base64 in a "{event["type"]}": {error}') from None
     except UnicodeEncodeError:
         raise Failed(f"{where}: half a character (a lone surrogate) cannot be sent as text") from None

@@ -149,7 +149,7 @@ def _send(ws: BlockingConnection, event: Event) -> float | None:
     if event["type"] == "close":
         ws.close(event.get("code", 1000), event.get("reason", ""))
     elif event["type"] == "ping":
-        return ws.ping(event.get("data"))
+        return ws.ping(events.payload_of(event))
     else:
         ws.send(events.message_of(event))
     return None

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from .escapes import neutralise
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable
 
-__all__ = ["notice", "show_frames", "timestamp"]
+__all__ = ["notice", "ping_in_words", "show_frames", "timestamp"]
+
+#: The opcodes that are pings and pongs (RFC 6455 section 5.2).
+_PINGS: Final = {9: "ping", 10: "pong"}
 
 
 def notice(text: str) -> None:
@@ -18,18 +24,43 @@ def notice(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def show_frames(write: Callable[[str], object]) -> None:
-    """Have each frame that comes or goes described, as the log `lapwing.frames` does it: with payloads escaped."""
+def show_frames(
+    write: Callable[[str], object] | None = None, on_ping: Callable[[str, bytes], object] | None = None
+) -> None:
+    """Have frames told as they come or go, from the log `lapwing.frames`.
+
+    Args:
+        write: called with a line for each frame, its payload escaped.
+        on_ping: called with "ping" or "pong", and the payload, for each that the server sends.
+    """
     import logging
 
-    class Lines(logging.Handler):
+    class Frames(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            write(record.getMessage())
+            if write is not None:
+                write(record.getMessage())
+            kind = _received_ping(record)
+            if on_ping is not None and kind is not None:
+                on_ping(kind, record.payload)  # type: ignore[attr-defined]
 
     log = logging.getLogger("lapwing.frames")
     log.setLevel(logging.DEBUG)
     log.propagate = False
-    log.handlers[:] = [Lines()]
+    log.handlers[:] = [Frames()]
+
+
+def _received_ping(record: logging.LogRecord) -> str | None:
+    return None if getattr(record, "sent", True) else _PINGS.get(getattr(record, "opcode", 0))
+
+
+def ping_in_words(kind: str, payload: bytes) -> str:
+    """Put a ping or pong into words, harmless for a terminal: a payload that is no UTF-8 in hexadecimal."""
+    if not payload:
+        return kind
+    try:
+        return f'{kind}, payload "{neutralise(payload.decode())}"'
+    except UnicodeDecodeError:
+        return f"{kind}, payload {payload.hex(' ')}"
 
 
 def timestamp() -> str:

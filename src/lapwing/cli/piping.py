@@ -15,7 +15,7 @@ from . import connecting, events
 from .closing import is_good, words
 from .escapes import neutralise
 from .feeding import Feeder, messages_from
-from .notices import notice, show_frames, timestamp
+from .notices import notice, ping_in_words, show_frames, timestamp
 from .outcome import Failed, Status
 
 if TYPE_CHECKING:
@@ -151,8 +151,10 @@ class Pipe:
 
     def run(self) -> int:
         """Talk, and return the exit status."""
-        if self._arguments.verbose:
-            show_frames(notice)
+        if self._arguments.verbose or self._arguments.show_ping_pong:
+            show_frames(
+                notice if self._arguments.verbose else None, self._on_ping if self._arguments.show_ping_pong else None
+            )
         closed: Closed | None = None
         ws: BlockingConnection | None = None
         try:
@@ -210,6 +212,12 @@ class Pipe:
     def _on_sent(self, _event: Event, round_trip: float | None) -> None:
         if round_trip is not None:
             self._output.event({"type": "pong", "rtt": round(round_trip, 6)})
+
+    def _on_ping(self, kind: str, payload: bytes) -> None:
+        if self._arguments.json:
+            self._output.event(events.of_ping(kind, payload))
+        else:
+            notice(f"lapwing: {ping_in_words(kind, payload)}")
 
     def _on_end(self) -> None:
         """Once the input has ended: close when nothing comes any more. Runs in the feeder's thread."""

@@ -16,7 +16,7 @@ from lapwing.protocol import parse_url
 from . import connecting, orders
 from .closing import status_of, words
 from .display import Display
-from .notices import show_frames
+from .notices import ping_in_words, show_frames
 from .outcome import Failed, Status
 from .prompt import Prompt, open_history
 
@@ -60,8 +60,11 @@ class Session:
             self._display = Display(
                 sys.stdout, timestamps=self._arguments.timestamps, pretty=not self._arguments.no_pretty
             )
-            if self._arguments.verbose:
-                show_frames(self._display.control)
+            if self._arguments.verbose or self._arguments.show_ping_pong:
+                show_frames(
+                    self._display.control if self._arguments.verbose else None,
+                    self._on_ping if self._arguments.show_ping_pong else None,
+                )
             if complaint is not None:
                 self._display.notice(complaint)
             first = None if self._arguments.reconnect else await self._open()
@@ -115,6 +118,9 @@ class Session:
         self._status = Status.OK if self._is_closing and closed.was_clean else status_of(closed)
         next_step = "" if self._is_closing or self._arguments.reconnect else "; /reconnect connects again"
         self._display.control(f"{words(closed)}{next_step}")
+
+    def _on_ping(self, kind: str, payload: bytes) -> None:
+        self._display.control(ping_in_words(kind, payload))
 
     def _on_attempt(self, attempt: Reconnection) -> None:
         self._display.notice(f"connecting again in {attempt.delay:.1f} s: {connecting.cause(attempt.cause)}")

@@ -55,9 +55,11 @@ class FrameLog:
         )
 
     def write(self, frames: list[Frame]) -> None:
-        """Log frames, as `Endpoint.take_frames` gives them."""
+        """Log frames, as `Endpoint.take_frames` gives them; a record has what programs want to know as attributes."""
         for frame in frames:
-            logger.debug("%s %s", self.name, describe_frame(*frame), extra={"connection": self.name})
+            is_sent, first_byte, _, beginning, _ = frame
+            extra = {"connection": self.name, "sent": is_sent, "opcode": first_byte & 0x0F, "payload": beginning}
+            logger.debug("%s %s", self.name, describe_frame(*frame), extra=extra)
 
 
 def describe_frame(is_sent: bool, first_byte: int, size: int, beginning: bytes | None, original: int = -1) -> str:

@@ -87,8 +87,8 @@ cdef enum:
     # A message is given this much memory at once on its declared length alone; beyond, memory follows the bytes that
     # come.
     EAGER_MEMORY = 1024 * 1024
-    # Payload bytes that the frame log has of a frame.
-    LOGGED_PAYLOAD = 64
+    # Payload bytes that the frame log has of a frame: all that a control frame may have (RFC 6455 section 5.5).
+    LOGGED_PAYLOAD = 125
     # Bytes that a compressed message may have beyond the size limit: what does not compress grows a little, and each
     # fragment has a few bytes of its own. Nothing of them is held.
     DEFLATE_OVERHEAD = 16 * 1024
