@@ -13,6 +13,7 @@ def listen(ws: lapwing.Client) -> None:
     """Print what the others say, until the connection is closed."""
     for message in ws:
         print(message, flush=True)
+    print("the connection is closed", flush=True)
 
 
 name = sys.argv[1]
@@ -23,6 +24,8 @@ with lapwing.connect(url, "chat") as ws:
     listener.start()
     ws.send(name)
     for line in sys.stdin:
+        if ws.closed:
+            break
         ws.send(line.rstrip("\n"))
     ws.close()
     listener.join()

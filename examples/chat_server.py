@@ -3,7 +3,6 @@
 Usage: python chat_server.py [PORT]
 """
 
-import asyncio
 import sys
 
 import lapwing
@@ -20,11 +19,5 @@ async def chat(ws: lapwing.Connection) -> None:
     ws.broadcast(f"{name} leaves")
 
 
-async def main(port: int) -> None:
-    async with lapwing.listen(port=port, protocols={"chat": chat}) as server:
-        print("the room is open on port", server.port, flush=True)
-        await server.serve_forever()
-
-
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 8080))
+    lapwing.run(port=int(sys.argv[1]) if len(sys.argv) > 1 else 8080, protocols={"chat": chat})

@@ -9,7 +9,7 @@ import lapwing
 
 
 async def echo(ws: lapwing.Connection) -> None:
-    """Serve a client that asked for "echo"; its connection is closed when this returns."""
+    """Serve a client that asked for "echo"; returning closes its connection."""
     async for message in ws:  # str for a TEXT message, bytes for a BINARY one
         await ws.send(message)
 

@@ -83,7 +83,10 @@ def test_echo_server_says_goodbye_to_strangers(echo_url: str) -> None:
 
 
 def test_chat(start: Start) -> None:
-    url = f"ws://localhost:{start('chat_server.py', 0).port()}"
+    port = free_port()
+    server = start("chat_server.py", port)
+    wait_for_port(port, server)
+    url = f"ws://localhost:{port}"
     ada = start("chat_client.py", "ada", url)
     assert ada.line() == "ada comes in"
     bob = start("chat_client.py", "bob", url)
@@ -93,9 +96,14 @@ def test_chat(start: Start) -> None:
     ada.stdin.flush()
     for person in (ada, bob):
         assert person.line() == "ada: hello bob"
-    assert bob.end() == []
+    assert bob.end() == ["the connection is closed"]
     assert ada.line() == "bob leaves"
-    assert ada.end() == []
+    server.process.send_signal(signal.SIGINT)
+    assert ada.line() == "the connection is closed"
+    ada.stdin.write("anybody here?\n")  # the next line ends it
+    ada.stdin.flush()
+    assert ada.process.wait(TIMEOUT) == 0
+    assert server.end() == []
 
 
 def test_tls(start: Start, tls: Certificates) -> None:
@@ -257,7 +265,10 @@ def test_served() -> None:
 
 
 def test_live_page(start: Start) -> None:
-    address = start("live_page.py", 0).line().split()[-1]
+    port = free_port()
+    server = start("live_page.py", port)
+    address = server.line().split()[-1]
+    wait_for_port(port, server)
     with urllib.request.urlopen(address, timeout=TIMEOUT) as answer:
         assert b"<title>lapwing</title>" in answer.read()
 

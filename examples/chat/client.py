@@ -1,6 +1,6 @@
 """A chat client that stays connected: one thread follows the room while another one talks.
 
-Usage: python client.py URL [TOKEN], then type; the end of the input (Ctrl-D) leaves.
+Usage: python client.py [URL [TOKEN]], then type; the end of the input (Ctrl-D) leaves.
 """
 
 import sys
@@ -27,7 +27,9 @@ def follow(url: str, token: str | None) -> None:
         print(error, flush=True)
 
 
-threading.Thread(target=follow, args=(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None), daemon=True).start()
+url = sys.argv[1] if len(sys.argv) > 1 else "ws://localhost:8080"
+token = sys.argv[2] if len(sys.argv) > 2 else None
+threading.Thread(target=follow, args=(url, token), daemon=True).start()
 for line in sys.stdin:
     try:
         if current is not None:

@@ -76,11 +76,10 @@ def test_the_command_that_measures_a_server(started: list[Program]) -> None:
 
 
 def test_the_first_step_of_the_tutorial(started: list[Program]) -> None:
-    server, (announced,) = only_command("chat-server")
-    started.append(Program([*server, "0"], ROOT))
-    said = started[0].line()
-    port = int(said.rpartition(" ")[2])
-    assert said.replace(str(port), "8080") == announced
+    server, _ = only_command("chat-server")
+    port = free_port()
+    started.append(Program([*server, str(port)], ROOT))
+    wait_for_port(port, started[0])
     client, lines = only_command("chat-client")
     url = f"ws://localhost:{port}"
     started.append(Program([*client, url], ROOT))
@@ -90,6 +89,20 @@ def test_the_first_step_of_the_tutorial(started: list[Program]) -> None:
     started[2].stdin.write("hello ada\n")
     started[2].stdin.flush()
     assert started[1].line() == lines[2]
+
+
+@pytest.mark.parametrize(
+    ("step", "person"),
+    [("chat-history", "chat-by-name"), ("chat-members", "chat-member"), ("chat-production", "chat-member")],
+)
+def test_the_other_steps_of_the_tutorial(started: list[Program], step: str, person: str) -> None:
+    server, _ = only_command(step)
+    port = free_port()
+    started.append(Program([*server, *(["--port"] if step == "chat-production" else []), str(port)], ROOT))
+    wait_for_port(port, started[0])
+    client, (first,) = only_command(person)
+    started.append(Program([word.replace("8080", str(port)) for word in client], ROOT))
+    assert started[1].line() == first
 
 
 def test_the_installation(tmp_path: Path) -> None:

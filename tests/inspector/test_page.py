@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import pytest
 import lapwing
 from tests.conftest import Runtime
 from tests.peers.browser import Browser
+from tests.peers.programs import Program, free_port, wait_for_port
 from tests.peers.servers import TIMEOUT, ServerThread, echo
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "live_page.py"
@@ -413,11 +413,12 @@ def test_a_thousand_connections(page: Browser) -> None:
             await asyncio.sleep(0.2)
         await asyncio.gather(*(client.close() for client in clients))
 
-    server = subprocess.Popen([sys.executable, str(EXAMPLE), "0"], stdout=subprocess.PIPE, text=True)
+    port = free_port()
+    server = Program([sys.executable, str(EXAMPLE), str(port)])
     begun, stop = threading.Event(), threading.Event()
     try:
-        assert server.stdout is not None
-        address = server.stdout.readline().split()[-1].replace("localhost", "127.0.0.1")
+        address = server.line().split()[-1].replace("localhost", "127.0.0.1")
+        wait_for_port(port, server)
         url = address.replace("http", "ws").removesuffix("/_lapwing/")
         thread = threading.Thread(target=lambda: asyncio.run(crowd(url, begun, stop)))
         thread.start()
@@ -439,5 +440,4 @@ def test_a_thousand_connections(page: Browser) -> None:
             stop.set()
             thread.join()
     finally:
-        server.terminate()
-        server.communicate(timeout=TIMEOUT)
+        server.close()

@@ -1,7 +1,7 @@
 """What `lapwing serve` serves by itself, on one port: an echo, and a chat room with its page.
 
-It is an example as well. Copy this file and the directory `static` beside it, change what you like, and run it by
-`lapwing serve demo.py:options`.
+It is an example as well: copy this file and the directory `static` beside it, change
+what you like, and run it by `lapwing serve demo.py:options`.
 """
 
 from __future__ import annotations
