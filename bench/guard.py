@@ -194,10 +194,13 @@ def main(arguments: list[str]) -> int:
     os.environ["PYTHONHASHSEED"] = "0"
     machine.raise_descriptor_limit()
     processes.build()
-    certificate, key = processes.make_certificate(sys.executable) if processes.has_openssl() else ("", "")
+    certificate, key = processes.make_certificate() if processes.has_openssl() else ("", "")
     paths = [path for path in PATHS if options.only in path.name and (certificate or "--tls" not in path.options)]
     if not certificate:
-        print("without TLS: that needs the headers of OpenSSL (on Debian: libssl-dev) and trustme", file=sys.stderr)
+        print(
+            "without TLS: that needs OpenSSL, its command and its headers (on Debian: openssl, libssl-dev)",
+            file=sys.stderr,
+        )
 
     baseline = json.loads(options.baseline.read_text()) if options.baseline.exists() else {}
     known = baseline.get(kind(), {}).get("instructions", {})

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -41,19 +42,26 @@ def build() -> None:
         subprocess.run(["gcc", *flags, str(source), "-o", str(program), *libraries], check=True)
 
 
-CERTIFICATE = """
-import sys, trustme
-certificate = trustme.CA().issue_cert("127.0.0.1", "localhost")
-certificate.cert_chain_pems[0].write_to_path(sys.argv[1])
-certificate.private_key_pem.write_to_path(sys.argv[2])
-"""
-
-
-def make_certificate(python: str) -> tuple[str, str]:
-    """Make a certificate (ECDSA with P-256) and its key with trustme; returns their files, or two empty names."""
+def make_certificate() -> tuple[str, str]:
+    """Make a certificate (ECDSA with P-256) and its key by the command `openssl`; returns the files, or empty names."""
     certificate, key = BUILD / "certificate.pem", BUILD / "key.pem"
-    made = subprocess.run([python, "-c", CERTIFICATE, str(certificate), str(key)], capture_output=True, check=False)
-    return (str(certificate), str(key)) if made.returncode == 0 else ("", "")
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "7",
+    ]
+    command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    command += ["-keyout", str(key), "-out", str(certificate)]
+    if shutil.which("openssl") is None or subprocess.run(command, capture_output=True, check=False).returncode:
+        return "", ""
+    return str(certificate), str(key)
 
 
 def _start(command: list[str], core: int, stdin: int, errors: IO[str]) -> subprocess.Popen[str]:

@@ -57,7 +57,7 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
 def make_settings(options: argparse.Namespace) -> Settings:
     """Work out what the parts need to know."""
     measured_core, peer_core = machine.choose_cores()
-    certificate, key = processes.make_certificate(options.python) if processes.has_openssl() else ("", "")
+    certificate, key = processes.make_certificate() if processes.has_openssl() else ("", "")
     if measured_core == peer_core:
         print("There is one core only: the peer's work disturbs what is measured.", file=sys.stderr)
     return Settings(
@@ -77,7 +77,7 @@ def make_settings(options: argparse.Namespace) -> Settings:
 QUICK_LIMIT = 160.0
 """Seconds after which a quick run begins nothing more, unless told otherwise."""
 
-NO_TLS = "not measured, there is no TLS without the headers of OpenSSL (libssl-dev on Debian) and trustme"
+NO_TLS = "not measured, there is no TLS without OpenSSL, its command and its headers (openssl and libssl-dev on Debian)"
 
 
 def say(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import posixpath
 import re
 from pathlib import Path
@@ -105,7 +106,7 @@ def test_each_want_has_a_page_or_is_said_not_to_be_met() -> None:
 )
 def test_each_option_is_described(kind: str, above: str | None) -> None:
     described = getattr(options, kind)
-    named = re.findall(r"^        (\w+(?:, \w+)*): ", described.__doc__, re.MULTILINE)
+    named = re.findall(r"^    (\w+(?:, \w+)*): ", inspect.cleandoc(described.__doc__), re.MULTILINE)
     inherited = getattr(options, above).__annotations__ if above else {}
     assert {name for names in named for name in names.split(", ")} == set(described.__annotations__) - set(inherited)
 
