@@ -164,8 +164,8 @@ async def test_a_blocked_loop_gives_a_silent_peer_more_time(portable: bool, capl
         loop.block(40)
         while ws.closed is None:
             await asyncio.sleep(1)
-        # The loop was to look in at 40, and was late by so much; without the GIL at 30, to see whether anybody holds the
-        # client.
+        # The loop was to look in at 40, and was late by so much; without the GIL at 30, to see whether anybody holds
+        # the client.
         late = 35 if FREE_THREADED else 25
         assert loop.time() - begin == 20 + 30 + late
         assert ws.closed.code == 1006
