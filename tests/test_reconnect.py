@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import time
 from typing import Any
 
 import pytest
@@ -186,6 +187,19 @@ def test_what_is_final(error: Exception) -> None:
 )
 def test_retry_after(value: str, seconds: float) -> None:
     assert retry_after(with_status(503, Retry_After=value), 784111717) == seconds
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="the zone cannot be set here")
+@pytest.mark.parametrize("value", ["Sun Nov  6 08:49:37 1994", "Sun, 06 Nov 1994 08:49:37 -0000"])
+def test_a_date_without_a_zone_is_in_utc(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 9110 section 5.6.7: all three forms of a date must be taken, and all are in UTC, wherever the client is."""
+    monkeypatch.setenv("TZ", "UTC-9")
+    time.tzset()
+    try:
+        assert retry_after(with_status(503, Retry_After=value), 784111717) == 60
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_retry_after_is_kept_and_bounded() -> None:

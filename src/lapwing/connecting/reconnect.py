@@ -204,9 +204,13 @@ def retry_after(error: HandshakeError, wall_clock: float) -> float:
     value = value.strip()
     if value.isascii() and value.isdigit():
         return float(value[:10])
+    from datetime import UTC
     from email.utils import parsedate_to_datetime
 
     try:
-        return max(parsedate_to_datetime(value).timestamp() - wall_clock, 0.0)
+        date = parsedate_to_datetime(value)
+        if date.tzinfo is None:  # the form of asctime names no zone, and means UTC (RFC 9110 section 5.6.7)
+            date = date.replace(tzinfo=UTC)
+        return max(date.timestamp() - wall_clock, 0.0)
     except (ValueError, OverflowError):
         return 0.0
