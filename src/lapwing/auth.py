@@ -31,6 +31,8 @@ Hook = Callable[["IncomingRequest"], Answer]
 
 #: Secrets are compared by their hashes with a key that nobody knows: the time tells nothing of them or their length.
 _KEY = secrets.token_bytes(32)
+#: The most parameters of a query that is looked into for a token.
+_MAX_PARAMETERS = 100
 
 
 def basic_auth(
@@ -105,12 +107,15 @@ def bearer_auth(
     check = tokens if callable(tokens) else _token_table(tokens)
 
     def hook(request: IncomingRequest) -> Answer:
-        found = _tokens(request, subprotocol, query)
+        invalid = [("WWW-Authenticate", f'{challenge}, error="invalid_request"')]
+        try:
+            found = _tokens(request, subprotocol, query)
+        except ValueError:
+            return Response.of(400, f"expected at most {_MAX_PARAMETERS} parameters in the query\n", invalid)
         if not found:
             return _unauthorized("this server wants a token (HTTP Bearer)", [("WWW-Authenticate", challenge)])
         if len(found) > 1:  # RFC 6750 section 2
-            error = [("WWW-Authenticate", f'{challenge}, error="invalid_request"')]
-            return Response.of(400, f"expected one token, got {len(found)}\n", error)
+            return Response.of(400, f"expected one token, got {len(found)}\n", invalid)
         error = [("WWW-Authenticate", f'{challenge}, error="invalid_token"')]
         return _settle(request, check(found[0]), True, _unauthorized("the token is not valid", error))
 
@@ -204,7 +209,7 @@ def _parse_basic(values: list[str]) -> tuple[str, str] | None:
 
 
 def _tokens(request: IncomingRequest, subprotocol: str | None, query: str | None) -> list[str]:
-    """Every token that a request has, in every way that is open."""
+    """Every token that a request has, in every way that is open; ValueError where the query is no reasonable one."""
     found = []
     for value in request.headers.get_all("Authorization"):
         scheme, _, token = value.partition(" ")
@@ -214,5 +219,5 @@ def _tokens(request: IncomingRequest, subprotocol: str | None, query: str | None
         offered = request.subprotocols
         found += [token for name, token in itertools.pairwise(offered) if name == subprotocol]
     if query is not None:
-        found += parse_qs(request.query, max_num_fields=100).get(query, [])
+        found += parse_qs(request.query, max_num_fields=_MAX_PARAMETERS).get(query, [])
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hmac
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -148,6 +149,16 @@ async def test_a_token_in_the_query(listen: Listen) -> None:
             assert (await guests.next()).user == "ada"
         assert (await refusal(server, "/?token=a"))[0] == 401
         assert (await refusal(server, "/?token="))[0] == 401
+
+
+async def test_a_query_of_many_parameters_is_an_invalid_request(
+    listen: Listen, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever asks decides on the query: it is answered, and is no error of the server's."""
+    async with listen(default=echo, on_request=bearer_auth({TOKEN: "ada"}, query="token")) as server:
+        for target in ("/?" + "a&" * 150, f"/?token={TOKEN}" + "&a=b" * 150):
+            assert await refusal(server, target) == (400, 'Bearer realm="lapwing", error="invalid_request"')
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 async def test_more_than_one_token_is_an_invalid_request(listen: Listen) -> None:
