@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, get_args
@@ -203,6 +204,10 @@ class ServerOptions(ConnectionOptions, total=False):
 
 
 _PING_TIMEOUT = 20.0
+#: The most bytes that a limit may say, which is more than any machine has.
+_MOST_BYTES = 2**62 - 1
+#: What the operating system takes as a backlog: a C `int`.
+_MOST_BACKLOG = 2**31 - 1
 
 #: The options that are seconds.
 _SECONDS = (
@@ -236,8 +241,8 @@ class ConnectionSettings:
         for name in _SECONDS:
             _check_seconds(name, getattr(self, name))
         if self.max_message_size is not None:
-            _check_count("max_message_size", self.max_message_size)
-        _check_count("max_buffered", self.max_buffered)
+            _check_count("max_message_size", self.max_message_size, most=_MOST_BYTES)
+        _check_count("max_buffered", self.max_buffered, most=_MOST_BYTES)
         if self.ping_interval is None and self.ping_timeout not in (None, _PING_TIMEOUT):
             raise ValueError(
                 f"expected a ping_interval to go with ping_timeout={self.ping_timeout!r}, got None: without pings "
@@ -300,6 +305,9 @@ class ClientSettings(ConnectionSettings):
     def __post_init__(self) -> None:
         ConnectionSettings.__post_init__(self)
         _check_context(self.ssl)
+        _check_flag("portable", self.portable)
+        if not hasattr(self.headers, "__iter__"):
+            raise TypeError(f"expected headers to be a mapping, or pairs of name and value, got {self.headers!r}")
         if self.server_hostname is not None and not self.server_hostname:
             raise ValueError("expected server_hostname to be a name, or None, got an empty one")
         if self.cookies is not None and not isinstance(self.cookies, Mapping):
@@ -338,8 +346,8 @@ class ClientSettings(ConnectionSettings):
             )
         if self.sock.type != SOCK_STREAM:
             raise ValueError(f"expected sock to be a stream socket, got {self.sock!r}")
-        if isinstance(self.proxy, str) or self.local_address is not None:
-            raise ValueError("sock is connected already: leave out proxy and local_address, or sock")
+        if isinstance(self.proxy, str) or self.proxy_ssl is not None or self.local_address is not None:
+            raise ValueError("sock is connected already: leave out proxy, proxy_ssl and local_address, or sock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,16 +378,16 @@ class ServerSettings(ConnectionSettings):
     def __post_init__(self) -> None:
         ConnectionSettings.__post_init__(self)
         _check_context(self.ssl)
-        _check_count("backlog", self.backlog)
+        _check_count("backlog", self.backlog, most=_MOST_BACKLOG)
         _check_count("max_threads", self.max_threads)
         check_lagging(self.lagging)
         if self.lag_budget is not None:
-            _check_count("lag_budget", self.lag_budget)
+            _check_count("lag_budget", self.lag_budget, most=_MOST_BYTES)
         _check_seconds("lag_timeout", self.lag_timeout)
         for name in ("max_connections", "max_connections_per_address"):
             if getattr(self, name) is not None:
                 _check_count(name, getattr(self, name))
-        for name in ("proxy_protocol", "reuse_port"):
+        for name in ("portable", "proxy_protocol", "reuse_port"):
             _check_flag(name, getattr(self, name))
         if self.on_request is not None and not callable(self.on_request):
             raise TypeError(f"expected on_request to be a function that takes the request, got {self.on_request!r}")
@@ -390,6 +398,9 @@ class ServerSettings(ConnectionSettings):
             raise ValueError(
                 "expected either ssl or certfile and keyfile, got both: load the certificate into the context"
             )
+        for name in ("certfile", "keyfile"):
+            if not isinstance(getattr(self, name), (str, os.PathLike, type(None))):
+                raise TypeError(f"expected {name} to be the path of a file in PEM form, got {getattr(self, name)!r}")
         if self.keyfile is not None and self.certfile is None:
             raise ValueError("expected a certfile to go with the keyfile")
 
@@ -478,11 +489,13 @@ def _check_tcp(keepalive: float | None, user_timeout: float | None) -> None:
         raise ValueError("tcp_user_timeout is not to be had on this system: leave it out; pings do without it")
 
 
-def _check_count(name: str, value: object, *, least: int = 1) -> None:
+def _check_count(name: str, value: object, *, least: int = 1, most: int | None = None) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"expected {name} to be a whole number, got {value!r}")
     if value < least:
         raise ValueError(f"expected {name} to be {least} or more, got {value!r}")
+    if most is not None and value > most:
+        raise ValueError(f"expected {name} to be {most} or less, got {value!r}")
 
 
 def _check_address(name: str, value: object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import socket
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -378,6 +379,10 @@ async def test_an_unknown_option_of_connect_and_listen() -> None:
         ({"max_message_size": 1.5}, TypeError),
         ({"max_buffered": None}, TypeError),
         ({"ssl": True}, TypeError),
+        ({"max_message_size": 2**62}, ValueError),
+        ({"max_buffered": 2**70}, ValueError),
+        ({"portable": "no"}, TypeError),
+        ({"portable": 1}, TypeError),
     ],
 )
 def test_an_option_out_of_its_range(options: dict[str, Any], error: type[Exception]) -> None:
@@ -391,6 +396,47 @@ async def test_tls_options_for_a_url_without_tls(face: Face) -> None:
     for options in ({"ssl": ssl.create_default_context()}, {"server_hostname": "example.com"}):
         with pytest.raises(ValueError, match="wss://"):
             await face.client(**options).connect("ws://127.0.0.1:1/")
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"backlog": 2**40}, ValueError),
+        ({"lag_budget": 2**70}, ValueError),
+        ({"certfile": 5}, TypeError),
+        ({"certfile": "cert.pem", "keyfile": 5}, TypeError),
+        ({"origins": 5}, TypeError),
+        ({"interface": 5}, TypeError),
+        ({"interface": ["127.0.0.1", 5]}, TypeError),
+    ],
+)
+async def test_an_option_of_a_server_out_of_its_range(options: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error, match=f"{[*options][-1]}.*got "):
+        await lapwing.listen(**({"port": 0, "default": echo} | options))
+
+
+async def test_sizes_up_to_the_largest(face: Face, listen: Listen) -> None:
+    sizes: dict[str, Any] = dict.fromkeys(("max_message_size", "max_buffered"), 2**62 - 1)
+    async with listen(default=echo, **sizes) as server, face.connected(url(server), **sizes) as ws:
+        await ws.send("here")
+        assert await ws.receive() == "here"
+
+
+@pytest.mark.parametrize("options", [{"headers": 5}, {"headers": "X: y"}, {"headers": [5]}, {"headers": ["abc"]}])
+async def test_headers_that_are_no_pairs(face: Face, options: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match="expected headers to be a mapping, or pairs of name and value, got "):
+        await face.client(**options).connect("ws://127.0.0.1:1/")
+
+
+async def test_a_subprotocol_that_is_no_str(face: Face) -> None:
+    with pytest.raises(TypeError, match="expected a subprotocol to be a str, or several of them in a sequence, got 5"):
+        await face.client().connect("ws://127.0.0.1:1/", 5)  # type: ignore[arg-type]
+
+
+def test_a_proxy_for_a_socket_that_is_connected() -> None:
+    ends = socket.socketpair()
+    with ends[0], ends[1], pytest.raises(ValueError, match="leave out proxy, proxy_ssl and local_address, or sock"):
+        lapwing.Client(sock=ends[0], proxy_ssl=ssl.create_default_context())
 
 
 def test_contradictory_options_of_a_server() -> None:

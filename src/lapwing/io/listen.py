@@ -59,6 +59,8 @@ def bind(interface: str | Sequence[str], port: int, backlog: int, *, reuse_port:
 
 def _addresses(interface: str | Sequence[str]) -> list[tuple[socket.AddressFamily, str]]:
     """Resolve what to listen on to addresses, each once."""
+    if not hasattr(interface, "__iter__"):
+        raise TypeError(f"expected an interface to be a str, or several of them in a sequence, got {interface!r}")
     names = [interface] if isinstance(interface, str) else list(interface)
     if not names:
         raise ValueError("expected at least one interface to listen on, such as '*' or '127.0.0.1'")

@@ -76,6 +76,8 @@ def accept_key(key: str) -> str:
 
 def check_subprotocols(subprotocols: Iterable[str]) -> tuple[str, ...]:
     """Check that subprotocols are tokens, and each is there once (RFC 6455 section 4.1 item 10)."""
+    if not hasattr(subprotocols, "__iter__"):
+        raise TypeError(f"expected a subprotocol to be a str, or several of them in a sequence, got {subprotocols!r}")
     checked = tuple(subprotocols)
     for subprotocol in checked:
         if not isinstance(subprotocol, str):
@@ -92,7 +94,10 @@ def check_subprotocols(subprotocols: Iterable[str]) -> tuple[str, ...]:
 
 def check_headers(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Check headers of the user's: what the handshake sets itself is not among them."""
-    pairs = [(name, value) for name, value in (headers.items() if hasattr(headers, "items") else headers)]
+    try:
+        pairs = [(name, value) for name, value in (headers.items() if hasattr(headers, "items") else headers)]
+    except (TypeError, ValueError):
+        raise TypeError(f"expected headers to be a mapping, or pairs of name and value, got {headers!r}") from None
     encode_headers(pairs)
     for name, _ in pairs:
         hint = _RESERVED.get(name.lower())

@@ -194,6 +194,8 @@ def _parse_origins(origins: str | Collection[str] | None) -> frozenset[_Origin] 
         if origins != "*":
             raise ValueError(f"origins is None, '*' or a collection of origins: write [{origins!r}]")
         return None
+    if origins is not None and not hasattr(origins, "__iter__"):
+        raise TypeError(f"origins is None, '*' or a collection of origins, got {origins!r}")
     parsed = set()
     for origin in origins or ():
         if not isinstance(origin, str):
