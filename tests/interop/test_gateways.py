@@ -33,7 +33,15 @@ def directory() -> Iterator[Path]:
         yield Path(path)
 
 
-FRONTS = ["nginx", "nginx over a unix socket", "nginx with TLS", "haproxy", "haproxy, PROXY v1", "haproxy, PROXY v2"]
+FRONTS = [
+    "nginx",
+    "nginx over a unix socket",
+    "nginx with TLS",
+    "haproxy",
+    "haproxy, PROXY v1",
+    "haproxy, PROXY v2",
+    "haproxy, PROXY v2 with a checksum",
+]
 
 
 @pytest.fixture(params=FRONTS)
@@ -96,7 +104,12 @@ class Site:
             upstream = f"unix:{path}" if "unix" in front else f"127.0.0.1:{self.server.port}"
             self.gateway = stack.enter_context(gateway.nginx(directory, upstream, certificate))
         else:
-            how = {"haproxy": "", "haproxy, PROXY v1": "send-proxy", "haproxy, PROXY v2": "send-proxy-v2"}[front]
+            how = {
+                "haproxy": "",
+                "haproxy, PROXY v1": "send-proxy",
+                "haproxy, PROXY v2": "send-proxy-v2",
+                "haproxy, PROXY v2 with a checksum": "send-proxy-v2 proxy-v2-options crc32c",
+            }[front]
             self.gateway = stack.enter_context(gateway.haproxy(directory, self.server.port, how))
         self.url = f"{self.scheme}://localhost:{self.gateway.port}"
 
@@ -163,7 +176,7 @@ def test_the_address_is_the_client_s(site: Site, front: str) -> None:
         assert site.seen.peers != [mine]
 
 
-@pytest.mark.parametrize("front", ["haproxy", "haproxy, PROXY v1", "haproxy, PROXY v2"], indirect=True)
+@pytest.mark.parametrize("front", [front for front in FRONTS if "haproxy" in front], indirect=True)
 def test_haproxy_sends_nobody_to_a_server_that_drains(site: Site) -> None:
     """Its checks are HTTP/1.0 without a Host; with PROXY v2 they say LOCAL."""
 

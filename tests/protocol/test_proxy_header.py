@@ -26,7 +26,39 @@ IPV4 = bytes([192, 0, 2, 1, 198, 51, 100, 2]) + struct.pack("!HH", 56324, 443)
 IPV6 = ipaddress.IPv6Address("2001:db8::1").packed + ipaddress.IPv6Address("::2").packed + struct.pack("!HH", 1, 65535)
 ADDITION = b"\x02\x00\x03abc"
 
+#: A header with a checksum, as HAProxy 2.6 sent it with `send-proxy-v2 proxy-v2-options crc32c`.
+CHECKED = bytes.fromhex("0d0a0d0a000d0a515549540a211100137f0000017f000001e16280570300047a14c889")
+
+
+def checked(head: bytes, place: int) -> bytes:
+    """Put the checksum into a header that has zeros in its place: bit by bit, unlike the reader (section 2.2.3)."""
+    register = 0xFFFFFFFF
+    for byte in head:
+        for bit in range(8):
+            carry = (register ^ byte >> bit) & 1
+            register = register >> 1 ^ (0x82F63B78 if carry else 0)
+    return head[:place] + struct.pack("!I", register ^ 0xFFFFFFFF) + head[place + 4 :]
+
+
+CHECKSUM = b"\x03\x00\x04" + bytes(4)
+
 GOOD = [
+    (CHECKED, ProxyHeader(("127.0.0.1", 57698), ("127.0.0.1", 32855))),
+    (
+        checked(binary(0x21, 0x11, IPV4 + CHECKSUM), 16 + 12 + 3),
+        ProxyHeader(("192.0.2.1", 56324), ("198.51.100.2", 443)),
+    ),
+    (
+        checked(binary(0x21, 0x11, IPV4 + ADDITION + CHECKSUM + ADDITION), 16 + 12 + 6 + 3),
+        ProxyHeader(("192.0.2.1", 56324), ("198.51.100.2", 443)),
+    ),
+    (
+        checked(binary(0x21, 0x21, IPV6 + CHECKSUM), 16 + 36 + 3),
+        ProxyHeader(("2001:db8::1", 1, 0, 0), ("::2", 65535, 0, 0)),
+    ),
+    (checked(binary(0x21, 0x31, bytes(216) + CHECKSUM), 16 + 216 + 3), NOBODY),
+    # Of LOCAL, and of what names no family, everything is to be ignored.
+    (binary(0x20, 0x11, IPV4 + CHECKSUM), NOBODY),
     (
         b"PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n",
         ProxyHeader(("255.255.255.255", 65535), ("255.255.255.255", 65535)),
@@ -88,6 +120,12 @@ BAD = [
     binary(0x21, 0x11, IPV4[:-1]),
     binary(0x21, 0x21, IPV4),
     binary(0x21, 0x31, bytes(215)),
+    binary(0x21, 0x11, IPV4 + CHECKSUM),
+    binary(0x21, 0x31, bytes(216) + CHECKSUM),
+    checked(binary(0x21, 0x11, IPV4 + CHECKSUM * 2), 16 + 12 + 3),
+    binary(0x21, 0x11, IPV4 + b"\x03\x00\x03abc"),
+    binary(0x21, 0x11, IPV4 + b"\x03\x00\x00"),
+    binary(0x21, 0x11, IPV4 + b"\x03\x00\x05abcde"),
     binary(0x21, 0x11, IPV4 + b"\x02"),
     binary(0x21, 0x11, IPV4 + b"\x02\x00\x04abc"),
     SIGNATURE + struct.pack("!BBH", 0x21, 0x11, MAX_PROXY_HEADER - 15),
@@ -125,6 +163,21 @@ def test_what_is_no_header_is_refused(data: bytes) -> None:
         read(iter([data]))
     with pytest.raises(ProxyHeaderError):
         read(bytes([byte]) for byte in data)
+
+
+def test_no_bit_of_a_header_with_a_checksum_may_change() -> None:
+    kind = len(CHECKED) - 7  # of the addition: with another one there is no checksum
+    for place in [place for place in range(len(CHECKED)) if place != kind]:
+        for bit in range(8):
+            changed = bytearray(CHECKED)
+            changed[place] ^= 1 << bit
+            outcome: object = None
+            try:
+                outcome = read(iter([bytes(changed)]))[0]
+            except ProxyHeaderError:
+                continue
+            # What says that there is nothing in it, or that more is to come, is not looked at.
+            assert outcome in (None, NOBODY)
 
 
 def test_what_is_no_header_is_refused_at_its_first_byte() -> None:

@@ -2,11 +2,13 @@
 
 The specification is HAProxy's "The PROXY protocol", of 2020. The header comes before everything else, TLS included.
 Whoever can send one can claim any address: it is read only where it is asked for, and then it must be there.
+Of what version 2 may add to the addresses, the checksum is checked, and the rest is skipped.
 """
 
 from __future__ import annotations
 
 import struct
+from functools import cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
@@ -26,6 +28,10 @@ _LOCAL, _PROXY = 0, 1
 _ADDRESSES = {0: 0, 1: 12, 2: 36, 3: 216}
 #: STREAM, the one transport that a WebSocket comes by, and UNSPEC.
 _UNSPECIFIED, _STREAM = 0, 1
+#: The type of the addition that holds a checksum of the header (section 2.2.3, PP2_TYPE_CRC32C).
+_CHECKSUM = 0x03
+#: The polynomial of CRC32c, its bits in the order in which bytes are sent.
+_CASTAGNOLI = 0x82F63B78
 
 
 class ProxyHeaderError(ValueError):
@@ -155,7 +161,9 @@ def _parse_binary(head: bytes) -> ProxyHeader:
         raise ProxyHeaderError(f"expected {length} bytes of addresses in the PROXY header, got {len(head) - _FIXED}")
     if family == 0 or transport == _UNSPECIFIED:  # the receiver should ignore the addresses
         return _UNKNOWN
-    _check_additions(head, _FIXED + length)
+    checksum = _find_checksum(head, _FIXED + length)
+    if checksum is not None:
+        _check_checksum(head, checksum)
     if family == 1:
         source, destination, *ports = struct.unpack_from("!4s4sHH", head, _FIXED)
         return ProxyHeader((str(IPv4Address(source)), ports[0]), (str(IPv4Address(destination)), ports[1]))
@@ -165,11 +173,48 @@ def _parse_binary(head: bytes) -> ProxyHeader:
     return _UNKNOWN
 
 
-def _check_additions(head: bytes, place: int) -> None:
-    """Check that the additions (section 2.2.1: type, length, value) end where the header does."""
-    while place < len(head):
-        if place + 3 > len(head):
-            break
-        place += 3 + int.from_bytes(head[place + 1 : place + 3], "big")
+def _find_checksum(head: bytes, place: int) -> int | None:
+    """Check that the additions (section 2.2.1: type, length, value) end where the header does.
+
+    Returns:
+        Where the checksum is, if there is one among them (section 2.2.3).
+    """
+    found: int | None = None
+    while place + 3 <= len(head):
+        kind, length = head[place], int.from_bytes(head[place + 1 : place + 3], "big")
+        place += 3
+        if kind == _CHECKSUM:
+            if length != 4 or found is not None:
+                raise ProxyHeaderError(f"expected one checksum of 4 bytes, got another one, or one of {length}")
+            found = place
+        place += length
     if place != len(head):
         raise ProxyHeaderError("the additions of the PROXY header do not end where it does")
+    return found
+
+
+def _check_checksum(head: bytes, place: int) -> None:
+    """Check the header against its checksum, which was made with zeros in its place (section 2.2.3)."""
+    said = int.from_bytes(head[place : place + 4], "big")
+    right = _crc32c(head[:place] + bytes(4) + head[place + 4 :])
+    if said != right:
+        raise ProxyHeaderError(f"the checksum of the PROXY header is {said:#010x}, but its bytes make {right:#010x}")
+
+
+def _crc32c(data: bytes) -> int:
+    """Compute the CRC32c of some bytes (RFC 9260 appendix A)."""
+    table, register = _crc32c_table(), 0xFFFFFFFF
+    for byte in data:
+        register = table[(register ^ byte) & 0xFF] ^ register >> 8
+    return register ^ 0xFFFFFFFF
+
+
+@cache
+def _crc32c_table() -> tuple[int, ...]:
+    """Make the remainders of all bytes, lowest bit first."""
+    table = []
+    for remainder in range(256):
+        for _ in range(8):
+            remainder = remainder >> 1 ^ (_CASTAGNOLI if remainder & 1 else 0)
+        table.append(remainder)
+    return tuple(table)
