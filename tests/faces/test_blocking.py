@@ -147,6 +147,16 @@ def test_several_pings_at_once() -> None:
             assert ping.result() > 0
 
 
+def test_pings_of_many_threads() -> None:
+    """However many wait, none is forgotten: each gets its answer."""
+    with pair() as (client, peer):
+        pings = [Started(client.ping) for _ in range(80)]
+        payloads = [peer.read_frame().payload for _ in pings]
+        peer.send_frame(wire.PONG, payloads[-1])
+        for ping in pings:
+            assert ping.result() > 0
+
+
 @pytest.mark.parametrize("how", ["reset", "half_close"])
 def test_a_send_that_waits_ends_with_the_connection(how: str) -> None:
     with pair(timeout=None, open_timeout=GUARD) as (client, peer):

@@ -170,6 +170,13 @@ async def test_ping_from_either_side(face: Face, listen: Listen) -> None:
             assert await ws.ping(b"mine") > 0
 
 
+async def test_pings_of_many_tasks(listen: Listen) -> None:
+    """However many wait, none is forgotten: each gets its answer."""
+    async with hosting(listen) as (server, _), lapwing.connect(url(server)) as ws:
+        async with asyncio.timeout(GUARD):
+            assert min(await asyncio.gather(*[ws.ping() for _ in range(200)])) > 0
+
+
 async def test_a_pong_nobody_asked_for_is_ignored(face: Face) -> None:
     with RawListener() as listener:
         async with face.facing(listener) as (ws, peer):

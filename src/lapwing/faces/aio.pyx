@@ -420,6 +420,7 @@ cdef class Connection(Messages):
             self.refuse_thread()
         self.require_open()
         cdef Ping ping = self.endpoint.ping(payload, clock())
+        ping.is_awaited = True
         cdef Waiter waiter = self.wait(self.seconds_of(timeout), "no pong came")
         if self.pingers is None:
             self.pingers = {}

@@ -262,6 +262,7 @@ cdef class BlockingConnection(Messages):
     @cython.final
     cdef object await_pong(self, Ping ping, double deadline):
         cdef unsigned long seen
+        ping.is_awaited = True
         try:
             self.send_output(deadline)
             while True:

@@ -29,6 +29,7 @@ cdef class Ping:
     cdef readonly bytes payload
     cdef readonly double sent_at
     cdef readonly object round_trip
+    cdef bint is_awaited        # somebody waits for its answer, who forgets it in the end
 
 
 cdef class Endpoint(Streaming):
@@ -97,6 +98,7 @@ cdef class Endpoint(Streaming):
     cdef int answer_ping(self, bytes payload) except -1
     cdef int send_keepalive(self, double now) except -1
     cdef int fail_silent(self, double now) except -1
+    cdef int forget_oldest(self) except -1
     cdef int take_pong(self, bytes payload) except -1
     cdef int take_close(self, bytes payload) except -1
     cdef int fail_with(self, int code, str reason) except -1

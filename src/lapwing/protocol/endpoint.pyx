@@ -60,7 +60,7 @@ cdef enum:
     # Pongs wait in the output up to this many bytes; a peer that pings faster than it reads gets only the newest
     # answered, which RFC 6455 section 5.5.3 allows.
     MAX_WAITING_PONGS = 16 * 1024
-    # Pings without an answer that are remembered; the oldest is forgotten first.
+    # Pings without an answer that are remembered; the oldest that nobody waits for is forgotten first.
     MAX_WAITING_PINGS = 64
 
 
@@ -702,10 +702,20 @@ cdef class Endpoint(Streaming):
         self.push_control(PING_FRAME, ping.payload)
         if self.pings is None:
             self.pings = []
-        elif len(self.pings) == MAX_WAITING_PINGS:
-            del self.pings[0]
+        elif len(self.pings) >= MAX_WAITING_PINGS:
+            self.forget_oldest()
         self.pings.append(ping)
         return ping
+
+    cdef int forget_oldest(self) except -1:
+        cdef Ping ping
+        cdef Py_ssize_t index
+        for index in range(len(self.pings)):
+            ping = self.pings[index]
+            if not ping.is_awaited:
+                del self.pings[index]
+                break
+        return 0
 
     def forget_ping(self, Ping ping not None):
         """Stop waiting for the answer to `ping`."""
