@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 
 import lapwing
 from lapwing.protocol.prepared import Prepared
-from lapwing.serving.broadcasting import Broadcast
+from lapwing.serving.broadcasting import OVERHEAD, Broadcast
 from tests.faces.callers import GUARD, call, steps
 from tests.peers import wire
 from tests.peers.raw import RawPeer
@@ -194,16 +194,17 @@ def test_policies_that_meet_in_one_backlog() -> None:
     """What waits under one policy counts for another's budget, and may be dropped for it."""
 
     def offer(text: str, lagging: Any, now: float = 0.0, seconds: float | None = None) -> bool:
-        return Broadcast(Prepared(text.ljust(10)), lagging, 100, seconds, "key").offer(backlog, 50, now)
+        message = Prepared(text.ljust(1000 - OVERHEAD))
+        return Broadcast(message, lagging, 10_000, seconds, "key").offer(backlog, 5000, now)
 
-    backlog = Broadcast(Prepared("x"), "drop-oldest", 100, None).backlog(0.0)
+    backlog = Broadcast(Prepared("x"), "drop-oldest", 10_000, None).backlog(0.0)
     assert all(offer(str(number), "drop-oldest") for number in range(6))
-    assert (backlog.size, backlog.dropped) == (50, 1)
+    assert (backlog.size, backlog.dropped) == (5000, 1)
     assert not offer("new", "drop-newest")
     assert backlog.dropped == 2
     assert offer("latest", "keep-latest")
     assert offer("later", "keep-latest", 1.0, 5.0)
-    assert (backlog.size, backlog.dropped) == (50, 4)
+    assert (backlog.size, backlog.dropped) == (5000, 4)
     waiting = []
     while (prepared := backlog.take()) is not None:
         waiting.append(str(prepared.message).strip())
@@ -212,3 +213,51 @@ def test_policies_that_meet_in_one_backlog() -> None:
     assert not backlog.is_hopeless
     assert not offer("late", "drop-oldest", 5.0)
     assert backlog.is_hopeless
+
+
+@pytest.mark.parametrize("lagging", ["drop-newest", "drop-oldest", "keep-latest"])
+@pytest.mark.parametrize("payload", [b"", b"1"])
+def test_messages_of_next_to_nothing_are_bounded(lagging: Any, payload: bytes) -> None:
+    """What keeps a message costs memory, whatever the message has: a reader that never reads costs its budget."""
+    message = Prepared(payload)
+    backlog = Broadcast(message, lagging, BUDGET, None).backlog(0.0)
+    for number in range(2 * BUDGET // OVERHEAD):
+        Broadcast(message, lagging, BUDGET, None, number).offer(backlog, 0, 0.0)
+    assert backlog.size <= BUDGET + OVERHEAD
+    count = 0
+    while backlog.take() is not None:
+        count += 1
+    assert 0 < count <= BUDGET // OVERHEAD
+    assert backlog.size == 0
+
+
+@KINDS
+async def test_broadcasts_of_nothing_behind_a_message_of_fragments(listen: Listen, kind: str) -> None:
+    """They wait until it has ended, within the budget."""
+    async with one_reader(listen, kind, lagging="drop-newest") as (server, ws, peer):
+        may_end = threading.Event()
+
+        async def fragments() -> AsyncIterator[bytes]:
+            yield b"a"
+            await call(may_end.wait, GUARD)
+            yield b"b"
+
+        def plain_fragments() -> Iterator[bytes]:
+            yield b"a"
+            may_end.wait(GUARD)
+            yield b"b"
+
+        sending = asyncio.create_task(
+            ws.send(fragments()) if kind == "task" else call(ws.send, plain_fragments()),
+        )
+        frame = await call(peer.read_frame)
+        assert (frame.fin, frame.payload) == (False, b"a")
+        reached = sum(server.broadcast(b"") for _ in range(2 * BUDGET // OVERHEAD))
+        assert 0 < reached <= BUDGET // OVERHEAD
+        assert ws.stats().held_bytes <= BUDGET + SIZE
+        may_end.set()
+        await sending
+        rest = [(await call(peer.read_frame)).payload for _ in range(2)]
+        assert rest == [b"b", b""]
+        for _ in range(reached):
+            assert await call(peer.read_message) == (wire.BINARY, b"")

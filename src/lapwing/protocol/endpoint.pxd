@@ -52,7 +52,7 @@ cdef class Endpoint(Streaming):
     cdef unsigned char sending_utf8
     cdef object sending_compressor      # of that message, None when it is not compressed
     cdef list postponed                 # `Prepared` messages that wait for its end, None when there are none
-    cdef size_t postponed_bytes         # of their payloads
+    cdef size_t postponed_bytes         # that they cost
     # pings that wait for their pong, and those answered since the face last looked
     cdef list pings
     cdef list answered

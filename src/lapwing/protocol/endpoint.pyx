@@ -62,6 +62,8 @@ cdef enum:
     MAX_WAITING_PONGS = 16 * 1024
     # Pings without an answer that are remembered; the oldest that nobody waits for is forgotten first.
     MAX_WAITING_PINGS = 64
+    # What a broadcast that has to wait costs beside its payload, as in `serving.broadcasting`.
+    POSTPONED_OVERHEAD = 256
 
 
 # Seconds from which on a stall of this end is worth a word when the peer is given up.
@@ -601,7 +603,7 @@ cdef class Endpoint(Streaming):
         if self.postponed is None:
             self.postponed = []
         self.postponed.append(prepared)
-        self.postponed_bytes += <size_t>prepared.size
+        self.postponed_bytes += <size_t>prepared.size + POSTPONED_OVERHEAD
         return 0
 
     cdef bint queue_prepared(self, Prepared prepared) except -1:

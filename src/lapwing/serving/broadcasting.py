@@ -18,6 +18,9 @@ __all__ = ["Backlog", "Broadcast"]
 
 #: As much is queued as output for a reader whose broadcasts may be dropped: what is queued there goes out.
 _MUCH_OUTPUT = 64 * 1024
+#: Bytes that a message costs a backlog beside its payload: objects and a place, measured at about 240. Without them
+#: messages of no or few bytes would not be bounded.
+OVERHEAD = 256
 #: A reader has caught up when no more than this is unsent.
 _LITTLE_OUTPUT = 16 * 1024
 
@@ -95,7 +98,7 @@ class Backlog:
         low: unsent bytes at which it has caught up.
         deadline: when it will have lagged for too long; infinite for never.
         dropped: how many broadcasts it missed since it was last asked.
-        size: bytes of payload that wait.
+        size: bytes of what waits: payload, and `OVERHEAD` for each message.
         is_hopeless: whether the reader is to be disconnected.
     """
 
@@ -116,7 +119,7 @@ class Backlog:
         if place in self._waiting:
             self._drop(place)
         self._waiting[place] = prepared
-        self.size += prepared.size
+        self.size += prepared.size + OVERHEAD
 
     def shrink(self, size: int) -> None:
         """Drop the oldest until no more than `size` bytes wait; the newest stays in any case."""
@@ -124,7 +127,7 @@ class Backlog:
             self._drop(next(iter(self._waiting)))
 
     def _drop(self, place: object) -> None:
-        self.size -= self._waiting.pop(place).size
+        self.size -= self._waiting.pop(place).size + OVERHEAD
         self.dropped += 1
 
     def take(self) -> Prepared | None:
@@ -132,5 +135,5 @@ class Backlog:
         if not self._waiting:
             return None
         prepared = self._waiting.pop(next(iter(self._waiting)))
-        self.size -= prepared.size
+        self.size -= prepared.size + OVERHEAD
         return prepared
