@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import lapwing
-from tests.faces.callers import Face, call, facing_server, url
+from tests.faces.callers import Face, call, facing_server, hosting, steps, url
 from tests.peers import wire
 from tests.peers.raw import RawListener
 from tests.peers.servers import echo
@@ -347,6 +347,33 @@ async def test_a_timeout_of_the_wrong_type(face: Face, wrong: Any) -> None:
                 await ws.receive(timeout=wrong)
             peer.send_frame(wire.TEXT, b"still open")
             assert await ws.receive() == "still open"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"), [("1", TypeError), (-1, ValueError), (float("nan"), ValueError), (float("inf"), ValueError)]
+)
+async def test_a_wrong_timeout_of_close(face: Face, wrong: Any, error: type[Exception]) -> None:
+    """One that never passes would leave the closing to the peer."""
+    with RawListener() as listener:
+        async with face.facing(listener, close_timeout=0.2) as (ws, _):
+            with pytest.raises(error, match="timeout"):
+                await ws.close(timeout=wrong)
+            assert ws.closed is None
+
+
+@pytest.mark.parametrize("seconds", [1e10, 1e300])
+async def test_times_beyond_what_a_clock_can_show(face: Face, listen: Listen, seconds: float) -> None:
+    """They are as good as none."""
+    times: dict[str, Any] = dict.fromkeys(("timeout", "open_timeout", "close_timeout", "ping_timeout"), seconds)
+    async with (
+        hosting(listen, ping_interval=seconds, **times) as (server, guests),
+        face.connected(url(server), ping_interval=seconds, **times) as ws,
+    ):
+        guest = await guests.next()
+        receiving = asyncio.create_task(guest.receive())
+        await steps()
+        await ws.send("here")
+        assert await receiving == "here"
 
 
 # --- options -----------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from .connection import close_after, make_endpoint
 from ..connecting import route
 from .messages import is_fragmented
 from ..connecting.opening import ClientOpening
-from ..options import UNSET, ClientSettings, settings_from
+from ..options import UNSET, ClientSettings, check_duration, settings_from
 from ..protocol.errors import HandshakeError
 from ..protocol.state import Role
 
@@ -450,7 +450,8 @@ cdef class Connection(Messages):
             gives `Closed(False, 1006, ...)`.
 
         Raises:
-            ValueError: the code must not be sent, or the reason is too long.
+            TypeError, ValueError: the code must not be sent, the reason is too long, or `timeout` is not a number of
+                seconds from 0.
 
         Messages that still come are discarded. Cancelled, the closing goes on without you. Not thread-safe: see
         `close_threadsafe`.
@@ -476,6 +477,7 @@ cdef class Connection(Messages):
             self._abort_opening()
             return
         if timeout is not None:
+            check_duration("timeout", timeout)
             self.endpoint.close_timeout = timeout
         self.endpoint.close(code, reason, clock())
         self.settle()

@@ -29,7 +29,7 @@ from .turns cimport NEVER
 
 from .connection import close_after
 from .messages import is_fragmented
-from ..options import UNSET
+from ..options import UNSET, check_duration
 
 __all__ = ["BlockingConnection"]
 
@@ -296,7 +296,8 @@ cdef class BlockingConnection(Messages):
             gives `Closed(False, 1006, ...)`.
 
         Raises:
-            ValueError: the code must not be sent, or the reason is too long.
+            TypeError, ValueError: the code must not be sent, the reason is too long, or `timeout` is not a number of
+                seconds from 0.
             RuntimeError: there was no `connect`.
 
         Messages that still come are discarded. May be called while another thread receives.
@@ -305,6 +306,7 @@ cdef class BlockingConnection(Messages):
         try:
             self.require_open()
             if timeout is not None:
+                check_duration("timeout", timeout)
                 self.endpoint.close_timeout = timeout
             self.endpoint.close(code, reason, clock())
             return self.await_end()

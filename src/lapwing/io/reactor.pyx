@@ -151,6 +151,8 @@ cdef enum:
     READ_SIZE = 256 * 1024
 
 
+# The longest time, in seconds, that an alarm is set for: a system's clock does not take any number.
+cdef double LONGEST_ALARM = 1e9
 # Seconds by which the loop may be late before that is worth a warning.
 cdef double LONG_STALL = 1.0
 
@@ -404,7 +406,7 @@ cdef class Reactor:
         cdef double now = clock()
         self.alarm_at = first
         self.alarm_expected = max(first, now)
-        self.set_alarm(self.alarm_expected - now)
+        self.set_alarm(min(self.alarm_expected - now, LONGEST_ALARM))
         self.is_armed = True
         return 0
 
