@@ -44,6 +44,14 @@ SERVING = """
     if options.pop("uvloop", False):
         import uvloop
         options["loop_factory"] = uvloop.new_event_loop
+    # Which calls of os.fork fail, counted from 0.
+    failing = options.pop("failing_forks", ())
+    fork, numbers = os.fork, iter(range(1000))
+    def fork_or_fail():
+        if next(numbers) in failing:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return fork()
+    os.fork = fork_or_fail
     if "unix" not in options:
         options |= {"port": 0, "interface": "127.0.0.1"}
     lapwing.run(default=who, **options)
@@ -172,6 +180,31 @@ def test_a_crash_loop_does_not_spin_and_ends_on_a_signal() -> None:
             line = server.until("ended with exit status 3")
             waits.append(float(line.partition("another one begins in ")[2].split()[0]))
         assert waits == [0.1, 0.2, 0.4, 0.8]
+        server.process.send_signal(signal.SIGTERM)
+        server.end()
+
+
+@pytest.mark.parametrize("failing", [(0,), (1, 2), (2,)], ids=["first", "second and again", "replacement"])
+def test_a_system_that_has_no_process_to_give_is_asked_again(failing: tuple[int, ...]) -> None:
+    """The workers that there are go on meanwhile."""
+    with serving(workers=2, failing_forks=failing) as server:
+        if failing[0] < 2:
+            line = server.until("no worker could begin")
+            assert "Resource temporarily unavailable" in line
+            assert "again in 0.1 s" in line
+        before = server.all_workers(2)
+        if failing[0] == 2:
+            victim, other = before
+            peer = RawPeer.connect(server.port)
+            while int(peer.read_frame().payload) != other:
+                peer.finish()
+                peer = RawPeer.connect(server.port)
+            with peer:
+                os.kill(victim, signal.SIGKILL)
+                server.until("no worker could begin")
+                peer.send_frame(wire.TEXT, b"still there")
+                assert peer.read_frame().payload == b"still there"
+            assert len(server.all_workers(2) - before) == 1
         server.process.send_signal(signal.SIGTERM)
         server.end()
 

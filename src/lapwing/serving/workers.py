@@ -178,6 +178,14 @@ class Supervisor:
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
         try:
             pid = os.fork()
+        except OSError as error:  # no memory, or too many processes: that may pass, and the other workers go on
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            place.began = now
+            self._put_off(place)
+            wait = place.due - now
+            logger.error("no worker could begin: %s: this is tried again in %.1f s", error, wait)  # noqa: TRY400
+            return place.due
+        try:
             if pid == 0:
                 self._be_worker(mask)
         finally:
