@@ -226,6 +226,17 @@ async def test_a_send_cancelled_when_its_turn_has_come(listen: Listen) -> None:
             await call(peer.expect_frame, wire.TEXT, payload)
 
 
+@pytest.mark.parametrize("fragments", [[bytes(100_000)], [b"x"] * 32], ids=["a large one", "many"])
+async def test_a_message_whose_last_fragment_was_sent_is_not_cancelled(listen: Listen, fragments: list[bytes]) -> None:
+    """Whoever is told that it was cancelled may send it again: then the peer would have it twice."""
+    async with facing_server(listen) as (ws, peer):
+        sending = asyncio.create_task(send(ws, fragments))
+        await asyncio.sleep(0)
+        sending.cancel()
+        await sending
+        assert await call(peer.read_message) == (wire.BINARY, b"".join(fragments))
+
+
 async def test_a_send_that_times_out_is_not_sent_at_all(listen: Listen) -> None:
     async with facing_server(listen, receive_buffer=65536) as (ws, peer):
         await ws.send(bytes(HUGE))

@@ -245,7 +245,10 @@ cdef class Messages(Link):
                         await self._room(timeout)
                     self.endpoint.send_fragment(fragment, fin=fin, opcode=opcode, compress=compress)
                     count += 1
-                    if count % FRAGMENTS_IN_A_ROW == 0 or output_size(&self.endpoint.output) >= MUCH_OUTPUT:
+                    # Once the last one is accepted nothing can be cancelled any more.
+                    if not fin and (
+                        count % FRAGMENTS_IN_A_ROW == 0 or output_size(&self.endpoint.output) >= MUCH_OUTPUT
+                    ):
                         self.send_soon()
                         await asyncio.sleep(0)
         except BaseException:
