@@ -65,6 +65,47 @@ async def test_what_the_operating_system_reports_stays_an_os_error(face: Face) -
         await face.client().connect("ws://nowhere.invalid/")
 
 
+@pytest.mark.parametrize(
+    ("response", "body"),
+    [
+        (b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 100\r\n\r\nwho are you?", b"who are you?"),
+        (b"HTTP/1.1 401 Unauthorized\r\n\r\n", b""),
+        (b"HTTP/1.1 401 Unauthorized\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nwho?\r\n", b"who?"),
+    ],
+    ids=["shorter than it says", "until the end of the connection", "a chunk is missing"],
+)
+@pytest.mark.parametrize("through_a_proxy", [False, True])
+async def test_a_refusal_whose_body_does_not_end(
+    face: Face, response: bytes, body: bytes, through_a_proxy: bool
+) -> None:
+    """Its status came, and says more than that time is up: whether to try again, for one."""
+    with RawListener() as listener:
+        target, options = listener.url, {}
+        if through_a_proxy:
+            target, options = "ws://server.invalid/", {"proxy": listener.url.replace("ws:", "http:").rstrip("/")}
+        client = face.client(open_timeout=0.2, **options)
+        connecting = asyncio.create_task(client.connect(target))
+        with await call(listener.accept_bare) as peer:
+            await call(peer.read_head)
+            peer.send(response)
+            with pytest.raises(lapwing.HandshakeError) as caught:
+                await connecting
+            await call(peer.expect_reset_or_end)
+    assert isinstance(caught.value, lapwing.ProxyError) is through_a_proxy
+    assert (caught.value.status, caught.value.body) == (401, body)
+
+
+@pytest.mark.parametrize("beginning", [b"", b"HTTP/1.1 401 Unauthor", b"HTTP/1.1 401 Unauthorized\r\nA: b\r\n"])
+async def test_a_response_whose_head_does_not_end(face: Face, beginning: bytes) -> None:
+    with RawListener() as listener:
+        connecting = asyncio.create_task(face.client(open_timeout=0.2).connect(listener.url))
+        with await call(listener.accept_bare) as peer:
+            await call(peer.read_head)
+            peer.send(beginning)
+            with pytest.raises(TimeoutError, match="took longer than"):
+                await connecting
+
+
 # --- 2.5 safe by default -----------------------------------------------------------------------------------------
 
 

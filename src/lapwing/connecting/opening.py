@@ -157,8 +157,18 @@ class ClientOpening:
             return trust.explain(error, self.proxy.host, self.proxy.port, is_proxy=True)
         return trust.explain(error, self.url.host, self.url.port)
 
-    def too_late(self, seconds: float) -> TimeoutError:
-        """Make the error for an attempt that took longer than it may."""
+    def too_late(self, seconds: float) -> TimeoutError | HandshakeError:
+        """Make the error for an attempt that took longer than it may: the refusal, where only its body did."""
+        handshake: TunnelHandshake | ClientHandshake = self.handshake
+        if self._tunnel is not None and not self._is_in_tunnel:
+            handshake = self._tunnel
+        try:
+            handshake.receive_eof()
+        except HandshakeError as error:
+            if error.status is not None:
+                return error
+        except RuntimeError:
+            pass  # it is over: what took so long is something else
         return TimeoutError(
             f"connecting to {self.url} took longer than {seconds:g} s: is a WebSocket server there, and not too busy? "
             "open_timeout= gives it longer"
