@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -126,3 +128,10 @@ def test_nothing_is_loaded_before_it_is_needed() -> None:
     subprocess.run([sys.executable, "-c", program], check=True)
     program = "import sys, lapwing; lapwing.Client; assert not {'logging', 'asyncio'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+async def test_a_server_without_a_port_is_named_by_its_unix_socket(tmp_path: Path) -> None:
+    for path, name in ((tmp_path / "s", str(tmp_path / "s")), (f"\0lapwing-{os.getpid()}", f"@lapwing-{os.getpid()}")):
+        async with lapwing.listen(unix=path, default=echo) as server:
+            found = samples(prometheus_text(server))
+            assert found["lapwing_connections", name] == 0

@@ -6,6 +6,7 @@ they are first needed.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class Collector:
 
     Args:
         *servers: the servers.
-        names: what the label `server` says of each; by default the port.
+        names: what the label `server` says of each; by default the port, or the path of its unix socket.
 
     Raises:
         ValueError: there is not one name for each server.
@@ -173,7 +174,7 @@ def observe(*servers: Server, names: Iterable[str] | None = None, meter_provider
 
     Args:
         *servers: the servers.
-        names: what the attribute `server` says of each; by default the port.
+        names: what the attribute `server` says of each; by default the port, or the path of its unix socket.
         meter_provider: who makes the instruments; the global one by default.
 
     Raises:
@@ -204,7 +205,15 @@ def observe(*servers: Server, names: Iterable[str] | None = None, meter_provider
 
 def _named(servers: tuple[Server, ...], names: Iterable[str] | None) -> list[tuple[str, Server]]:
     """Name each server."""
-    chosen = [str(server.port) for server in servers] if names is None else list(names)
+    chosen = [_usual_name(server) for server in servers] if names is None else list(names)
     if not servers or len(chosen) != len(servers):
         raise ValueError(f"expected servers with a name for each, got {len(servers)} servers and the names {chosen}")
     return list(zip(chosen, servers, strict=True))
+
+
+def _usual_name(server: Server) -> str:
+    """The port of a server; where it has none, the path of its unix socket, "@" for the NUL of one without a file."""
+    try:
+        return str(server.port)
+    except LookupError:
+        return os.fsdecode(server.addresses[0]).replace("\0", "@")
