@@ -19,8 +19,8 @@ Three things go together with it:
 
 A source that is alone, as a client's connection is, is watched by the loop itself: then no set stands in between.
 
-The reactor does not keep its sources alive. Whoever holds a connection, or waits for it, does. Without the GIL it has to:
-whoever drops the last reference may be in another thread, while this one serves the source. So there the reactor
+The reactor does not keep its sources alive. Whoever holds a connection, or waits for it, does. Without the GIL it has
+to: whoever drops the last reference may be in another thread, while this one serves the source. So there the reactor
 holds what is attached, and finds out at a source's next deadline that nobody else does.
 """
 
@@ -679,9 +679,9 @@ cdef int warn_of_stall(double seconds) except -1:
     return 0
 
 
-# Weak references by the loop's id and the kind: an open loop holds its reactor, and so do its sources. Only a loop's own
-# thread makes its reactor; what other threads do, each a single step, is to remove those that are gone or whose loops are
-# closed. Not typed as a dict: then Cython would not take care of other threads.
+# Weak references by the loop's id and the kind: an open loop holds its reactor, and so do its sources. Only a loop's
+# own thread makes its reactor; what other threads do, each a single step, is to remove those that are gone or whose
+# loops are closed. Not typed as a dict: then Cython would not take care of other threads.
 cdef object _reactors = {}
 
 

@@ -12,7 +12,7 @@ import sys
 import threading
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
 from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EPROTO, errno
 from libc.string cimport memcpy, memset
@@ -286,11 +286,11 @@ cdef class Stream:
     cdef Py_ssize_t receive_tls(
         self, unsigned char *room, size_t room_size, unsigned char *buffer, size_t size
     ) except -2:
-        """Read ciphertext into `buffer`, and decrypt it into `room`, or if there is none, to the beginning of `buffer`."""
+        """Read ciphertext into `buffer`, and decrypt it into `room`, or into the beginning of `buffer` without one."""
         cdef Py_ssize_t count = NOTHING_YET
         cdef unsigned char *ciphertext = buffer
         if room_size == 0:
-            # The session may hold part of a record already. So far ahead, the rest is used up before it is written over.
+            # The session may hold part of a record. So far ahead, its rest is used up before it is written over.
             room, room_size = buffer, size
             ciphertext += MAX_CIPHERTEXT
             size -= MAX_CIPHERTEXT

@@ -67,7 +67,7 @@ cdef extern from *:
 
     /* When a large block at the end of the heap is freed, glibc gives it back to the system, and takes it anew for the
      * next message: a page fault for every 4 KiB, which for 1 MiB costs more than all else here. It stops doing so
-     * for sizes that it has seen freed. So it is shown one, once; a process keeps up to twice as much, free, for that. */
+     * for sizes that it has seen freed. So it is shown one, once; a process keeps up to twice as much free for that. */
     static void lapwing_keep_freed_memory(void)
     {
         enum { SHOWN = 16 * 1024 * 1024 };
