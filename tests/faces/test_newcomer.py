@@ -438,8 +438,9 @@ async def test_tls_options_for_a_url_without_tls(face: Face) -> None:
     ],
 )
 async def test_an_option_of_a_server_out_of_its_range(options: dict[str, Any], error: type[Exception]) -> None:
+    arguments: dict[str, Any] = {"port": 0, "default": echo, **options}
     with pytest.raises(error, match=f"{[*options][-1]}.*got "):
-        await lapwing.listen(**({"port": 0, "default": echo} | options))
+        await lapwing.listen(**arguments)
 
 
 async def test_sizes_up_to_the_largest(face: Face, listen: Listen) -> None:

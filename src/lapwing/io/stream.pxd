@@ -33,8 +33,8 @@ cdef class Stream:
     # Whether the descriptor is to wait in `receive`, with the GIL released. Threads may share the stream from then on.
     cdef int set_blocking(self, bint is_blocking) except -1
 
-    # Read what is there: first into `room`, then into `buffer`, which has 64 KiB or more; `room_size` may be 0, and when
-    # it is not, nothing goes into `buffer` over TLS. Returns how many bytes came, END_OF_STREAM, or NOTHING_YET (with a
+    # Read what is there: first into `room`, then into `buffer`, which has 64 KiB or more; `room_size` may be 0. When it
+    # is not, nothing goes into `buffer` over TLS. Returns how many bytes came, END_OF_STREAM, or NOTHING_YET (with a
     # blocking descriptor: its time-out expired or a signal came).
     cdef Py_ssize_t receive(self, unsigned char *room, size_t room_size, unsigned char *buffer, size_t size) except -2
 
