@@ -6,6 +6,7 @@ import asyncio
 import gc
 import inspect
 import os
+import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, suppress
@@ -22,6 +23,9 @@ pytest.register_assert_rewrite("tests.peers")
 # A proxy of the machine's is none of the tests', nor of the programs that they start.
 for _name in [name for name in os.environ if name.lower().endswith("_proxy")]:
     del os.environ[_name]
+
+# Where the tests run in a shell's background Ctrl-C is ignored, and would be by every program that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from tests.peers.certificates import Certificates, make_certificates  # noqa: E402
 
