@@ -112,6 +112,19 @@ async def test_drop_oldest(listen: Listen, kind: str, context_takeover: bool | N
 
 
 @KINDS
+async def test_what_waits_for_a_reader_is_held(listen: Listen, kind: str) -> None:
+    async with one_reader(listen, kind, lagging="drop-oldest", compression=False) as (server, ws, peer):
+        for number in range(MANY):
+            server.broadcast(numbered(number))
+        held = ws.stats().held_bytes
+        assert held == server.stats().held_bytes == ws._sample()[9]
+        assert BUDGET - 2 * SIZE <= held <= BUDGET + SIZE
+        await read_up_to(peer, numbered(MANY - 1))
+        while ws.stats().held_bytes or server.stats().held_bytes:
+            await asyncio.sleep(0)
+
+
+@KINDS
 async def test_keep_latest(listen: Listen, kind: str) -> None:
     async with one_reader(listen, kind, lagging="keep-latest") as (server, ws, peer):
         for number in range(MANY):

@@ -22,6 +22,7 @@ cdef class BaseConnection(Source):
     cdef int64_t delivered
     cdef object frame_log           # a `FrameLog`; None unless somebody wants to see the frames
     cdef object backlog             # of a reader that lags: the broadcasts that wait for it; None for all others
+    cdef size_t backlog_bytes       # that these cost, for whichever thread asks
     cdef unsigned long dropped      # broadcasts that the peer did not get because it lagged
 
     cdef int set_endpoint(self, Endpoint endpoint) noexcept
@@ -47,6 +48,7 @@ cdef class BaseConnection(Source):
     # peer is to get it. A reader that is to be disconnected for it is.
     cdef bint take_broadcast(self, object broadcast, size_t threshold, double now) except -1
     cdef int count_dropped(self) except -1
+    cdef int end_backlog(self) except -1
 
     # Queue what waits for a reader that has caught up; returns whether there is new output.
     cdef bint catch_up(self) except -1

@@ -152,7 +152,7 @@ cdef class BaseConnection(Source):
             queued_messages=endpoint.messages.count,
             queued_bytes=endpoint.message_bytes,
             unsent_bytes=unsent,
-            held_bytes=endpoint.held_input() + endpoint.postponed_bytes + unsent,
+            held_bytes=endpoint.held_input() + endpoint.postponed_bytes + snapshot(self.backlog_bytes) + unsent,
             dropped_broadcasts=self.dropped,
             latency=endpoint.latency,
             age=max(until - self.opened_at, 0.0) if self.opened_at else 0.0,
@@ -222,26 +222,33 @@ cdef class BaseConnection(Source):
     cdef int count_dropped(self) except -1:
         self.dropped += <unsigned long>self.backlog.dropped
         self.backlog.dropped = 0
+        self.backlog_bytes = self.backlog.size
+        return 0
+
+    cdef int end_backlog(self) except -1:
+        self.backlog = None
+        self.backlog_bytes = 0
         return 0
 
     cdef bint catch_up(self) except -1:
         cdef bint is_new = False
         if self.endpoint.phase != OPEN:
-            self.backlog = None
+            self.end_backlog()
             return False
         if self.unsent_size() > <size_t>self.backlog.low or self.endpoint.sending_opcode:
             return False    # between the fragments of a message nothing else may go out
         while self.unsent_size() < MUCH_OUTPUT and not self.endpoint.sending_opcode:
             prepared = self.backlog.take()
             if prepared is None:
-                self.backlog = None
+                self.end_backlog()
                 break
+            self.backlog_bytes = self.backlog.size
             self.endpoint.queue_prepared(prepared)
             is_new = True
         return is_new
 
     cdef int give_up_reader(self, double now) except -1:
-        self.backlog = None
+        self.end_backlog()
         self.endpoint.fail(1013, "too slow for what is sent to all", now)
         return 0
 
@@ -288,7 +295,7 @@ cdef class BaseConnection(Source):
         return (
             endpoint.received_messages, endpoint.sent_messages, endpoint.received_wire, endpoint.sent_wire,
             endpoint.received_payload, endpoint.sent_payload, endpoint.messages.count, endpoint.message_bytes,
-            unsent, endpoint.held - output_size(&endpoint.output) + unsent, self.dropped,
+            unsent, endpoint.held - output_size(&endpoint.output) + self.backlog_bytes + unsent, self.dropped,
             -1 if endpoint.round_trip < 0 else <int64_t>(endpoint.round_trip * 1e6),
         )
 

@@ -74,7 +74,7 @@ cdef class Tally:
             queued += endpoint.message_bytes
             waiting = snapshot(connection.unsent_size())
             unsent += waiting
-            held += endpoint.held_input() + endpoint.postponed_bytes + waiting
+            held += endpoint.held_input() + endpoint.postponed_bytes + snapshot(connection.backlog_bytes) + waiting
             total.add(endpoint)
             total.dropped += connection.dropped
             give_lock(&connection.lock)
