@@ -380,3 +380,51 @@ def test_close_frame_is_not_fragmented() -> None:
     endpoint.close(1000, "in the middle")
     data = endpoint.data_to_send()
     assert data == wire.frame(TEXT, b"begin", fin=False) + wire.frame(CLOSE, close_payload(1000, "in the middle"))
+
+
+# --- without a closing handshake ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("closing", [False, True])
+def test_aborted(role: Role, closing: bool) -> None:
+    """Section 7.1.1: "An endpoint MAY close the connection via any means available when necessary"."""
+    endpoint = Endpoint(role)
+    endpoint.receive_data(from_peer(role, TEXT, b"first") + from_peer(role, TEXT, b"half", fin=False))
+    endpoint.send("never")
+    if closing:
+        endpoint.close(3000)
+    endpoint.abort(now=5.0)
+    assert (endpoint.state, endpoint.ending) == (State.CLOSED, Ending.DROP)
+    assert endpoint.closed == Closed(False, 1006, "this end aborted the connection")
+    assert endpoint.data_to_send() == b""
+    endpoint.receive_data(from_peer(role, PONG) + from_peer(role, CLOSE, close_payload(1000)))
+    assert endpoint.closed == Closed(False, 1006, "this end aborted the connection")
+    assert endpoint.next_message() == "first"
+    assert endpoint.next_message() is None
+    assert endpoint.held == 0
+    assert late_send(endpoint) == (False, 1006, "this end aborted the connection")
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_aborted_with_input_that_was_not_looked_at(role: Role) -> None:
+    """The peer's close frame in it comes too late."""
+    endpoint = Endpoint(role, max_buffered=1)
+    endpoint.receive_data(from_peer(role, TEXT, b"first") + from_peer(role, CLOSE, close_payload(1000)))
+    assert not endpoint.wants_input
+    endpoint.abort("enough")
+    assert endpoint.closed == Closed(False, 1006, "enough")
+    assert endpoint.next_message() == "first"
+    assert endpoint.held == 0
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_aborted_after_the_end(role: Role) -> None:
+    """How the connection ended stays; the transport is dropped, with what was still to go out."""
+    endpoint = Endpoint(role)
+    endpoint.receive_data(from_peer(role, CLOSE, close_payload(3000, "bye")))
+    assert endpoint.ending is CLEAN_ENDING[role]
+    endpoint.abort()
+    assert endpoint.closed == Closed(True, 3000, "bye")
+    assert endpoint.ending is Ending.DROP
+    assert endpoint.data_to_send() == b""

@@ -770,6 +770,22 @@ cdef class Endpoint(Streaming):
             self.finish(False, 1006, reason)
         self.wait_for_end()
 
+    def abort(self, str reason not None="this end aborted the connection", double now=0.0):
+        """End the connection at once, without a close frame: as if it were lost, which for the peer it is (RFC 6455
+        section 7.1.5: 1006).
+
+        Nothing more goes out, not even what is in the output, and nothing more is taken in; messages that came before
+        stay for `next_message`. Of a connection that has ended, only the transport is left to be dropped.
+
+        Args:
+            reason: what `closed` is to say.
+            now: the time.
+        """
+        if self.move(EOF_RECEIVED):
+            self.now = now
+            self.finish(False, 1006, reason)
+        output_clear(&self.output)
+
     cdef object closed_error(self):
         if self.closed is None:
             return ConnectionClosed(False, 1006, "this end has begun to close the connection")
