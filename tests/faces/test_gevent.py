@@ -253,6 +253,38 @@ asyncio.run(main())
     assert said == ["from a greenlet"]
 
 
+def test_abort_wakes_the_greenlets_that_wait() -> None:
+    text = """
+client = lapwing.Client(compression=False)
+client.connect(sys.argv[1], timeout=20)
+
+def send():
+    try:
+        client.send(bytes(int(sys.argv[2])))
+    except lapwing.ConnectionClosed as error:
+        return error.reason
+
+sending = gevent.spawn(send)
+print(client.receive(), flush=True)     # the peer has read the beginning of the message
+receiving = gevent.spawn(client.receive)
+gevent.sleep(0)
+client.abort()
+print(client.closed.code, flush=True)
+print(receiving.get())
+print(sending.get())
+"""
+    with RawListener(receive_buffer=65536) as listener:
+        with program(PATCHED + text, listener.url, str(HUGE)) as process, listener.accept() as peer:
+            assert process.stdout is not None
+            came = len(peer.read_exactly(1000))
+            peer.send_frame(wire.TEXT, b"under way")
+            assert [process.stdout.readline() for _ in range(2)] == ["under way\n", "1006\n"]
+            came += len(peer.read_to_end())
+            said, complaints = process.communicate(timeout=GUARD)
+            assert (process.returncode, said) == (0, "None\nthis end aborted the connection\n"), complaints
+            assert came < HUGE
+
+
 def test_gevent_that_patches_nothing_changes_nothing(server: ServerThread) -> None:
     text = """
         import gevent, gevent.monkey, sys, lapwing

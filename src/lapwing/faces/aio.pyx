@@ -228,8 +228,8 @@ answer_quickly(Receive)
 cdef class Connection(Messages):
     """An open WebSocket connection in an asyncio program; a server gives one to each call of a handler.
 
-    Use it from its own event loop only; other threads have `send_threadsafe` and `close_threadsafe`. One task at a time
-    may wait in `receive`; any number may `send`.
+    Use it from its own event loop only; other threads have `send_threadsafe`, `close_threadsafe` and
+    `abort_threadsafe`. One task at a time may wait in `receive`; any number may `send`.
 
     Iterating over it gives the messages: the iteration ends after a clean close and raises `ConnectionClosed` after
     another. Attributes of your own can be set on it.
@@ -377,6 +377,21 @@ cdef class Connection(Messages):
         """
         return self.find_errands().leave(self.close, code, reason)
 
+    def abort_threadsafe(self):
+        """End the connection at once from any thread: see `abort`.
+
+        It waits for nothing that was left for the event loop before, as a `send_threadsafe` to a peer that does not
+        read; the futures of what it comes before raise `ConnectionClosed`.
+
+        Returns:
+            A `concurrent.futures.Future`, done with None when the connection has ended; it raises `ConnectionClosed`
+            where the event loop was closed first.
+
+        Raises:
+            RuntimeError: there was no `connect`.
+        """
+        return self.find_errands().leave(self.abort, is_urgent=True)
+
     cdef object find_errands(self):
         if self.phase < LIVE:
             self.require_open()
@@ -470,6 +485,29 @@ cdef class Connection(Messages):
             finally:
                 waiter.forget()
         return self.closed
+
+    def abort(self):
+        """End the connection at once: no close frame goes out, and none is waited for (RFC 6455 section 7.1.1).
+
+        The descriptor is closed on return. Output that the kernel has not taken is discarded; what it has taken still
+        goes to the peer, which then sees the end of TCP without a close frame, or a reset when it sent what was not
+        read. `closed` becomes `Closed(False, 1006, ...)`, and whoever waits learns of the end as of a lost connection;
+        messages that came before can still be received. Nothing happens on a closed connection; during the closing
+        handshake it is not waited for any longer. During `connect`, that fails with `ConnectionAbortedError`.
+
+        Raises:
+            RuntimeError: there was no `connect`.
+
+        Does not wait. Not thread-safe: see `abort_threadsafe`.
+        """
+        if self.own_thread:
+            self.refuse_thread()
+        if self.phase < LIVE:
+            self._abort_opening()
+        elif self.phase == LIVE:
+            self.endpoint.abort(now=clock())
+            self.cut_off()
+            self.drop()
 
     def _begin_close(self, code, str reason not None, timeout=None):
         """Begin the closing handshake, and leave the rest to the reactor."""

@@ -19,6 +19,7 @@ cdef class BlockingConnection(Messages):
     cdef object owner               # the Server; None for a client
     cdef Output unsent              # output that is being sent; belongs to the thread for which `is_sending` is set
     cdef bint is_connected          # the descriptor is open and the opening handshake done
+    cdef bint is_cut                # it was ended by force: the last thread to give back a role closes the descriptor
     cdef bint is_receiving          # a thread is in `receive`
     cdef double attended_at         # when somebody last came back from reading
 
@@ -40,6 +41,15 @@ cdef class BlockingConnection(Messages):
     cdef int attend(self, double due) except -1
     cdef int lose(self, str reason) except -1
     cdef int end(self, double deadline) except -1
+
+    # Close the descriptor of a connection that has ended, without waiting: whoever reads or sends wakes up, and then
+    # does it.
+    @cython.final
+    cdef int end_now(self) except -1
+
+    # Tell the other threads that this one has given back a role.
+    @cython.final
+    cdef int leave(self) except -1
     cdef bint is_given_up(self) except -1
 
     cdef SendOutcome send_output(self, double deadline) except SEND_RAISED

@@ -34,12 +34,6 @@ from ..options import UNSET, check_duration
 __all__ = ["BlockingConnection"]
 
 
-cdef extern from "<sys/socket.h>" nogil:
-    enum:
-        SHUT_RDWR
-    int c_shutdown "shutdown"(int fd, int how)
-
-
 # How long a call that learns of the end waits for the peer to close TCP first, in seconds: nobody could do so later.
 cdef double LONGEST_LINGER = 1.0
 
@@ -53,8 +47,8 @@ cdef class BlockingConnection(Messages):
     Iterating over it gives the messages: the iteration ends after a clean close and raises `ConnectionClosed` after
     another. As a context manager it closes at the end of the block. Attributes of your own can be set on it.
 
-    Threads: one may receive while any number of others send, ping, close or broadcast. Under gevent the methods wait in
-    the calling greenlet, and what is said of threads holds for greenlets.
+    Threads: one may receive while any number of others send, ping, close, abort or broadcast. Under gevent the methods
+    wait in the calling greenlet, and what is said of threads holds for greenlets.
 
     Pings of the peer are answered inside `receive`, `send` and the other waiting methods; a program that calls none of
     them for long answers none for as long. Likewise the pings of `ping_interval` are sent, and the peer's silence is
@@ -335,6 +329,39 @@ cdef class BlockingConnection(Messages):
             self.end(deadline)
         return self.endpoint.closed
 
+    def abort(self):
+        """End the connection at once: no close frame goes out, and none is waited for (RFC 6455 section 7.1.1).
+
+        Output that the kernel has not taken is discarded; what it has taken still goes to the peer, which then sees the
+        end of TCP without a close frame, or a reset when it sent what was not read. `closed` becomes
+        `Closed(False, 1006, ...)`, and threads that wait in another method learn of the end as of a lost connection;
+        the last of them closes the descriptor, and without any this call does. Messages that came before can still be
+        received. Nothing happens on a closed connection; during the closing handshake it is not waited for any longer.
+
+        Raises:
+            RuntimeError: there was no `connect`.
+
+        Does not wait. Any thread may call it, and a signal handler.
+        """
+        take_lock(&self.lock)
+        try:
+            self.require_open()
+            if self.is_connected:
+                self.endpoint.abort(now=clock())
+                self.end_now()
+        finally:
+            give_lock(&self.lock)
+
+    @cython.final
+    cdef int end_now(self) except -1:
+        self.is_cut = True
+        if not self.is_sending:
+            output_clear(&self.unsent)
+        if self.is_reading or self.is_sending:
+            self.cut_off()
+            return self.tell()
+        return self.end(0)
+
     def broadcast(self, message, opcode=None, *, compress=None, lagging=None, key=None):
         """Send a message to every connection of the same server and subprotocol, this one included.
 
@@ -403,7 +430,7 @@ cdef class BlockingConnection(Messages):
             return self.read(deadline)
         finally:
             self.is_reading = False
-            self.tell()
+            self.leave()
 
     cdef int read(self, double deadline) except -1:
         """Read once and act on what came. Raises TimeoutError when nothing came by the deadline."""
@@ -489,9 +516,10 @@ cdef class BlockingConnection(Messages):
                 pass  # the deadline passed, or the peer was quicker to forget the connection
             finally:
                 self.is_reading = False
+                self.leave()
         if self.endpoint.end == DROP:
             # Wakes the threads that wait for it: they must be gone before it is closed.
-            c_shutdown(self.stream.fd, SHUT_RDWR)
+            self.cut_off()
         while True:
             seen = self.changes
             if not self.is_connected:
@@ -501,6 +529,12 @@ cdef class BlockingConnection(Messages):
             self.await_change(seen, NEVER)
         self.is_connected = False
         self.close_stream()
+        return self.tell()
+
+    @cython.final
+    cdef int leave(self) except -1:
+        if self.is_cut and self.is_connected and not self.is_reading and not self.is_sending:
+            return self.end(0)
         return self.tell()
 
     # --- output ----------------------------------------------------------------------------------------------------
@@ -528,7 +562,7 @@ cdef class BlockingConnection(Messages):
             return BROKEN
         finally:
             self.is_sending = False
-            self.tell()
+            self.leave()
             if self.frame_log is not None:
                 self.write_frame_log()
         self.left_over()

@@ -58,3 +58,7 @@ cdef class BaseConnection(Source):
 
     # Send `output` as far as the kernel takes it; `stream.is_full` tells whether it did not take all.
     cdef int write(self, Output *output) except -1
+
+    # End the stream in both directions at once: whoever waits for it in the kernel wakes up, and nothing more goes out,
+    # TLS's close notice neither. The descriptor stays open.
+    cdef int cut_off(self) noexcept

@@ -16,6 +16,12 @@ from ..protocol.state cimport CLOSED, OPEN
 __all__ = ["BaseConnection", "close_after", "make_endpoint"]
 
 
+cdef extern from "<sys/socket.h>" nogil:
+    enum:
+        SHUT_RDWR
+    int c_shutdown "shutdown"(int fd, int how)
+
+
 cdef enum:
     # Output that is no more than a ping and what little goes with it: a ping behind it need not wait.
     PING_SIZE = 256
@@ -319,6 +325,10 @@ cdef class BaseConnection(Source):
             output_consume(output, count)
             if self.stream.is_full:
                 break
+        return 0
+
+    cdef int cut_off(self) noexcept:
+        c_shutdown(self.stream.fd, SHUT_RDWR)
         return 0
 
 

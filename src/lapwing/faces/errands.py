@@ -36,13 +36,20 @@ class Errands:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self._urgent: deque[_Errand] = deque()
         self._waiting: deque[_Errand] = deque()
         self._is_announced = False  # the loop has been told, and has not begun to look yet
-        self._lock = threading.Lock()  # of the two above together
+        self._lock = threading.Lock()  # of the three above together
         self._task: asyncio.Task[None] | None = None
 
-    def leave(self, call: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    def leave(self, call: Callable[..., Any], *arguments: Any, is_urgent: bool = False) -> Future[Any]:
         """Have `call(*arguments)` called in the loop's thread, after what was left before.
+
+        Args:
+            call: what to call.
+            arguments: with what.
+            is_urgent: whether it comes before all that was left, even while one of these is under way; it must return
+                nothing that can be awaited.
 
         Returns:
             A future for what it returns; what it returns is awaited first, where it can be.
@@ -51,7 +58,7 @@ class Errands:
         """
         future: Future[Any] = Future()
         with self._lock:
-            self._waiting.append(_Errand(call, arguments, future))
+            (self._urgent if is_urgent else self._waiting).append(_Errand(call, arguments, future))
             is_first, self._is_announced = not self._is_announced, True
         if is_first:
             try:
@@ -61,8 +68,10 @@ class Errands:
         return future
 
     def _next(self) -> _Errand | None:
-        """Take the errand that is next, if there is one and nothing is under way."""
+        """Take the errand that is next, if there is one and nothing is under way that it has to wait for."""
         with self._lock:
+            if self._urgent:
+                return self._urgent.popleft()
             return self._waiting.popleft() if self._waiting and self._task is None else None
 
     def do(self) -> None:
@@ -112,7 +121,8 @@ class Errands:
         """Let everything fail that waits: the loop will not do it any more."""
         with self._lock:
             self._is_announced = False
-            waiting = list(self._waiting)
+            waiting = [*self._urgent, *self._waiting]
+            self._urgent.clear()
             self._waiting.clear()
         for errand in waiting:
             if errand.future.set_running_or_notify_cancel():

@@ -152,6 +152,7 @@ cdef class Client(BlockingConnection):
         self.attended_at = clock()
         self.begin_life(self.attended_at)
         self.is_connected = True
+        self.is_cut = False
         if handshake.rest:
             self.endpoint.receive_data(handshake.rest, clock())
         return 0

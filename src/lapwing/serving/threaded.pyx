@@ -39,12 +39,6 @@ cdef extern from "<fcntl.h>" nogil:
     int c_fcntl "fcntl"(int fd, int command, int argument)
 
 
-cdef extern from "<sys/socket.h>" nogil:
-    enum:
-        SHUT_RDWR
-    int c_shutdown "shutdown"(int fd, int how)
-
-
 cdef extern from "<unistd.h>" nogil:
     int c_close "close"(int fd)
 
@@ -123,10 +117,7 @@ cdef class ThreadConnection(BlockingConnection):
             if not self.is_connected:
                 return
             self.endpoint.receive_eof("the handler did not take part in closing the connection")
-            if self.is_reading or self.is_sending:
-                c_shutdown(self.stream.fd, SHUT_RDWR)
-            else:
-                self.end(0)
+            self.end_now()
         finally:
             give_lock(&self.lock)
 
@@ -246,7 +237,7 @@ cdef class Courier(Source):
             output_clear(&connection.unsent)
         finally:
             connection.is_sending = False
-            connection.tell()
+            connection.leave()
         return 0
 
     cdef int ready(self, int events) except -1:
