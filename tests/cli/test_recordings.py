@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import queue
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -330,15 +331,58 @@ def test_a_server_over_tls(command: Command, conversation: Path, tls: Any) -> No
     assert process.returncode == 1, "the client went before the end"
 
 
-def test_a_lost_connection_is_played_as_an_error(command: Command, tmp_path: Path) -> None:
-    lost = {"at": 0.0, "from": "server", "type": "close", "code": 1006, "reason": "", "clean": False}
-    path = _write(tmp_path / "file", HEADER, lost)
-    with command.start("replay", str(path), "--once") as process:
+def _lost(side: str) -> dict[str, Any]:
+    return {"at": 0.06, "from": side, "type": "close", "code": 1006, "reason": "", "clean": False}
+
+
+@pytest.mark.parametrize("pace", [[], ["--no-timing"]])
+def test_a_server_loses_the_connection_again(pace: list[str], command: Command, tmp_path: Path) -> None:
+    path = _write(tmp_path / "file", HEADER, *CONVERSATION, _lost("server"))
+    with command.start("replay", str(path), "--once", "--check", *pace) as process:
         assert process.stdout is not None
         with lapwing.connect(process.stdout.readline().strip()) as ws:
+            assert ws.receive() == "welcome"
+            ws.send("one")
+            assert [ws.receive(), ws.receive()] == ["answer to one", b"\0\1\2"]
+            ws.send(b"\xff")
+            assert ws.receive() == "answer to two"
             assert ws.receive() is None
-            assert ws.closed == (True, 1011, "the recorded connection was lost")
-        process.communicate(timeout=TIMEOUT)
+            assert ws.closed is not None
+            assert ws.closed[:2] == (False, 1006)
+        _, stderr = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 0, stderr
+    assert "4 messages played, 2 received; lost: 1006" in stderr
+
+
+def test_a_client_loses_the_connection_again(command: Command, tmp_path: Path) -> None:
+    path = _write(tmp_path / "file", HEADER, *CONVERSATION[:2], _lost("client"))
+    ends: queue.SimpleQueue[lapwing.Closed | None] = queue.SimpleQueue()
+
+    async def handler(ws: lapwing.Connection) -> None:
+        await ws.send("welcome")
+        assert await ws.receive() == "one"
+        assert await ws.receive() is None
+        ends.put(ws.closed)
+
+    with ServerThread(RUNTIMES["asyncio+epoll"], default=handler) as server:
+        done = command.run("replay", str(path), server.url, "--check", "--no-timing", "-q")
+        closed = ends.get(timeout=TIMEOUT)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert closed is not None
+    assert closed[:2] == (False, 1006)
+    assert "1 messages played, 1 received; lost: 1006" in done.stderr
+
+
+def test_a_connection_that_is_lost_before_its_time(command: Command, tmp_path: Path) -> None:
+    """What the recording wants is one thing, what the other side does another."""
+    path = _write(tmp_path / "file", HEADER, *CONVERSATION[:2], _lost("client"))
+
+    async def handler(ws: lapwing.Connection) -> None:
+        ws.abort()
+
+    with ServerThread(RUNTIMES["asyncio+epoll"], default=handler) as server:
+        done = command.run("replay", str(path), server.url, "--no-timing", "-q")
+    assert done.returncode == 1, done.stderr
 
 
 def test_a_cut_off_recording_is_played_with_a_notice(command: Command, server: ServerThread, tmp_path: Path) -> None:

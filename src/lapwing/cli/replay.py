@@ -15,12 +15,12 @@ import argparse
 import asyncio
 import contextlib
 import signal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import lapwing
 
 from . import connecting, events
-from .closing import is_good, words
+from .closing import words
 from .notices import notice
 from .outcome import Failed, Status
 from .piping import Output
@@ -38,6 +38,16 @@ __all__ = ["USAGE", "Player", "add_arguments", "run"]
 USAGE = "FILE [URL] [OPTIONS]"
 
 _DEFAULT_PLACE = "127.0.0.1:0"
+
+#: The code of a connection that was lost (RFC 6455 section 7.1.5).
+_LOST = 1006
+
+
+class _End(NamedTuple):
+    """How a side ends: with a close frame, or as a lost connection."""
+
+    code: int
+    reason: str = ""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -106,6 +116,7 @@ class Player:
         played: messages that were sent.
         heard: messages that came.
         difference: how the other side differed from the recording; None when it did not, or nobody looked.
+        was_lost: whether the connection was ended as the recorded one was lost.
     """
 
     def __init__(
@@ -119,6 +130,7 @@ class Player:
         self.played = 0
         self.heard = 0
         self.difference: str | None = None
+        self.was_lost = False
         self._reader = reader
         self._side = side
         self._ws = ws
@@ -138,9 +150,12 @@ class Player:
                 self._note(f"the connection ended when {self.played} messages had been played")
             elif (own_end := await playing) is None:
                 await self._quiet(listening)
-                closed = await self._ws.close()
+                await self._ws.close()
+            elif own_end.code == _LOST:
+                self.was_lost = self._ws.closed is None
+                self._ws.abort()
             else:
-                closed = await self._ws.close(*own_end)
+                await self._ws.close(own_end.code, own_end.reason)
             await listening
         finally:
             for task in (listening, playing):
@@ -166,7 +181,7 @@ class Player:
                     self._note(f"message {self.heard} is another than in the recording")
             self._activity.set()
 
-    async def _play(self) -> tuple[int, str] | None:
+    async def _play(self) -> _End | None:
         """Send this side's messages; return how it closed, or None when it did not."""
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -182,7 +197,7 @@ class Player:
                 return None
             if event["type"] == "close":
                 await self._turn(turns)  # whatever the pace: to close earlier would cut the other side short
-                return _sendable(event)
+                return _end_of(event)
             with contextlib.suppress(lapwing.ConnectionClosed):  # `_listen` meets it, too
                 await self._ws.send(events.message_of(event))
                 self.played += 1
@@ -222,14 +237,14 @@ def _ignore(_message: str | bytes) -> None:
     pass
 
 
-def _sendable(event: Event) -> tuple[int, str]:
-    """Return how to close as it was recorded: a lost connection and one without a code have codes that nobody sends."""
+def _end_of(event: Event) -> _End:
+    """Return how to end as it was recorded: with the code, or with one that may be sent, or with none at all."""
     from lapwing.protocol import may_be_sent
 
     code = event.get("code", 1000)
-    if may_be_sent(code):
-        return code, event.get("reason", "")
-    return (1000, "") if code == 1005 else (1011, "the recorded connection was lost")
+    if code == _LOST or may_be_sent(code):
+        return _End(code, event.get("reason", ""))
+    return _End(1000) if code == 1005 else _End(1011, f"the recorded code was {code}")
 
 
 # --- as a client -----------------------------------------------------------------------------------------------------
@@ -245,7 +260,7 @@ async def _connect(url: str, options: dict[str, Any], reader: Reader, arguments:
     if player.difference is not None:
         notice(f"lapwing: {player.difference}")
         return Status.ENDED_BADLY
-    return Status.OK if closed.was_clean else Status.ENDED_BADLY
+    return Status.OK if closed.was_clean or player.was_lost else Status.ENDED_BADLY
 
 
 # --- as a server -----------------------------------------------------------------------------------------------------
@@ -267,7 +282,7 @@ async def _serve(reader: Reader, arguments: argparse.Namespace) -> int:
         player = Player(reader, "server", ws, arguments, _ignore)
         closed = await player.play()
         notice(f"lapwing: {peer}: {player.played} messages played, {player.heard} received; {words(closed)}")
-        is_well = player.difference is None and (is_good(closed) or closed.was_clean)
+        is_well = player.difference is None and (closed.was_clean or player.was_lost)
         if player.difference is not None:
             notice(f"lapwing: {peer}: {player.difference}")
         if arguments.once:
