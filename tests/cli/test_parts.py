@@ -219,6 +219,29 @@ def test_long_messages_are_cut() -> None:
     assert "x" * (MAX_SHOWN + 1) not in shown
 
 
+class _Pieces(io.StringIO):
+    """A file that remembers what was written at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.pieces.append(text)
+        return super().write(text)
+
+
+def test_what_belongs_together_is_written_at_once() -> None:
+    """What shows it draws the prompt anew after each piece, in the middle of a message if that came in two."""
+    file = _Pieces()
+    display = Display(file)
+    display.message("received", '{"a":[1,2]}')
+    display.message("received", bytes(40))
+    display.control("words " * 40)
+    display.table([("name", "text"), ("other", "text " * 40)])
+    assert len(file.pieces) == 4
+
+
 # --- statistics ------------------------------------------------------------------------------------------------------
 
 

@@ -86,14 +86,16 @@ class Display:
         """Show names and what belongs to them, one beside the other."""
         width = max(len(name) for name, _ in rows) + 4
         is_narrow = self._console.width - width < _MIN_COLUMN
+        shown: list[Text] = []
         for name, text in rows:
             if name and is_narrow:
-                self._console.print(Text(f"  {name}", style="bold"))
+                shown.append(Text(f"  {name}", style="bold"))
             margin = 6 if name and is_narrow else width if name else 2
             lines = Text(neutralise(text, one_line=True)).wrap(self._console, max(self._console.width - margin, 1))
             for index, line in enumerate(lines):
                 beside = f"  {name}" if name and index == 0 and not is_narrow else ""
-                self._console.print(Text(f"{beside:<{margin}}", style="bold") + line)
+                shown.append(Text(f"{beside:<{margin}}", style="bold") + line)
+        self._print(shown)
 
     def _show(self, kind: str, text: Text) -> None:
         mark, colour = _STYLES[kind]
@@ -107,8 +109,11 @@ class Display:
         lines = text.split("\n", allow_blank=True)
         if kind not in ("received", "sent"):
             lines = text.wrap(self._console, max(self._console.width - len(margin), 20))
-        for index, line in enumerate(lines):
-            self._console.print((prefix if index == 0 else Text(margin)) + line)
+        self._print([(prefix if index == 0 else Text(margin)) + line for index, line in enumerate(lines)])
+
+    def _print(self, lines: list[Text]) -> None:
+        """Print lines that belong together at once: a prompt is drawn anew after each piece."""
+        self._console.print(Text("\n").join(lines))
 
 
 def indented(text: str) -> str | None:
