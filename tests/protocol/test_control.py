@@ -23,7 +23,7 @@ from tests.protocol.machine import (
     sent,
 )
 
-#: What may wait in the output before pongs are left out, and how many pings are remembered: in endpoint.pyx.
+#: What may wait in the output before pongs are left out, and how many pings are remembered: in outbound and endpoint.
 MAX_WAITING_PONGS = 16 * 1024
 MAX_WAITING_PINGS = 64
 

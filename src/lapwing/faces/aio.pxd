@@ -4,10 +4,8 @@ from .aio_messages cimport Messages
 
 
 cdef class Connection(Messages):
-    cdef object take_message(self)
     cdef object find_errands(self)
     cdef int set_errands(self, object errands) noexcept
-    cdef object end_of_messages(self, bint iterating)
     cdef object send_message(self, object message, object opcode, object compress, object timeout)
 
 

@@ -1,12 +1,11 @@
 """The asyncio face: a connection whose methods are awaited, and the client made of it.
 
 How a wait works: the task gets a `Waiter` to wait for and leaves its wake-up in it, which the reactor calls directly. A
-message is taken from the endpoint when the task runs again.
+message is taken from the endpoint when the task runs again (`receiving`).
 """
 
 import asyncio
 import threading
-import warnings
 from functools import partial
 
 cimport cython
@@ -15,14 +14,14 @@ from libc.math cimport INFINITY
 
 from .aio_messages cimport Messages
 from ..io.clock cimport clock
-from ..io.reactor cimport READABLE
 from ..io.stream cimport Stream
 from .link cimport LIVE, OPENING, OVER, SECURING, UNUSED
-from ..protocol.endpoint cimport Endpoint, Ping, output_size
-from ..protocol.inbound cimport HELD_BACK
+from ..protocol.endpoint cimport Endpoint, Ping
+from ..protocol.outbound cimport output_size
 from ..native.sharing cimport give_lock, take_lock
-from ..protocol.state cimport CLOSED, OPEN
-from .waiting cimport DONE, Waiter, answer_quickly
+from ..protocol.state cimport OPEN
+from .receiving cimport Receive, new_receive
+from .waiting cimport DONE, Waiter
 
 from .connection import close_after, make_endpoint
 from ..connecting import route
@@ -35,25 +34,8 @@ from ..protocol.state import Role
 __all__ = ["AsyncClient", "Connection"]
 
 
-cdef extern from "awaitable.h":
-    """
-    LAPWING_AWAITABLE(receive)
-    """
-    ctypedef PyObject *(*lapwing_step)(object, int *) except NULL
-    void receive_install(PyTypeObject *type, lapwing_step step)
-
-
-cdef extern from "spares.h":
-    """
-    LAPWING_SPARES(receive)
-    """
-    PyObject *receive_take()
-    void receive_spare "receive_keep"(PyTypeObject *type, int (*clean)(PyObject *) noexcept)
-
-
 cdef extern from *:
     PyObject *new_reference "Py_NewRef"(object value)
-    void drop_reference "Py_DECREF"(PyObject *value)
 
 
 # Held while a connection gets its `Errands`.
@@ -66,162 +48,6 @@ cdef enum:
     MUCH_OUTPUT = 64 * 1024
     # A ping behind more than this would measure how slowly the peer reads.
     MUCH_UNSENT = 16 * 1024
-
-
-cdef enum Stage:
-    UNTRIED     # it was not awaited yet
-    WAITING
-    SPENT       # it has given what there was to give
-
-
-@cython.final
-@cython.no_gc
-cdef class Receive(Waiter):
-    """What `receive` and `async for` await: a coroutine in all but name, without the cost of one.
-
-    It is at the same time what the task waits for where there is no message yet.
-    """
-
-    cdef Connection connection  # None once it is spent
-    cdef object timeout
-    cdef bint iterating
-    cdef bint is_raw            # TEXT is wanted as bytes
-    cdef Stage stage
-
-    cdef object step(self, int *finished):
-        """Take a message, or say what to wait for."""
-        cdef Connection connection = self.connection
-        cdef Endpoint endpoint
-        if self.stage == WAITING:
-            if not self.is_done:
-                self._asyncio_future_blocking = True
-                return self
-            if connection.receiver is self:
-                connection.receiver = None
-        elif self.stage == SPENT:
-            raise RuntimeError("this receive() was awaited before: call receive() for each message")
-        self.connection = None  # unless it comes to waiting
-        self.stage = SPENT
-        if self.error is not None:
-            raise self.error
-        endpoint = connection.endpoint
-        if endpoint is not None:
-            if endpoint.messages.count:
-                finished[0] = 1
-                if self.is_raw:
-                    message = connection.take_message()
-                    return message.encode() if isinstance(message, str) else message
-                return connection.take_message()
-            if endpoint.phase != OPEN and (endpoint.phase == CLOSED or connection.phase == OVER):
-                finished[0] = 1
-                return connection.end_of_messages(self.iterating)
-        if connection.phase < LIVE or endpoint is None:
-            connection.require_open()
-        if endpoint.inflow is not None or endpoint.route == HELD_BACK:
-            connection.want_whole()
-            if endpoint.phase == CLOSED:
-                finished[0] = 1
-                return connection.end_of_messages(self.iterating)
-        connection.require_no_receiver()
-        self.wait(connection)
-        return self
-
-    cdef int wait(self, Connection connection) except -1:
-        """Wait for the next message of `connection`."""
-        cdef double seconds = (
-            connection.own_timeout if self.timeout is UNSET else connection.seconds_of(self.timeout))
-        self.is_done = False
-        self.begin(connection, connection._loop)
-        if seconds >= 0:
-            connection.limit_wait(self, seconds, "no message came")
-        self.connection = connection
-        self.stage = WAITING
-        connection.receiver = self
-        self._asyncio_future_blocking = True
-        return 0
-
-    def __await__(self):
-        return self
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        return self.send(None)
-
-    def send(self, value):
-        """Take a step, as a coroutine does."""
-        cdef int finished = 0
-        outcome = self.step(&finished)
-        if finished:
-            raise StopIteration(outcome)
-        return outcome
-
-    def throw(self, kind, value=None, traceback=None):
-        """End the wait with an exception, as a coroutine does; the message stays for the next `receive`."""
-        self.close()
-        if value is None:
-            value = kind() if isinstance(kind, type) else kind
-        raise value if traceback is None else value.with_traceback(traceback)
-
-    def close(self):
-        """End the wait, as a coroutine does."""
-        if self.stage == WAITING:
-            if self.connection.receiver is self:
-                self.connection.receiver = None
-            self.is_done = True
-            self.forget()
-        self.stage = SPENT
-        self.connection = None
-
-    def __dealloc__(self):
-        if self.stage == UNTRIED and self.connection is not None:
-            warn_never_awaited()
-
-    def __repr__(self):
-        return f"<receive() of {self.connection!r}: await it>"
-
-
-cdef int warn_never_awaited() except -1:
-    warnings.warn("receive() was never awaited: write 'await ws.receive()'", RuntimeWarning, stacklevel=1)
-    return 0
-
-
-cdef Receive new_receive(Connection connection, object timeout):
-    """Make what `receive` returns; one that was dropped is used again."""
-    cdef PyObject *spare = receive_take()
-    cdef Receive awaitable
-    if spare is NULL:
-        awaitable = Receive.__new__(Receive)
-    else:
-        awaitable = <Receive>spare
-        drop_reference(spare)   # the kept one, in the place of which is the variable's
-    awaitable.connection = connection
-    awaitable.timeout = timeout
-    return awaitable
-
-
-cdef int clean_receive(PyObject *dropped) noexcept:
-    """Make a `Receive` that was spent as new, for the next message."""
-    cdef Receive receive = <Receive>dropped
-    if receive.stage != SPENT:
-        return False
-    receive.stage = UNTRIED
-    receive.iterating = receive.is_raw = False
-    if receive.loop is not None:    # it has waited
-        receive.is_done = receive.was_cancelled = False
-        receive.deadline = 0
-        receive.loop = receive.missed = receive.error = receive.callback = receive.context = None
-    return True
-
-
-cdef PyObject *receive_step(object awaitable, int *finished) except NULL:
-    return new_reference((<Receive>awaitable).step(finished))
-
-
-receive_install(<PyTypeObject *>Receive, receive_step)
-receive_spare(<PyTypeObject *>Receive, clean_receive)
-answer_quickly(Receive)
 
 
 @cython.no_gc_clear
@@ -573,73 +399,7 @@ cdef class Connection(Messages):
     def __iter__(self):
         raise TypeError("this connection is awaited: write 'async for' instead of 'for'")
 
-    cdef object take_message(self):
-        cdef bint held = self.endpoint.undecoded.end != 0
-        if self.endpoint.inflow is not None:
-            self.want_whole()
-        message = self.endpoint.pop_message()
-        if held or self.interest & READABLE == 0:
-            self.settle()
-        return message
-
-    cdef object end_of_messages(self, bint iterating):
-        if not iterating:
-            return None
-        if self.endpoint.closed.was_clean:
-            raise StopAsyncIteration
-        raise self.endpoint.closed_error()
-
-
-cdef extern from *:
-    """
-    static PyObject *lapwing_quick_send(PyObject *, PyObject *);
-    static PyObject *lapwing_quick_receive(PyObject *);
-    static _PyCFunctionFastWithKeywords lapwing_full_send, lapwing_full_receive;
-
-    static PyObject *lapwing_send_method(
-        PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords)
-    {
-        if (count == 1 && keywords == NULL)
-            return lapwing_quick_send(self, arguments[0]);
-        return lapwing_full_send(self, arguments, count, keywords);
-    }
-
-    static PyObject *lapwing_receive_method(
-        PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords)
-    {
-        if (count == 0 && keywords == NULL)
-            return lapwing_quick_receive(self);
-        return lapwing_full_receive(self, arguments, count, keywords);
-    }
-
-    static PyMethodDef lapwing_quick_methods[] = {
-        {"send", (PyCFunction)(void (*)(void))lapwing_send_method, METH_FASTCALL | METH_KEYWORDS, NULL},
-        {"receive", (PyCFunction)(void (*)(void))lapwing_receive_method, METH_FASTCALL | METH_KEYWORDS, NULL},
-    };
-
-    /* Take over the function and the docstring of `full`, a method as Cython has made it. */
-    static void lapwing_stand_before(PyMethodDef *quick, _PyCFunctionFastWithKeywords *full, PyObject *descriptor)
-    {
-        PyMethodDef *method = ((PyMethodDescrObject *)descriptor)->d_method;
-        *full = (_PyCFunctionFastWithKeywords)(void (*)(void))method->ml_meth;
-        quick->ml_doc = method->ml_doc;
-    }
-
-    static int lapwing_quick_calls(PyTypeObject *type)
-    {
-        for (int i = 0; i < 2; i++) {
-            PyObject *method = PyDescr_NewMethod(type, &lapwing_quick_methods[i]);
-            if (method == NULL)
-                return -1;
-            int outcome = PyDict_SetItemString(type->tp_dict, lapwing_quick_methods[i].ml_name, method);
-            Py_DECREF(method);
-            if (outcome < 0)
-                return -1;
-        }
-        PyType_Modified(type);
-        return 0;
-    }
-    """
+cdef extern from "quick_calls.h":
     ctypedef struct PyMethodDef:
         pass
     ctypedef void *FullMethod "_PyCFunctionFastWithKeywords"

@@ -17,6 +17,12 @@ cdef class Messages(Link):
     # the connection.
     cdef int want_whole(self) except -1
 
+    # Take the oldest message; there must be one.
+    cdef object take_message(self)
+
+    # What there is instead of a message once the connection has ended: None, or where somebody iterates, an exception.
+    cdef object end_of_messages(self, bint iterating)
+
     # A place among those who wait to send, and giving it up.
     cdef Waiter queue_up(self, object timeout)
     cdef int leave_queue(self, Waiter waiter) except -1

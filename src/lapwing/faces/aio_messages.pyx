@@ -10,9 +10,11 @@ import asyncio
 cimport cython
 
 from ..io.clock cimport clock
+from ..io.reactor cimport READABLE
 from .link cimport LIVE, OVER
-from ..protocol.endpoint cimport Endpoint, output_size
+from ..protocol.endpoint cimport Endpoint
 from ..protocol.inbound cimport HELD_BACK
+from ..protocol.outbound cimport output_size
 from ..protocol.state cimport CLOSED, OPEN
 from ..protocol.streaming cimport NO_LIMIT, Inflow
 from .waiting cimport Waiter
@@ -183,6 +185,22 @@ cdef class Messages(Link):
             raise RuntimeError(
                 "another task waits in receive() of this connection: one at a time can have the next message")
         return 0
+
+    cdef object take_message(self):
+        cdef bint held = self.endpoint.undecoded.end != 0
+        if self.endpoint.inflow is not None:
+            self.want_whole()
+        message = self.endpoint.pop_message()
+        if held or self.interest & READABLE == 0:
+            self.settle()
+        return message
+
+    cdef object end_of_messages(self, bint iterating):
+        if not iterating:
+            return None
+        if self.endpoint.closed.was_clean:
+            raise StopAsyncIteration
+        raise self.endpoint.closed_error()
 
     cdef list take_messages(self, Py_ssize_t limit):
         """Take the messages that are at hand, but at most `limit`; less than 0 for all."""

@@ -2,7 +2,8 @@
 
 cimport cython
 
-from ..protocol.endpoint cimport Output, Ping
+from ..protocol.endpoint cimport Ping
+from ..protocol.outbound cimport Output
 from .sync_messages cimport Messages
 
 

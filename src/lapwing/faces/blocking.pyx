@@ -21,7 +21,8 @@ from libc.errno cimport EPIPE
 from ..io.clock cimport clock
 from ..io.reactor cimport READABLE, WRITABLE
 from ..io.stream cimport END_OF_STREAM, NOTHING_YET
-from ..protocol.endpoint cimport Ping, output_clear, output_size
+from ..protocol.endpoint cimport Ping
+from ..protocol.outbound cimport output_clear, output_size
 from ..native.sharing cimport give_lock, take_lock
 from ..protocol.state cimport CLOSE, CLOSED, DROP, OPEN, SHUT_DOWN
 from .sync_messages cimport Messages

@@ -4,7 +4,8 @@ from libc.stdint cimport int64_t
 
 from ..io.reactor cimport Source
 from ..io.stream cimport Stream
-from ..protocol.endpoint cimport Endpoint, Output
+from ..protocol.endpoint cimport Endpoint
+from ..protocol.outbound cimport Output
 from ..native.sharing cimport Lock
 
 

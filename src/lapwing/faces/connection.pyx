@@ -7,7 +7,8 @@ from libc.stdint cimport int64_t
 
 from ..io.clock cimport clock
 from ..io.reactor cimport Source
-from ..protocol.endpoint cimport Endpoint, Output, output_consume, output_size
+from ..protocol.endpoint cimport Endpoint
+from ..protocol.outbound cimport Output, output_consume, output_size
 from ..native.buffer cimport buffer_size
 from ..protocol.inbound cimport snapshot
 from ..native.sharing cimport give_lock, put_down, take_lock, take_up

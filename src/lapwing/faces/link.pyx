@@ -21,7 +21,8 @@ from .connection cimport BaseConnection
 from ..io.clock cimport clock
 from ..io.reactor cimport READABLE, WRITABLE, Reactor, reactor_of
 from ..io.stream cimport END_OF_STREAM, FAILED, NOTHING_YET, Stream
-from ..protocol.endpoint cimport Endpoint, Output, Ping, output_size
+from ..protocol.endpoint cimport Endpoint, Ping
+from ..protocol.outbound cimport Output, output_size
 from ..native.buffer cimport buffer_size
 from ..native.sharing cimport IS_FREE_THREADED
 from ..protocol.state cimport CLOSE, CLOSED, DROP, OPEN, SHUT_DOWN

@@ -8,7 +8,7 @@ cimport cython
 from .blocking cimport BlockingConnection
 from ..io.clock cimport clock
 from ..io.stream cimport END_OF_STREAM, Stream
-from ..protocol.endpoint cimport output_clear
+from ..protocol.outbound cimport output_clear
 from ..native.sharing cimport give_lock, put_down, take_lock, take_up
 from .turns cimport NEVER
 

@@ -359,7 +359,7 @@ cdef class Stream:
         if not self.push():
             return 0
         while first_size and not self.is_full:
-            step = min(first_size, MAX_ENCRYPTED)
+            step = min(first_size, <size_t>MAX_ENCRYPTED)
             self.tls.encrypt(first, step)
             first += step
             first_size -= step

@@ -4,29 +4,24 @@ Bytes go in by `Endpoint.receive_data`, messages come out by `Endpoint.next_mess
 bytes come out by `Endpoint.data_to_send`. There is no socket here, no clock (the time is passed in) and no waiting;
 what carries the bytes (TCP, TLS, a unix socket, a stream of HTTP/2) is not known.
 
-`Inbound` is the half that makes messages of bytes, `Streaming` its way to give them out in pieces. Here is the rest:
-control frames, the closing handshake, what goes out.
+`Inbound` is the half that makes messages of bytes, `Streaming` its way to give them out in pieces, `Outbound` the half
+that makes bytes of messages. Here is what connects the two: control frames, keepalive, the closing handshake.
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
 from cpython.mem cimport PyMem_Free
-from libc.string cimport memcpy
 
 from .compression cimport PerMessageDeflate
 from .frame cimport (
-    BINARY_FRAME, CLOSE_FRAME, CONTINUATION_FRAME, MAX_CONTROL_PAYLOAD, MAX_HEADER_SIZE, PING_FRAME, PONG_FRAME,
-    TEXT_FRAME, FrameHeader, MaskingKeys, keys_for_endpoint, mask_payload, read_header, write_header,
+    CLOSE_FRAME, COMPRESSED, MAX_CONTROL_PAYLOAD, PING_FRAME, PONG_FRAME, MaskingKeys, keys_for_endpoint,
 )
-from ..native.buffer cimport Buffer, buffer_size
+from ..native.buffer cimport buffer_size
 from .inbound cimport snapshot
-from .prepared cimport Prepared
+from .outbound cimport MAX_WAITING_PONGS, Outbound, output_clear, output_size
 from .state cimport (
     CLOSE_RECEIVED, CLOSE_SENT, CLOSED, EOF_RECEIVED, FAILED, OPEN, SILENCE, STAY, TIME_EXPIRED, EndpointEnding, Event,
     Move, move_on,
 )
-from .streaming cimport Streaming
 
 from .close import Closed, may_be_sent
 from .errors import ConnectionClosed, ProtocolError
@@ -36,34 +31,9 @@ from .violation import Violation
 __all__ = ["Endpoint", "Ping"]
 
 
-cdef extern from "utf8.h" nogil:
-    enum:
-        UTF8_ACCEPT
-        UTF8_REJECT
-    unsigned char utf8_check "lapwing_utf8_check"(unsigned char state, const unsigned char *bytes, size_t size)
-
-
-cdef extern from "Python.h":
-    const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
-
-
 cdef enum:
-    # The opcode of a message whose type says it: TEXT for `str`, BINARY for bytes-like.
-    NATURAL = -1
-    # From this size on a payload that needs no mask is sent from where it is: below, a copy costs less than the second
-    # segment of a gathering write.
-    LARGE_PAYLOAD = 16 * 1024
-    # RSV1 of a data frame: the message is compressed (RFC 7692 section 6).
-    COMPRESSED = 0x40
-    # What the end of a compressed message leaves out (RFC 7692 section 7.2.1).
-    FLUSHED = 4
-    # Pongs wait in the output up to this many bytes; a peer that pings faster than it reads gets only the newest
-    # answered, which RFC 6455 section 5.5.3 allows.
-    MAX_WAITING_PONGS = 16 * 1024
     # Pings without an answer that are remembered; the oldest that nobody waits for is forgotten first.
     MAX_WAITING_PINGS = 64
-    # What a broadcast that has to wait costs beside its payload, as in `serving.broadcasting`.
-    POSTPONED_OVERHEAD = 256
 
 
 # Seconds from which on a stall of this end is worth a word when the peer is given up.
@@ -76,6 +46,8 @@ cdef double NEVER = float("inf")
 
 cdef tuple STATES = tuple(State)
 cdef tuple ENDINGS = tuple(Ending)
+
+
 cdef class Ping:
     """A ping frame that was sent (RFC 6455 section 5.5.2).
 
@@ -86,7 +58,7 @@ cdef class Ping:
     """
 
 
-cdef class Endpoint(Streaming):
+cdef class Endpoint(Outbound):
     """One end of a WebSocket connection after its opening handshake.
 
     Not safe for several threads at once: the owner serialises the calls. `now` is the owner's clock in seconds; only
@@ -132,11 +104,6 @@ cdef class Endpoint(Streaming):
         self.close_timeout = close_timeout
         self.holds_large = bool(holds_large)
         self.keys = keys_for_endpoint() if random_bytes is None else MaskingKeys(random_bytes)
-
-    def __dealloc__(self):
-        output_clear(&self.output)
-
-    # --- state -----------------------------------------------------------------------------------------------------
 
     @property
     def role(self):
@@ -206,7 +173,7 @@ cdef class Endpoint(Streaming):
             self.codec = extension
             self.reserved = COMPRESSED
 
-    # --- time ------------------------------------------------------------------------------------------------------
+    # --- time --------------------------------------------------------------------------------------------------------
 
     def deadline(self):
         """Return when `tick` is due, in seconds of the owner's clock, or None while nothing is waited for."""
@@ -332,7 +299,7 @@ cdef class Endpoint(Streaming):
         self.finish(False, 1006, reason)
         return self.wait_for_end()
 
-    # --- input -----------------------------------------------------------------------------------------------------
+    # --- input -------------------------------------------------------------------------------------------------------
 
     def receive_data(self, data, double now=0.0):
         """Take bytes from the peer.
@@ -355,7 +322,7 @@ cdef class Endpoint(Streaming):
         if self.move(EOF_RECEIVED):
             self.finish(False, 1006, reason)
 
-    # --- control frames --------------------------------------------------------------------------------------------
+    # --- control frames ----------------------------------------------------------------------------------------------
 
     cdef int take_control(self) except -1:
         cdef bytes payload = b""
@@ -369,15 +336,6 @@ cdef class Endpoint(Streaming):
         if self.frame.opcode == PONG_FRAME:
             return self.take_pong(payload)
         return self.take_close(payload)
-
-    cdef int answer_ping(self, bytes payload) except -1:
-        """Queue the pong (RFC 6455 section 5.5.2: a ping is to be answered until the peer's close frame came)."""
-        if self.phase == CLOSED:
-            return 0
-        if output_size(&self.output) > MAX_WAITING_PONGS:
-            self.late_pong = payload
-            return 0
-        return self.push_control(PONG_FRAME, payload)
 
     cdef int take_pong(self, bytes payload) except -1:
         """Match a pong with its ping; it answers the pings before that one, too. One that was not asked for means
@@ -446,234 +404,7 @@ cdef class Endpoint(Streaming):
             self.closing_deadline = self.now + self.close_timeout
         return 0
 
-    # --- the application's side ------------------------------------------------------------------------------------
-
-    def send(self, message, opcode=None, *, compress=None):
-        """Queue a message as one frame (RFC 6455 section 6.1).
-
-        Args:
-            message: `str` goes out as TEXT, bytes-like as BINARY.
-            opcode: `TEXT` or `BINARY` overrides that; bytes sent as TEXT must be valid UTF-8.
-            compress: whether to compress it (RFC 7692); None when it has as many bytes as the threshold says. Without
-                effect where compression was not agreed on. Without context takeover a message that does not get smaller
-                goes out as it is.
-
-        Raises:
-            ConnectionClosed: the connection is closing or closed.
-            TypeError: the message is neither `str` nor bytes-like, or `compress` is not True, False or None.
-            BufferError: the bytes-like object is not in one piece (a `memoryview` with steps).
-            ValueError: the opcode is neither TEXT nor BINARY, or bytes for TEXT are not UTF-8.
-            RuntimeError: a message of fragments is under way.
-        """
-        self.push_message(message, opcode, compress)
-
-    cdef int push_message(self, object message, object asked, object compress=None) except -1:
-        """Queue a message; `asked` is its opcode, or None for the one that fits its type."""
-        cdef int opcode = NATURAL if asked is None else data_opcode(asked)
-        cdef Py_ssize_t size
-        cdef const unsigned char *data
-        cdef Py_buffer view
-        if compress is not None:
-            require_choice(compress)
-        if self.client:
-            self.keys.prepare()
-        if self.phase != OPEN or self.sending_opcode:
-            self.require_sendable()
-        if isinstance(message, str):
-            data = <const unsigned char *>PyUnicode_AsUTF8AndSize(message, &size)
-            return push_whole(self, TEXT_FRAME if opcode == NATURAL else opcode, data, size, compress, message)
-        opcode = BINARY_FRAME if opcode == NATURAL else opcode
-        if isinstance(message, bytes):
-            data = <const unsigned char *>PyBytes_AS_STRING(message)
-            size = PyBytes_GET_SIZE(message)
-            if opcode == TEXT_FRAME:
-                require_utf8(data, size)
-            return push_whole(self, opcode, data, size, compress, message)
-        # The bytes of any other object are copied: they may change once this returns.
-        require_buffer(message)
-        PyObject_GetBuffer(message, &view, PyBUF_SIMPLE)
-        try:
-            if opcode == TEXT_FRAME:
-                require_utf8(<const unsigned char *>view.buf, view.len)
-            return push_whole(self, opcode, <const unsigned char *>view.buf, view.len, compress, None)
-        finally:
-            PyBuffer_Release(&view)
-
-    cdef int require_sendable(self) except -1:
-        if self.phase != OPEN:
-            raise self.closed_error()
-        if self.sending_opcode:
-            raise RuntimeError("a message of fragments is under way: end it with send_fragment(..., fin=True) first")
-        return 0
-
-    cdef int push_deflated(
-        self, int opcode, const unsigned char *data, size_t size, bint forced, object owner
-    ) except -1:
-        """Compress a message and queue it (RFC 7692 section 7.2.1).
-
-        With context takeover the two are one step: no other message is compressed in between, and when the second does
-        not happen, the compressor begins anew.
-        """
-        cdef PerMessageDeflate codec = self.codec
-        cdef bytes payload
-        if codec.keeps_outgoing:
-            codec.acquire()
-        try:
-            payload = codec.deflate(data, size, forced)
-            # Other threads have run.
-            if self.client:
-                self.keys.prepare()
-            self.require_sendable()
-            if payload is None:
-                return self.push_data(0x80 | opcode, data, size, owner)
-            self.push_frame(
-                0x80 | COMPRESSED | opcode, <const unsigned char *>PyBytes_AS_STRING(payload),
-                PyBytes_GET_SIZE(payload) - FLUSHED, payload)
-            if self.frame_log is not None:
-                self.note_original(data, size)
-            self.sent_messages += 1
-            self.sent_payload += size
-            return 0
-        except BaseException:
-            codec.forget()
-            raise
-        finally:
-            if codec.keeps_outgoing:
-                codec.release()
-
-    def send_fragment(self, payload, *, bint fin, opcode=None, compress=None):
-        """Queue one fragment of a message (RFC 6455 section 5.4).
-
-        Args:
-            payload: `str` or bytes-like.
-            fin: whether this is the last fragment.
-            opcode: `TEXT` or `BINARY` for the first fragment, by default what fits `payload`; later ones go by it. A
-                message of TEXT may be cut anywhere, but what it is cut from must be UTF-8 (RFC 6455 section 5.6).
-            compress: for the first fragment, whether to compress the message; None when this fragment alone has as many
-                bytes as the threshold says. Each fragment can be inflated when it arrives, which costs five bytes.
-
-        Raises:
-            ConnectionClosed, TypeError, ValueError: as for `send`; the message is then as it was before.
-        """
-        if compress is not None:
-            require_choice(compress)
-        if self.client:
-            self.keys.prepare()
-        if self.phase != OPEN:
-            raise self.closed_error()
-        cdef int first = self.sending_opcode
-        if first == 0:
-            self.sending_utf8 = UTF8_ACCEPT
-            if opcode is not None:
-                first = data_opcode(opcode)
-            else:
-                first = TEXT_FRAME if isinstance(payload, str) else BINARY_FRAME
-        if isinstance(payload, str):
-            payload = payload.encode()
-        cdef unsigned char utf8 = self.sending_utf8
-        if first == TEXT_FRAME:
-            utf8 = check_fragment(utf8, payload, fin)
-        cdef int before = self.sending_opcode
-        # Compressing lets other threads run: from now on none may get in between.
-        self.sending_opcode = first
-        try:
-            self.push_fragment(payload, first if before == 0 else CONTINUATION_FRAME, fin, compress)
-        except BaseException:
-            self.sending_opcode = before
-            raise
-        self.sending_utf8 = utf8
-        if fin:
-            self.sending_opcode = 0
-            self.sending_compressor = None
-            if self.postponed is not None:
-                self.push_postponed()
-
-    cdef int push_postponed(self) except -1:
-        """Queue what had to wait for the end of a message of fragments."""
-        cdef list postponed = self.postponed
-        self.postponed = None
-        self.postponed_bytes = 0
-        cdef Prepared prepared
-        for prepared in postponed:
-            if self.phase == OPEN:
-                self.queue_prepared(prepared)
-        return 0
-
-    cdef int postpone(self, Prepared prepared) except -1:
-        if self.postponed is None:
-            self.postponed = []
-        self.postponed.append(prepared)
-        self.postponed_bytes += <size_t>prepared.size + POSTPONED_OVERHEAD
-        return 0
-
-    cdef bint queue_prepared(self, Prepared prepared) except -1:
-        cdef bytes frame = None if self.sending_opcode else prepared.find_frame(self.codec)     # may let others run
-        if self.phase != OPEN:
-            return False
-        if self.sending_opcode:
-            self.postpone(prepared)
-        elif frame is not None:
-            self.push_prepared(frame, prepared.size)
-            if self.frame_log is not None and frame[0] & COMPRESSED:
-                beginning = prepared.beginning(self.noted_payload)
-                self.note_original(<const unsigned char *>PyBytes_AS_STRING(beginning), prepared.size)
-        else:
-            try:
-                self.push_message(prepared.message, prepared.opcode, prepared.compress)
-            except ConnectionClosed:
-                return False
-            except RuntimeError:
-                if not self.sending_opcode:
-                    raise
-                self.postpone(prepared)     # while it was compressed, another thread has begun a message of fragments
-        return True
-
-    cdef int push_fragment(self, object payload, int opcode, bint fin, object compress) except -1:
-        """Queue a frame of a message of several. Its bytes are copied: they may change once this returns."""
-        cdef Py_buffer view
-        cdef bytes deflated
-        cdef PerMessageDeflate codec = self.codec
-        cdef int first_byte = (0x80 if fin else 0) | opcode
-        cdef bint is_locked = codec is not None and codec.keeps_outgoing
-        require_buffer(payload)
-        PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
-        try:
-            if opcode != CONTINUATION_FRAME:
-                self.sending_compressor = None
-            if codec is None or (
-                opcode == CONTINUATION_FRAME and self.sending_compressor is None
-            ) or (opcode != CONTINUATION_FRAME and not wants_deflating(self.codec, view.len, compress)):
-                return self.push_data(first_byte, <const unsigned char *>view.buf, view.len, None)
-            if is_locked:
-                codec.acquire()
-            try:
-                if opcode != CONTINUATION_FRAME:
-                    self.sending_compressor = codec.begin()
-                    if self.sending_compressor is None:
-                        return self.push_data(first_byte, <const unsigned char *>view.buf, view.len, None)
-                    first_byte |= COMPRESSED
-                deflated = codec.deflate_fragment(
-                    self.sending_compressor, <const unsigned char *>view.buf, view.len, fin)
-                if self.client:
-                    self.keys.prepare()
-                if self.phase != OPEN:      # other threads have run
-                    raise self.closed_error()
-                self.push_frame(
-                    first_byte, <const unsigned char *>PyBytes_AS_STRING(deflated),
-                    PyBytes_GET_SIZE(deflated) - (FLUSHED if fin else 0), deflated)
-                self.sent_messages += fin
-                self.sent_payload += <size_t>view.len
-                return 0
-            except BaseException:
-                # What was compressed cannot be compressed again, and without it the message would be another one.
-                codec.forget()
-                self.fail_with(1011, "a compressed message could not be continued")
-                raise
-            finally:
-                if is_locked:
-                    codec.release()
-        finally:
-            PyBuffer_Release(&view)
+    # --- the application's side --------------------------------------------------------------------------------------
 
     def ping(self, payload=None, double now=0.0):
         """Queue a ping (RFC 6455 section 5.5.2).
@@ -793,171 +524,6 @@ cdef class Endpoint(Streaming):
         if self.violation is not None:
             error.__cause__ = ProtocolError(self.violation)
         return error
-
-    # --- output ----------------------------------------------------------------------------------------------------
-
-    def data_to_send(self):
-        """Return the bytes to send to the peer, and count them as sent."""
-        cdef size_t own = buffer_size(&self.output.head)
-        cdef bytes data = b""
-        if own:
-            data = (<char *>self.output.head.data + self.output.head.start)[:own]
-        if self.output.payload_size:
-            data += (<char *>self.output.payload)[:self.output.payload_size]
-        self.output_sent(len(data))
-        return data
-
-    cdef Output take_output(self) noexcept:
-        """Hand over all output: it is the caller's to send and to clear."""
-        cdef Output output = self.output
-        self.output = Output(Buffer(NULL, 0, 0, 0), NULL, NULL, 0)
-        return output
-
-    cdef int output_sent(self, size_t size) except -1:
-        """Drop `size` bytes of the output: they are on their way."""
-        cdef bytes payload
-        if size == output_size(&self.output):
-            output_all_sent(&self.output)
-        else:
-            output_consume(&self.output, size)
-        if self.late_pong is not None and output_size(&self.output) == 0:
-            payload = self.late_pong
-            self.late_pong = None
-            self.answer_ping(payload)
-        return 0
-
-    cdef int push_bytes(self, bytes data) except -1:
-        """Put bytes behind the output as they are: the opening handshake, or frames that are ready."""
-        cdef size_t size = len(data)
-        cdef unsigned char *room
-        if size == 0:
-            return 0
-        if size >= LARGE_PAYLOAD and self.output.payload_size == 0:
-            output_set_payload(&self.output, data, <const unsigned char *>PyBytes_AS_STRING(data), size)
-            return 0
-        room = output_begin(&self.output, size)
-        if room is NULL:
-            raise MemoryError
-        memcpy(room, PyBytes_AS_STRING(data), size)
-        self.output.head.end += size
-        return 0
-
-    cdef int push_prepared(self, bytes frame, size_t size) except -1:
-        """Put a frame behind the output that was built for several connections: a whole message of `size` bytes."""
-        cdef FrameHeader header
-        cdef int header_size
-        cdef const unsigned char *data = <const unsigned char *>PyBytes_AS_STRING(frame)
-        if output_size(&self.output) == 0:  # it is shared as it is, however small: no memory for each reader
-            output_set_payload(&self.output, frame, data, PyBytes_GET_SIZE(frame))
-        else:
-            self.push_bytes(frame)
-        self.sent_wire += <size_t>PyBytes_GET_SIZE(frame)
-        self.sent_messages += 1
-        self.sent_payload += size
-        if self.frame_log is not None:
-            header_size = read_header(data, PyBytes_GET_SIZE(frame), False, 0x70, &header)
-            self.log_frame(True, data[0], header.length, data + header_size, NULL)
-        return 0
-
-    cdef int push_data(
-        self, unsigned char first_byte, const unsigned char *payload, size_t size, object owner
-    ) except -1:
-        self.push_frame(first_byte, payload, size, owner)
-        self.sent_messages += first_byte >> 7
-        self.sent_payload += size
-        return 0
-
-    cdef int push_control(self, unsigned char opcode, bytes payload) except -1:
-        self.sent_controls += 1
-        return self.push_frame(0x80 | opcode, <const unsigned char *>PyBytes_AS_STRING(payload), len(payload), None)
-
-    cdef int push_frame(
-        self, unsigned char first_byte, const unsigned char *payload, size_t size, object owner
-    ) except -1:
-        """Put a frame behind the output. With an `owner` that keeps it alive, a large payload is not copied."""
-        cdef unsigned char key[4]
-        cdef unsigned char *room
-        cdef int header_size
-        cdef bint by_reference = size >= LARGE_PAYLOAD and owner is not None and not self.client
-        if self.client:
-            self.keys.take(key)  # may let other threads run, which may move the output: so before there is room in it
-        room = output_begin(&self.output, MAX_HEADER_SIZE + (0 if by_reference else size))
-        if room is NULL:
-            raise MemoryError
-        self.sent_wire += size
-        if self.frame_log is not None:
-            self.log_frame(True, first_byte, size, payload, NULL)
-        if self.client:
-            header_size = write_header(room, first_byte, size, key)
-            self.sent_wire += header_size
-            self.output.head.end += header_size
-            mask_payload(self.output.head.data + self.output.head.end, payload, size, key, 0)
-            self.output.head.end += size
-            return 0
-        header_size = write_header(room, first_byte, size, NULL)
-        self.sent_wire += header_size
-        self.output.head.end += header_size
-        if by_reference:
-            output_set_payload(&self.output, owner, payload, size)
-        else:
-            memcpy(self.output.head.data + self.output.head.end, payload, size)
-            self.output.head.end += size
-        return 0
-
-
-cdef inline bint wants_deflating(PerMessageDeflate codec, size_t size, object compress) noexcept:
-    """Whether to compress a message of `size` bytes."""
-    return size >= codec.threshold if compress is None else compress is True
-
-
-cdef inline int push_whole(
-    Endpoint endpoint, int opcode, const unsigned char *data, size_t size, object compress, object owner
-) except -1:
-    """Queue a message of one frame, compressed or not."""
-    if endpoint.codec is not None and wants_deflating(endpoint.codec, size, compress):
-        return endpoint.push_deflated(opcode, data, size, compress is not None, owner)
-    return endpoint.push_data(0x80 | opcode, data, size, owner)
-
-
-cdef inline int data_opcode(int opcode) except -1:
-    if opcode != TEXT_FRAME and opcode != BINARY_FRAME:
-        raise ValueError(f"expected the opcode TEXT (1) or BINARY (2), got {opcode}")
-    return opcode
-
-
-cdef unsigned char check_fragment(unsigned char state, object payload, bint fin) except? UTF8_REJECT:
-    """Carry the state of a TEXT message over one more fragment of it."""
-    cdef Py_buffer view
-    require_buffer(payload)
-    PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
-    try:
-        state = utf8_check(state, <const unsigned char *>view.buf, view.len)
-    finally:
-        PyBuffer_Release(&view)
-    if state == UTF8_REJECT or (fin and state != UTF8_ACCEPT):
-        raise ValueError("expected the fragments of a TEXT message to make valid UTF-8 together (RFC 6455 section 5.6)")
-    return state
-
-
-cdef int require_choice(object compress) except -1:
-    if not isinstance(compress, bool):
-        raise TypeError(f"expected compress to be True, False, or None for the threshold to decide, got {compress!r}")
-    return 0
-
-
-cdef int require_buffer(object payload) except -1:
-    if not PyObject_CheckBuffer(payload):
-        raise TypeError(
-            f"expected a message of str or bytes-like, got {type(payload).__name__}: "
-            "encode it first, with json.dumps say")
-    return 0
-
-
-cdef int require_utf8(const unsigned char *data, size_t size) except -1:
-    if utf8_check(UTF8_ACCEPT, data, size) != UTF8_ACCEPT:
-        raise ValueError(
-            "expected valid UTF-8 for a TEXT message (RFC 6455 section 8.1): send it as BINARY, or encode it first")
-    return 0
 
 
 cdef bytes close_payload(object code, str reason):

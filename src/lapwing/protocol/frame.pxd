@@ -23,6 +23,9 @@ cdef enum:
     MAX_HEADER_SIZE = 14
     MAX_CONTROL_PAYLOAD = 125
 
+    # RSV1 of a data frame: the message is compressed (RFC 7692 section 6).
+    COMPRESSED = 0x40
+
 
 # What `read_header` found wrong; `endpoint` gives each its `Violation`.
 cdef enum HeaderFault:

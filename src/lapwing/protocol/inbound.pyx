@@ -665,7 +665,7 @@ cdef class Inbound:
         wanted = min(self.assembled + self.remaining, max(<size_t>EAGER_MEMORY, 2 * capacity))
         # Half as much again, so that a message of many small fragments is not moved for each; 64 bytes, so that the
         # object is never one of the shared ones of 0 or 1 byte, which must not be resized.
-        wanted = max(wanted, self.assembled + size, capacity + capacity // 2, 64)
+        wanted = max(wanted, self.assembled + size, capacity + capacity // 2, <size_t>64)
         if wanted >= LARGE_MESSAGE:
             keep_freed_memory()
         if self.assembly is NULL:

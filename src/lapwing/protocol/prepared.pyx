@@ -3,15 +3,11 @@
 cimport cython
 
 from .compression cimport PerMessageDeflate
+from .frame cimport COMPRESSED
 
 from .frame import Opcode, build_frame
 
 __all__ = ["Prepared"]
-
-
-cdef enum:
-    # RSV1 among the reserved bits of `build_frame`: the message is compressed (RFC 7692 section 6).
-    COMPRESSED = 4
 
 
 @cython.final
@@ -82,6 +78,6 @@ cdef class Prepared:
         if frame is None:
             deflated = codec.compressed(self.payload)
             frame = self.find_frame(None) if deflated is None else build_frame(
-                self.opcode, deflated, reserved=COMPRESSED)
+                self.opcode, deflated, reserved=COMPRESSED >> 4)
             self.deflated[codec.outgoing_window_bits] = frame
         return frame

@@ -16,7 +16,7 @@ from cpython.exc cimport PyErr_SetFromErrno
 from ..io.clock cimport clock
 from ..io.reactor cimport WRITABLE, Source, reactor_of
 from ..faces.link cimport Link
-from ..protocol.endpoint cimport output_clear, output_size
+from ..protocol.outbound cimport output_clear, output_size
 from ..native.sharing cimport give_lock, take_lock
 from ..protocol.state cimport DROP, OPEN
 from ..faces.blocking cimport BlockingConnection

@@ -1,0 +1,187 @@
+"""What `receive` and `async for` of the asyncio face await: a wait for one message, which is what most programs do most.
+
+It is a coroutine in all but name. Where there is a message already it gives that without waiting; otherwise the task
+waits for it until the reactor calls the task's wake-up, and takes the message when it runs again. So one that is
+cancelled has taken nothing.
+"""
+
+import warnings
+
+cimport cython
+from cpython.object cimport PyObject, PyTypeObject
+
+from .aio_messages cimport Messages
+from .link cimport LIVE, OVER
+from ..protocol.endpoint cimport Endpoint
+from ..protocol.inbound cimport HELD_BACK
+from ..protocol.state cimport CLOSED, OPEN
+from .waiting cimport answer_quickly
+
+from ..options import UNSET
+
+__all__ = ["Receive"]
+
+
+cdef extern from "awaitable.h":
+    """
+    LAPWING_AWAITABLE(receive)
+    """
+    ctypedef PyObject *(*lapwing_step)(object, int *) except NULL
+    void receive_install(PyTypeObject *type, lapwing_step step)
+
+
+cdef extern from "spares.h":
+    """
+    LAPWING_SPARES(receive)
+    """
+    PyObject *receive_take()
+    void receive_spare "receive_keep"(PyTypeObject *type, int (*clean)(PyObject *) noexcept)
+
+
+cdef extern from *:
+    PyObject *new_reference "Py_NewRef"(object value)
+    void drop_reference "Py_DECREF"(PyObject *value)
+
+
+@cython.final
+@cython.no_gc
+cdef class Receive(Waiter):
+    """What `receive` and `async for` await: a coroutine in all but name, without the cost of one.
+
+    It is at the same time what the task waits for where there is no message yet.
+    """
+
+    cdef object step(self, int *finished):
+        """Take a message, or say what to wait for."""
+        cdef Messages connection = self.connection
+        cdef Endpoint endpoint
+        if self.stage == WAITING:
+            if not self.is_done:
+                self._asyncio_future_blocking = True
+                return self
+            if connection.receiver is self:
+                connection.receiver = None
+        elif self.stage == SPENT:
+            raise RuntimeError("this receive() was awaited before: call receive() for each message")
+        self.connection = None  # unless it comes to waiting
+        self.stage = SPENT
+        if self.error is not None:
+            raise self.error
+        endpoint = connection.endpoint
+        if endpoint is not None:
+            if endpoint.messages.count:
+                finished[0] = 1
+                if self.is_raw:
+                    message = connection.take_message()
+                    return message.encode() if isinstance(message, str) else message
+                return connection.take_message()
+            if endpoint.phase != OPEN and (endpoint.phase == CLOSED or connection.phase == OVER):
+                finished[0] = 1
+                return connection.end_of_messages(self.iterating)
+        if connection.phase < LIVE or endpoint is None:
+            connection.require_open()
+        if endpoint.inflow is not None or endpoint.route == HELD_BACK:
+            connection.want_whole()
+            if endpoint.phase == CLOSED:
+                finished[0] = 1
+                return connection.end_of_messages(self.iterating)
+        connection.require_no_receiver()
+        self.wait(connection)
+        return self
+
+    cdef int wait(self, Messages connection) except -1:
+        """Wait for the next message of `connection`."""
+        cdef double seconds = (
+            connection.own_timeout if self.timeout is UNSET else connection.seconds_of(self.timeout))
+        self.is_done = False
+        self.begin(connection, connection._loop)
+        if seconds >= 0:
+            connection.limit_wait(self, seconds, "no message came")
+        self.connection = connection
+        self.stage = WAITING
+        connection.receiver = self
+        self._asyncio_future_blocking = True
+        return 0
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return self.send(None)
+
+    def send(self, value):
+        """Take a step, as a coroutine does."""
+        cdef int finished = 0
+        outcome = self.step(&finished)
+        if finished:
+            raise StopIteration(outcome)
+        return outcome
+
+    def throw(self, kind, value=None, traceback=None):
+        """End the wait with an exception, as a coroutine does; the message stays for the next `receive`."""
+        self.close()
+        if value is None:
+            value = kind() if isinstance(kind, type) else kind
+        raise value if traceback is None else value.with_traceback(traceback)
+
+    def close(self):
+        """End the wait, as a coroutine does."""
+        if self.stage == WAITING:
+            if self.connection.receiver is self:
+                self.connection.receiver = None
+            self.is_done = True
+            self.forget()
+        self.stage = SPENT
+        self.connection = None
+
+    def __dealloc__(self):
+        if self.stage == UNTRIED and self.connection is not None:
+            warn_never_awaited()
+
+    def __repr__(self):
+        return f"<receive() of {self.connection!r}: await it>"
+
+
+cdef int warn_never_awaited() except -1:
+    warnings.warn("receive() was never awaited: write 'await ws.receive()'", RuntimeWarning, stacklevel=1)
+    return 0
+
+
+cdef Receive new_receive(Messages connection, object timeout):
+    """Make what `receive` returns; one that was dropped is used again."""
+    cdef PyObject *spare = receive_take()
+    cdef Receive awaitable
+    if spare is NULL:
+        awaitable = Receive.__new__(Receive)
+    else:
+        awaitable = <Receive>spare
+        drop_reference(spare)   # the kept one, in the place of which is the variable's
+    awaitable.connection = connection
+    awaitable.timeout = timeout
+    return awaitable
+
+
+cdef int clean_receive(PyObject *dropped) noexcept:
+    """Make a `Receive` that was spent as new, for the next message."""
+    cdef Receive receive = <Receive>dropped
+    if receive.stage != SPENT:
+        return False
+    receive.stage = UNTRIED
+    receive.iterating = receive.is_raw = False
+    if receive.loop is not None:    # it has waited
+        receive.is_done = receive.was_cancelled = False
+        receive.deadline = 0
+        receive.loop = receive.missed = receive.error = receive.callback = receive.context = None
+    return True
+
+
+cdef PyObject *receive_step(object awaitable, int *finished) except NULL:
+    return new_reference((<Receive>awaitable).step(finished))
+
+
+receive_install(<PyTypeObject *>Receive, receive_step)
+receive_spare(<PyTypeObject *>Receive, clean_receive)
+answer_quickly(Receive)
