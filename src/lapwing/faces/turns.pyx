@@ -92,6 +92,8 @@ cdef class Turns(BaseConnection):
         cdef double left = 0
         cdef Py_ssize_t count
         cdef bint is_late
+        # What came in while a frame was acted on interrupts no wait that begins afterwards.
+        PyErr_CheckSignals()
         if self.is_green:
             # Waiting first is fair to the other greenlets, and trying first would not do: when only TLS went on, it
             # looks as if nothing had come.
@@ -148,6 +150,7 @@ cdef class Turns(BaseConnection):
         descriptor.revents = 0
         if deadline != NEVER:
             milliseconds = <int>min(max((deadline - clock()) * 1e3 + 1, 0), 1e9)
+        PyErr_CheckSignals()
         with nogil:
             c_poll(&descriptor, 1, milliseconds)
         PyErr_CheckSignals()
