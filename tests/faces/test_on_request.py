@@ -383,11 +383,15 @@ async def test_a_hook_is_cancelled_when_the_server_closes(listen: Listen) -> Non
         await call(peer.expect_reset_or_end)
 
 
-async def test_a_hook_that_cancels_itself_gets_503(listen: Listen) -> None:
-    async def give_up(request: lapwing.IncomingRequest) -> None:
+@pytest.mark.parametrize("is_coroutine", [True, False])
+async def test_a_hook_that_cancels_itself_gets_503(listen: Listen, is_coroutine: bool) -> None:
+    def give_up(request: lapwing.IncomingRequest) -> None:
         raise asyncio.CancelledError
 
-    async with listen(default=echo, on_request=give_up) as server:
+    async def give_up_later(request: lapwing.IncomingRequest) -> None:
+        give_up(request)
+
+    async with listen(default=echo, on_request=give_up_later if is_coroutine else give_up) as server:
         assert status(await ask(server, wire.request("x"))) == 503
 
 

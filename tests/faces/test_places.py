@@ -197,6 +197,48 @@ def test_sockets_of_systemd() -> None:
             assert process.returncode == 0
 
 
+REFUSED = """
+    import asyncio, os
+    import lapwing
+
+    async def main():
+        async def echo(ws):
+            pass
+
+        try:
+            await lapwing.listen(default=echo, sockets="systemd")
+        except ValueError as error:
+            print(error)
+        for descriptor in (3, 4):
+            try:
+                os.fstat(descriptor)
+            except OSError:
+                print(descriptor, "is closed")
+    asyncio.run(main())
+"""
+
+
+def test_sockets_of_systemd_of_which_one_is_of_another_kind() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as one,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other,
+    ):
+        moved = (one.fileno(), other.fileno())
+        command = f'exec 3<&{moved[0]} 4<&{moved[1]}; export LISTEN_PID=$$ LISTEN_FDS=2; exec "$0" -W error -c "$1"'
+        done = subprocess.run(
+            ["bash", "-c", command, sys.executable, textwrap.dedent(REFUSED)],
+            capture_output=True,
+            pass_fds=moved,
+            env={**os.environ, "PYTHONPATH": str(Path(lapwing.__file__).parents[1])},
+            text=True,
+            timeout=GUARD,
+            check=True,
+        )
+    assert "expected a TCP or unix stream socket" in done.stdout
+    assert done.stdout.endswith("\n3 is closed\n4 is closed\n")
+    assert not done.stderr, "and not by the garbage collector"
+
+
 @pytest.mark.parametrize(
     ("environment", "error"),
     [

@@ -7,6 +7,7 @@ than a look while it is not asked for.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import socket
@@ -18,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Final
 from ..protocol.http import Response, lower_tokens, split_list
 
 if TYPE_CHECKING:
-    import asyncio
     import contextvars
     from ssl import SSLObject
 
@@ -36,6 +36,8 @@ _SURPLUS: Final = 64
 _SURPLUS_PER_ADDRESS: Final = 8
 #: Seconds after which somebody who was refused for a limit is to ask again.
 _RETRY_AFTER: Final = [("Retry-After", "5")]
+#: What somebody is told whose request `on_request` was cancelled on.
+_UNDECIDED: Final = "whether you may come in could not be found out: try again later"
 #: What an IPv4 address begins with that stands in an IPv6 one (RFC 4291 section 2.5.5.2).
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 
@@ -237,6 +239,9 @@ class Admission:
         context = self._context.copy()
         try:
             outcome = context.run(hook, incoming)
+        except asyncio.CancelledError:
+            handshake.refuse(503, _UNDECIDED, _RETRY_AFTER)
+            return True
         except Exception as error:  # noqa: BLE001 - whatever the program raises
             self._break(incoming, handshake, error)
             return True
@@ -257,7 +262,7 @@ class Admission:
         is_awaited = self._asking.pop(connection, None) is not None
         if task.cancelled():
             if is_awaited:
-                handshake.refuse(503, "whether you may come in could not be found out: try again later", _RETRY_AFTER)
+                handshake.refuse(503, _UNDECIDED, _RETRY_AFTER)
         elif (error := task.exception()) is not None:
             self._break(incoming, handshake, error, is_awaited)
         elif is_awaited:

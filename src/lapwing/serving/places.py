@@ -50,7 +50,7 @@ class Places:
             self.sockets = [sockets.bind_unix(path, settings.unix_mode, settings.backlog)]
             self.file, self._made = path, sockets.identity(path)
         else:
-            self.sockets = [sockets.check_listening(sock) for sock in _given(settings)]
+            self.sockets = _taken_over(settings)
 
     def remove_file(self) -> None:
         """Remove the unix socket's file, if it is still the one that was made."""
@@ -59,10 +59,16 @@ class Places:
             self.file = None
 
 
-def _given(settings: ServerSettings) -> Sequence[socket.socket]:
+def _taken_over(settings: ServerSettings) -> list[socket.socket]:
+    """Take over what the option `sockets` says; what is refused stays open only where the program has it."""
     if settings.sockets == "systemd":
-        return sockets.systemd_sockets()
-    if isinstance(settings.sockets, socket.socket):
-        return [settings.sockets]
+        passed = sockets.systemd_sockets()
+        try:
+            return [sockets.check_listening(sock) for sock in passed]
+        except (OSError, ValueError):
+            for sock in passed:
+                sock.close()
+            raise
     assert settings.sockets is not None
-    return settings.sockets
+    given = [settings.sockets] if isinstance(settings.sockets, socket.socket) else settings.sockets
+    return [sockets.check_listening(sock) for sock in given]
