@@ -12,6 +12,9 @@ ARGS ?=
 ONLY ?=
 DURATION ?= 60
 
+# When Cython last made C files, in its directory.
+TRANSLATED := build/cython/.translated
+
 NATIVE := $(shell find src -name '*.pyx' -o -name '*.pxd' -o -name '*.h') setup.py
 SOURCES := $(shell find src -name '*.py' -o -name '*.pyi' -o -name 'py.typed')
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -114,7 +117,7 @@ clean: ## remove all that was built or installed here
 
 .PHONY: peers
 peers:
-	@tests/install-peers node nginx haproxy chromium proxies systemd valgrind
+	@tests/install-peers node nginx haproxy chromium proxies systemd valgrind lua
 
 $(VENV)/.venv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -133,12 +136,20 @@ $(VENV)/.%: pyproject.toml | $(VENV)/.venv
 	$(PIP) install --group $(or $(GROUP_$*),$*) $(CONSTRAINT_$(TAG))
 	@touch $@
 
-# The extensions, built in place for an editable installation, again when a native file has changed. What has to be built
-# again is decided here and removed: setuptools and Cython do not see a change of directives, nor one during a build,
-# which is also why the stamp has the time of the build's beginning.
-$(VENV)/.native: $(NATIVE) | $(VENV)/.editable
+# What has to be built again is decided here and removed: setuptools and Cython do not see a change of directives, nor one
+# during a build, which is also why a stamp has the time of the build's beginning.
+#
+# The C files that Cython makes are the same for every Python and for both sanitizers.
+$(TRANSLATED): $(NATIVE) | $(VENV)/.build
+	@mkdir -p $(@D) && touch $@.begun
+	@rm -rf $(if $(filter %.pxd %.h setup.py,$?),$(@D)/src,$(patsubst %.pyx,$(@D)/%.c,$(filter %.pyx,$?)))
+	$(BIN)/python setup.py --quiet --name >/dev/null
+	@mv $@.begun $@
+
+# The extensions, built in place for an editable installation, again when a native file has changed.
+$(VENV)/.native: $(NATIVE) $(TRANSLATED) | $(VENV)/.editable
 	@touch $@.begun
-	@$(if $(filter %.pxd %.h setup.py,$?),rm -rf build/default,$(call outdated,build/default))
+	@rm -rf $(if $(filter %.pxd %.h setup.py,$?),build/default,$(call outdated,build/default))
 	$(BIN)/python setup.py --quiet build_ext --inplace
 	@mv $@.begun $@
 
@@ -146,16 +157,17 @@ $(VENV)/.editable: pyproject.toml | $(VENV)/.build
 	LAPWING_NATIVE=0 $(PIP) install --no-build-isolation --editable .
 	@touch $@
 
-# outdated DIRECTORY: remove there what was made of the changed .pyx files.
-outdated = rm -f $(foreach pyx,$(filter %.pyx,$?),$1/cython/$(pyx:.pyx=.c) $(patsubst src/%.pyx,$1/lib*/%$(SUFFIX),$(pyx)))
+# outdated DIRECTORY: what was made there of the changed .pyx files.
+outdated = $(patsubst src/%.pyx,$1/lib*/%$(SUFFIX),$(filter %.pyx,$?))
 
 # A build for another purpose is made in a copy of the sources, and comes before the ordinary one on PYTHONPATH.
 SWITCH_sanitize := LAPWING_SANITIZE=1
 SWITCH_trace := LAPWING_TRACE=1
 SWITCH_races := LAPWING_SANITIZE=thread
 build/%/.built-$(TAG): $(NATIVE) $(SOURCES) | $(VENV)/.native
-	@$(if $(filter %.pxd %.h setup.py,$?),rm -rf build/$*,$(call outdated,build/$*/build/$*))
-	@mkdir -p build/$* && touch $@.begun
+	@rm -rf $(if $(filter %.pxd %.h setup.py,$?),build/$*,$(call outdated,build/$*/build/$*))
+	@mkdir -p build/$*/build && touch $@.begun
+	@cp -a build/cython build/$*/build/
 	tar -c --exclude='*.so' --exclude=__pycache__ src setup.py pyproject.toml README.md LICENSE | tar -x -C build/$*
 	cd build/$* && $(SWITCH_$*) $(abspath $(BIN))/python setup.py --quiet build_ext --inplace
 	@mv $@.begun $@

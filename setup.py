@@ -101,8 +101,8 @@ setup(
     ext_modules=cythonize(
         [extension(source) for source in SOURCES],
         include_path=["src"],
-        # Cython's plugin for coverage finds a C file beside its source only.
-        build_dir=None if purpose == "trace" else str(build / "cython"),
+        # Cython's plugin for coverage finds a C file beside its source only; all other purposes have the same ones.
+        build_dir=None if purpose == "trace" else "build/cython",
         compiler_directives=directives,
     ),
     options={"build": {"build_base": str(build)}, "build_ext": {"parallel": os.cpu_count()}},
