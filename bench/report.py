@@ -21,6 +21,8 @@ class PartResult:
         self.notes: dict[str, str] = {}
         """Why a contender has no figures, or not all."""
         self.noise: dict[str, float] = {}
+        self.run: dict[str, str] = {}
+        """The date and the command of its measuring."""
 
     def cases(self) -> list[str]:
         """List the cases in the order in which they were first measured."""
@@ -93,6 +95,11 @@ def _table(headings: list[str], rows: Iterable[list[str]]) -> list[str]:
     return ["| " + " | ".join(cells) + " |" for cells in lines]
 
 
+def _circumstances(result: PartResult) -> str:
+    noise = ", ".join(f"{name} {share:.0%}" for name, share in result.noise.items())
+    return f"Of the machine's CPU time: {noise}. {len(result.rounds)} rounds, {result.run['date']}"
+
+
 def part_markdown(result: PartResult) -> str:
     """Write the tables of one part, and who is missing from them."""
     part = result.part
@@ -109,8 +116,7 @@ def part_markdown(result: PartResult) -> str:
         lines.append(f"- **{label}**: {note}")
     if result.notes:
         lines.append("")
-    noise = ", ".join(f"{name} {share:.0%}" for name, share in result.noise.items())
-    lines += [f"{len(result.rounds)} rounds. Of the machine's CPU time: {noise}.", ""]
+    lines += [f"{_circumstances(result)}, by `{result.run['command']}`.", ""]
     return "\n".join(lines)
 
 
@@ -145,8 +151,7 @@ def _part_rst(result: PartResult) -> list[str]:
         rows = [_row(result, contender, case) for contender in present]
         lines += [f"**{case}**", "", *_csv_table(rows, _headings(part))]
     lines += [f"- **{label}**: {note}" for label, note in result.notes.items()]
-    noise = ", ".join(f"{name} {share:.0%}" for name, share in result.noise.items())
-    return [*lines, "", f"{len(result.rounds)} rounds. Of the machine's CPU time: {noise}.", ""]
+    return [*lines, "", f"{_circumstances(result)}, by ``{result.run['command']}``.", ""]
 
 
 def rst(facts: dict[str, str], results: list[PartResult]) -> str:
@@ -160,7 +165,13 @@ def rst(facts: dict[str, str], results: list[PartResult]) -> str:
 def as_json(facts: dict[str, str], results: list[PartResult]) -> str:
     """Write every figure of every round."""
     parts = {
-        result.part.name: {"rounds": result.rounds, "notes": result.notes, "noise": result.noise} for result in results
+        result.part.name: {
+            "run": result.run,
+            "rounds": result.rounds,
+            "notes": result.notes,
+            "noise": result.noise,
+        }
+        for result in results
     }
     return json.dumps({"facts": facts, "parts": parts}, indent=1) + "\n"
 

@@ -19,13 +19,13 @@ from measuring import Part, Settings
 from parts import PARTS
 
 HERE = Path(__file__).resolve().parent
+PART_NAMES = [part.name for part in PARTS]
 
 
 def read_options(arguments: list[str]) -> argparse.Namespace:
     """Read the command line."""
-    names = [part.name for part in PARTS]
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--only", metavar="PARTS", help=f"some of {','.join(names)}; all by default")
+    parser.add_argument("--only", metavar="PARTS", help=f"some of {','.join(PART_NAMES)}; all by default")
     parser.add_argument("--contenders", metavar="NAMES", help="some only, such as lapwing,picows, besides the floor")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="the directory for what was measured")
     parser.add_argument("--rounds", type=int, default=5)
@@ -36,17 +36,22 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
         "--python", default=sys.executable, help="the interpreter of the contenders (default: this one)"
     )
     parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="keep what results.json has of other parts, from the same machine and versions",
+    )
+    parser.add_argument(
         "--redraw", action="store_true", help="measure nothing: write tables and pictures from results.json again"
     )
     parser.add_argument(
         "--quick", action="store_true", help=f"a look within three minutes: one short round, {', '.join(QUICK)} only"
     )
     options = parser.parse_args(arguments)
-    options.only = options.only.split(",") if options.only else names
+    options.only = options.only.split(",") if options.only else PART_NAMES
     options.contenders = options.contenders.split(",") if options.contenders else list(QUICK) if options.quick else None
-    unknown = sorted(set(options.only) - set(names))
+    unknown = sorted(set(options.only) - set(PART_NAMES))
     if unknown:
-        parser.error(f"--only: there is no part {', '.join(unknown)}, only {', '.join(names)}")
+        parser.error(f"--only: there is no part {', '.join(unknown)}, only {', '.join(PART_NAMES)}")
     options.began = time.monotonic()
     options.limit = options.limit or (QUICK_LIMIT if options.quick else float("inf"))
     if options.rounds < 1 or options.seconds <= 0:
@@ -127,16 +132,25 @@ def run_part(part: Part, options: argparse.Namespace, settings: Settings, found:
     return result
 
 
-def gather_facts(arguments: list[str], options: argparse.Namespace, found: dict[str, str]) -> dict[str, str]:
-    """Gather what the figures depend on. The interpreter is told by its version, not by where it lies."""
+def describe_run(arguments: list[str], options: argparse.Namespace) -> dict[str, str]:
+    """Tell when and how it is measured. The interpreter is told by its version, not by where it lies."""
     directory = str(options.results)
     shown = [argument.replace(options.python, "PYTHON").replace(directory, "DIRECTORY") for argument in arguments]
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "command": f"`python bench/run.py {shlex.join(shown)}`".replace(" `", "`"),
-        **machine.describe(),
-        **found,
+        "command": f"python bench/run.py {shlex.join(shown)}".rstrip(),
     }
+
+
+def read_kept(options: argparse.Namespace, facts: dict[str, str]) -> dict[str, report.PartResult]:
+    """Read what stays of an earlier run, of the same machine and versions: all parts but those to be measured."""
+    if not options.keep:
+        return {}
+    known, results = report.read(options.results, PARTS)
+    changed = [name for name in known | facts if known.get(name) != facts.get(name)]
+    if changed:
+        raise SystemExit(f"what is in {options.results} was measured with another {' and '.join(changed)}: measure all")
+    return {result.part.name: result for result in results if result.part.name not in options.only}
 
 
 def main(arguments: list[str]) -> int:
@@ -151,11 +165,15 @@ def main(arguments: list[str]) -> int:
     processes.build()
     settings = make_settings(options)
     found = machine.versions(options.python, PACKAGES) | machine.node_versions(HERE / "node")
-    facts = gather_facts(arguments, options, found)
-    results = []
+    facts = machine.describe() | found
+    by_part = read_kept(options, facts)
+    run = describe_run(arguments, options)
+    results: list[report.PartResult] = []
     for part in PARTS:
         if part.name in options.only:
-            results.append(run_part(part, options, settings, found))
+            by_part[part.name] = run_part(part, options, settings, found)
+            by_part[part.name].run = run
+            results = [by_part[name] for name in PART_NAMES if name in by_part]
             report.write(options.results, facts, results)
             pictures.write(options.results, results)
     print(report.markdown(facts, results))

@@ -64,6 +64,19 @@ def test_a_contender_that_is_not_installed_is_named(tmp_path: Path) -> None:
     assert list(results["parts"]["connect"]["rounds"][0]) == ["C floor"]
 
 
+def test_a_part_is_measured_anew_beside_the_others(tmp_path: Path) -> None:
+    before = _measure(tmp_path, "--contenders", "lapwing", "--only", "connect")["parts"]
+    after = _measure(tmp_path, "--contenders", "lapwing", "--only", "broadcast", "--keep")
+    assert list(after["parts"]) == ["broadcast", "connect"]
+    assert after["parts"]["connect"] == before["connect"]
+
+    after["facts"]["CPU"] = "Z80, 1 core"
+    (tmp_path / "results.json").write_text(json.dumps(after))
+    refused = _run("run.py", "--quick", "--keep", "--only", "broadcast", "--results", tmp_path)
+    assert refused.returncode == 1
+    assert "measured with another CPU: measure all" in refused.stderr
+
+
 def test_an_unknown_part_is_refused() -> None:
     done = _run("run.py", "--only", "echo,eco")
     assert done.returncode == 2
