@@ -1,4 +1,4 @@
-"""What `receive` and `async for` of the asyncio face await: a wait for one message, which is what most programs do most.
+"""What `receive` and `async for` of the asyncio face await: a wait for one message, which most programs do most.
 
 It is a coroutine in all but name. Where there is a message already it gives that without waiting; otherwise the task
 waits for it until the reactor calls the task's wake-up, and takes the message when it runs again. So one that is
