@@ -150,7 +150,7 @@ $(TRANSLATED): $(NATIVE) | $(VENV)/.build
 $(VENV)/.native: $(NATIVE) $(TRANSLATED) | $(VENV)/.editable
 	@touch $@.begun
 	@rm -rf $(if $(filter %.pxd %.h setup.py,$?),build/default,$(call outdated,build/default))
-	$(BIN)/python setup.py --quiet build_ext --inplace
+	LAPWING_TRANSLATED=1 $(BIN)/python setup.py --quiet build_ext --inplace
 	@mv $@.begun $@
 
 $(VENV)/.editable: pyproject.toml | $(VENV)/.build
@@ -161,9 +161,9 @@ $(VENV)/.editable: pyproject.toml | $(VENV)/.build
 outdated = $(patsubst src/%.pyx,$1/lib*/%$(SUFFIX),$(filter %.pyx,$?))
 
 # A build for another purpose is made in a copy of the sources, and comes before the ordinary one on PYTHONPATH.
-SWITCH_sanitize := LAPWING_SANITIZE=1
+SWITCH_sanitize := LAPWING_TRANSLATED=1 LAPWING_SANITIZE=1
 SWITCH_trace := LAPWING_TRACE=1
-SWITCH_races := LAPWING_SANITIZE=thread
+SWITCH_races := LAPWING_TRANSLATED=1 LAPWING_SANITIZE=thread
 build/%/.built-$(TAG): $(NATIVE) $(SOURCES) | $(VENV)/.native
 	@rm -rf $(if $(filter %.pxd %.h setup.py,$?),build/$*,$(call outdated,build/$*/build/$*))
 	@mkdir -p build/$*/build && touch $@.begun

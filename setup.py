@@ -5,6 +5,7 @@ Environment variables build the extensions for another purpose, or not at all:
 - LAPWING_SANITIZE=1: with AddressSanitizer and UndefinedBehaviorSanitizer; `make sanitize` runs the tests on it.
 - LAPWING_SANITIZE=thread: with ThreadSanitizer, for a free-threaded Python that was built with it; `make races`.
 - LAPWING_TRACE=1: with Cython's line tracing; `make coverage` runs the tests on it.
+- LAPWING_TRANSLATED=1: from the C files that Cython made before, without asking it whether they are up to date.
 - LAPWING_NATIVE=0: none, for an editable installation; `make` builds them in place, only those that have changed.
 """
 
@@ -56,6 +57,8 @@ elif os.environ.get("LAPWING_TRACE") == "1":
     compile_args += ["-O1"]
 
 build = Path("build", purpose)
+# Cython's plugin for coverage finds a C file beside its source only; all other purposes have the same ones.
+c_files = None if purpose == "trace" else Path("build", "cython")
 
 
 def extension(source: Path) -> Extension:
@@ -96,14 +99,19 @@ class BuildExtensions(build_ext):
         super().run()
 
 
+def translated(extensions: list[Extension]) -> list[Extension]:
+    """The extensions with the C files of their sources, made by Cython where that is to be asked."""
+    if os.environ.get("LAPWING_TRANSLATED") != "1":
+        return cythonize(
+            extensions, include_path=["src"], build_dir=c_files and str(c_files), compiler_directives=directives
+        )
+    for made in extensions:
+        made.sources = [str((c_files or Path()) / Path(source).with_suffix(".c")) for source in made.sources]
+    return extensions
+
+
 setup(
     cmdclass={"build_ext": BuildExtensions},
-    ext_modules=cythonize(
-        [extension(source) for source in SOURCES],
-        include_path=["src"],
-        # Cython's plugin for coverage finds a C file beside its source only; all other purposes have the same ones.
-        build_dir=None if purpose == "trace" else "build/cython",
-        compiler_directives=directives,
-    ),
+    ext_modules=translated([extension(source) for source in SOURCES]),
     options={"build": {"build_base": str(build)}, "build_ext": {"parallel": os.cpu_count()}},
 )

@@ -30,17 +30,11 @@ from .frame cimport (
     mask_payload, read_header,
 )
 from .state cimport CLOSED, CLOSING, OPEN
+from .utf8 cimport UTF8_ACCEPT, UTF8_REJECT, utf8_check
 
 from .violation import Violation
 
 __all__ = ["Inbound"]
-
-
-cdef extern from "utf8.h" nogil:
-    enum:
-        UTF8_ACCEPT
-        UTF8_REJECT
-    unsigned char utf8_check "lapwing_utf8_check"(unsigned char state, const unsigned char *bytes, size_t size)
 
 
 cdef extern from *:

@@ -21,17 +21,11 @@ from ..native.buffer cimport Buffer, buffer_size
 from .prepared cimport Prepared
 from .state cimport CLOSED, OPEN
 from .streaming cimport Streaming
+from .utf8 cimport UTF8_ACCEPT, UTF8_REJECT, utf8_check
 
 from .errors import ConnectionClosed
 
 __all__ = ["Outbound"]
-
-
-cdef extern from "utf8.h" nogil:
-    enum:
-        UTF8_ACCEPT
-        UTF8_REJECT
-    unsigned char utf8_check "lapwing_utf8_check"(unsigned char state, const unsigned char *bytes, size_t size)
 
 
 cdef extern from "Python.h":

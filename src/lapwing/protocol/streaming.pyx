@@ -22,17 +22,11 @@ from libc.string cimport memcpy
 from .frame cimport BINARY_FRAME, TEXT_FRAME, mask_payload
 from .inbound cimport HELD_BACK, SKIPPED, STREAMED, WHOLE, Inbound
 from .state cimport CLOSED, OPEN
+from .utf8 cimport UTF8_ACCEPT, UTF8_REJECT, utf8_check
 
 from .violation import Violation
 
 __all__ = ["Inflow", "Streaming"]
-
-
-cdef extern from "utf8.h" nogil:
-    enum:
-        UTF8_ACCEPT
-        UTF8_REJECT
-    unsigned char utf8_check "lapwing_utf8_check"(unsigned char state, const unsigned char *bytes, size_t size)
 
 
 cdef extern from *:
