@@ -461,7 +461,9 @@ class Server:
         await asyncio.shield(self._closing)
 
     async def _close_connections(self, caller: asyncio.Task[Any] | None) -> None:
-        connections = list(self._connections)
+        # What was accepted for a thread is its connection's by now, endpoint and all.
+        in_threads = {} if self._threads is None else self._threads.by_accepted()
+        connections = [connection for connection in self._connections if connection not in in_threads]
         closing: list[Coroutine[Any, Any, object]] = [
             connection.close(1001, "the server is closing") for connection in connections
         ]

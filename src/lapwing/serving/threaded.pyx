@@ -93,12 +93,16 @@ cdef class ThreadConnection(BlockingConnection):
 
     def _probe(self):
         """Send a ping that nobody waits for, unless much is unsent: `latency` learns of its answer."""
-        if not self.is_connected or self.endpoint.phase != OPEN or self.unsent_size() > MUCH_UNSENT:
-            return
-        self.endpoint.answered = None       # nobody takes them: whoever waits for one looks at its own
-        self.endpoint.ping(None, clock())
-        if not self.is_sending:
-            self.send_output(0)
+        take_lock(&self.lock)
+        try:
+            if not self.is_connected or self.endpoint.phase != OPEN or self.unsent_size() > MUCH_UNSENT:
+                return
+            self.endpoint.answered = None       # nobody takes them: whoever waits for one looks at its own
+            self.endpoint.ping(None, clock())
+            if not self.is_sending:
+                self.send_output(0)
+        finally:
+            give_lock(&self.lock)
 
     def _begin_close(self, code, str reason not None):
         """Begin the closing handshake; the handler's thread goes on with it, for as long as `close_timeout`."""
