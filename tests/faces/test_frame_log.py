@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import select
 from collections.abc import Callable
 from typing import Any
 
@@ -53,6 +54,30 @@ async def test_every_frame_has_a_line(face: Face, lines: Callable[[], list[str]]
     ]
     assert "> PONG 1 bytes b'?'" in found
     assert found[-1] == "> CLOSE 3000 'bye'"
+
+
+async def test_what_is_sent_has_its_line_before_the_peer_can_answer(face: Face) -> None:
+    """So that the lines of two threads, one that sends and one that receives, are in order."""
+    arrived: list[bool] = []
+
+    class Watching(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if getattr(record, "opcode", None) == wire.TEXT:
+                arrived.append(bool(select.select([peer.sock], [], [], 0)[0]))
+
+    logger = logging.getLogger("lapwing.frames")
+    watching = Watching()
+    logger.addHandler(watching)
+    logger.setLevel(logging.DEBUG)
+    try:
+        with RawListener() as listener:
+            async with face.facing(listener, ping_interval=None) as (ws, peer):
+                await ws.send("hello")
+                await call(peer.expect_frame, wire.TEXT, b"hello")
+    finally:
+        logger.setLevel(logging.NOTSET)
+        logger.removeHandler(watching)
+    assert arrived == [False]
 
 
 async def test_a_record_has_the_frame_for_programs(face: Face, caplog: pytest.LogCaptureFixture) -> None:

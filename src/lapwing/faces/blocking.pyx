@@ -543,6 +543,8 @@ cdef class BlockingConnection(Messages):
     cdef SendOutcome send_output(self, double deadline) except SEND_RAISED:
         """Send all output, after another thread's, at most until the deadline (0: without waiting)."""
         cdef unsigned long seen
+        if self.frame_log is not None:      # before the peer can answer what is in it
+            self.write_frame_log()
         while True:
             seen = self.changes
             if not self.is_connected:
@@ -564,8 +566,6 @@ cdef class BlockingConnection(Messages):
         finally:
             self.is_sending = False
             self.leave()
-            if self.frame_log is not None:
-                self.write_frame_log()
         self.left_over()
         return LATE
 
