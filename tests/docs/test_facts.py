@@ -16,6 +16,7 @@ import pytest
 import lapwing
 from lapwing.options import ClientSettings, ServerSettings
 from tests.docs.pages import block
+from tests.peers.programs import free_port, starting, wait_for_port
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -24,17 +25,21 @@ def _page(name: str) -> str:
     return (ROOT / "docs" / name).read_text(encoding="utf-8")
 
 
-def test_programs_in_the_readme_are_from_the_examples() -> None:
-    """Each block of Python is an excerpt, indented or not, of an example."""
-    examples = [_squeezed(path.read_text(encoding="utf-8")) for path in (ROOT / "examples").rglob("*.py")]
+def test_the_programs_of_the_readme(tmp_path: Path) -> None:
+    """As they are printed, but for the port and that the server is heard by this machine alone."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for program in re.findall(r"^```python\n(.*?)^```", readme, re.DOTALL | re.MULTILINE):
-        assert any(_squeezed(program) in example for example in examples), f"in no example:\n{program}"
-
-
-def _squeezed(text: str) -> str:
-    """The lines without their indentation, and without empty ones."""
-    return "\n".join(filter(None, (line.strip() for line in text.splitlines())))
+    port = free_port()
+    names = ("server.py", "blocking.py", "asynchronous.py")
+    for name, program in zip(
+        names, re.findall(r"^```python\n(.*?)^```", readme, re.DOTALL | re.MULTILINE), strict=True
+    ):
+        here = program.replace("port=8080", f'port={port}, interface="localhost"').replace(":8080", f":{port}")
+        assert here != program
+        (tmp_path / name).write_text(here, encoding="utf-8")
+    with starting() as start:
+        wait_for_port(port, start(str(tmp_path / names[0])))
+        for name in names[1:]:
+            assert start(str(tmp_path / name)).end() == ["received a text"]
 
 
 def _limits() -> dict[str, Any]:
