@@ -18,6 +18,7 @@ from ..io.stream cimport Stream
 from .link cimport LIVE, OPENING, OVER, SECURING, UNUSED
 from ..protocol.endpoint cimport Endpoint, Ping
 from ..protocol.outbound cimport output_size
+from ..protocol.prepared cimport Prepared
 from ..native.sharing cimport give_lock, take_lock
 from ..protocol.state cimport OPEN
 from .receiving cimport Receive, new_receive
@@ -374,11 +375,11 @@ cdef class Connection(Messages):
         return self.owner.broadcast(
             message, protocol=self.subprotocol, opcode=opcode, compress=compress, lagging=lagging, key=key)
 
-    cdef bint accept_broadcast(self, object broadcast, size_t threshold, double now) except -1:
+    cdef bint accept_broadcast(self, object broadcast, Prepared prepared, size_t threshold, double now) except -1:
         cdef bint is_taken
         if self.phase != LIVE or self.endpoint.phase != OPEN:
             return False
-        is_taken = self.take_broadcast(broadcast, threshold, now)
+        is_taken = self.take_broadcast(broadcast, prepared, threshold, now)
         if self.backlog is not None and self.backlog.deadline < INFINITY:
             self.look_in_by(self.backlog.deadline)
         self.send_soon()

@@ -6,6 +6,7 @@ from ..io.reactor cimport Source
 from ..io.stream cimport Stream
 from ..protocol.endpoint cimport Endpoint
 from ..protocol.outbound cimport Output
+from ..protocol.prepared cimport Prepared
 from ..native.sharing cimport Lock
 
 
@@ -42,12 +43,13 @@ cdef class BaseConnection(Source):
     cdef size_t unsent_size(self) noexcept
     cdef int write_frame_log(self) except -1
 
-    # Take a `Broadcast`, if this connection is open: see `take_broadcast`, and send what is to go out.
-    cdef bint accept_broadcast(self, object broadcast, size_t threshold, double now) except -1
+    # Take a `Broadcast` of what is prepared, if this connection is open: see `take_broadcast`, and send what is to go
+    # out.
+    cdef bint accept_broadcast(self, object broadcast, Prepared prepared, size_t threshold, double now) except -1
 
     # Queue a `Broadcast` whose threshold is given, or let it wait or drop it as its policy says; returns whether the
     # peer is to get it. A reader that is to be disconnected for it is.
-    cdef bint take_broadcast(self, object broadcast, size_t threshold, double now) except -1
+    cdef bint take_broadcast(self, object broadcast, Prepared prepared, size_t threshold, double now) except -1
     cdef int count_dropped(self) except -1
     cdef int end_backlog(self) except -1
 

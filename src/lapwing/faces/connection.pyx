@@ -9,6 +9,7 @@ from ..io.clock cimport clock
 from ..io.reactor cimport Source
 from ..protocol.endpoint cimport Endpoint
 from ..protocol.outbound cimport Output, output_consume, output_size
+from ..protocol.prepared cimport Prepared
 from ..native.buffer cimport buffer_size
 from ..protocol.inbound cimport snapshot
 from ..native.sharing cimport give_lock, put_down, take_lock, take_up
@@ -209,14 +210,14 @@ cdef class BaseConnection(Source):
         """Bytes of frames that the kernel has not taken yet."""
         return output_size(&self.endpoint.output)
 
-    cdef bint accept_broadcast(self, object broadcast, size_t threshold, double now) except -1:
+    cdef bint accept_broadcast(self, object broadcast, Prepared prepared, size_t threshold, double now) except -1:
         raise NotImplementedError
 
-    cdef bint take_broadcast(self, object broadcast, size_t threshold, double now) except -1:
+    cdef bint take_broadcast(self, object broadcast, Prepared prepared, size_t threshold, double now) except -1:
         cdef size_t unsent = self.unsent_size() + self.endpoint.postponed_bytes
         if self.backlog is None:
             if unsent < threshold:
-                return self.endpoint.queue_prepared(broadcast.prepared)
+                return self.endpoint.queue_prepared(prepared)
             self.backlog = broadcast.backlog(now)
         if broadcast.offer(self.backlog, unsent, now):
             self.count_dropped()

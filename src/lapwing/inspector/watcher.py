@@ -114,4 +114,4 @@ class Watcher:
 
 def _queue(connection: ServerConnection | ThreadConnection, message: Prepared, budget: int) -> bool:
     broadcast = Broadcast(message, "drop-newest", budget, None)
-    return deliver(broadcast, [connection], broadcast.threshold, None, to_all=True) == 1
+    return deliver(broadcast, [connection], None, to_all=True) == 1

@@ -7,7 +7,6 @@ __all__ = ["deliver"]
 def deliver(
     broadcast: Broadcast,
     connections: list[ServerConnection | ThreadConnection],
-    threshold: int,
     protocol: object,
     to_all: bool,
 ) -> int: ...

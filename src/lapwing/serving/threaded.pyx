@@ -17,6 +17,7 @@ from ..io.clock cimport clock
 from ..io.reactor cimport WRITABLE, Source, reactor_of
 from ..faces.link cimport Link
 from ..protocol.outbound cimport output_clear, output_size
+from ..protocol.prepared cimport Prepared
 from ..native.sharing cimport give_lock, take_lock
 from ..protocol.state cimport DROP, OPEN
 from ..faces.blocking cimport BlockingConnection
@@ -76,13 +77,13 @@ cdef class ThreadConnection(BlockingConnection):
         """Whether messages can be sent."""
         return self.is_connected and self.endpoint.phase == OPEN
 
-    cdef bint accept_broadcast(self, object broadcast, size_t threshold, double now) except -1:
+    cdef bint accept_broadcast(self, object broadcast, Prepared prepared, size_t threshold, double now) except -1:
         cdef bint is_taken
         take_lock(&self.lock)
         try:
             if not self.is_connected or self.endpoint.phase != OPEN:
                 return False
-            is_taken = self.take_broadcast(broadcast, threshold, now)
+            is_taken = self.take_broadcast(broadcast, prepared, threshold, now)
             if self.backlog is not None or self.endpoint.phase != OPEN:
                 self._attend()
             elif not self.is_sending:
