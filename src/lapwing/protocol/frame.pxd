@@ -10,6 +10,9 @@ cdef extern from "mask.h" nogil:
     void mask_payload "lapwing_mask"(
         unsigned char *to, const unsigned char *source, size_t size, const unsigned char *key, size_t offset)
 
+    bint unmask_text "lapwing_unmask_text"(
+        unsigned char *to, const unsigned char *source, size_t size, const unsigned char *key)
+
 
 cdef enum:
     CONTINUATION_FRAME = 0x0

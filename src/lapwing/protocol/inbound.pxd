@@ -113,8 +113,6 @@ cdef class Inbound:
     cdef int accept_frame(self) except -1
     cdef int log_end_of_frame(self) except -1
     cdef int end_frame(self) except -1
-    cdef int take_message(
-        self, unsigned char opcode, unsigned char *data, size_t size, const unsigned char *key) except -1
     cdef bint is_stopped(self) noexcept
     cdef bint is_too_big(self) noexcept
     cdef int refuse_large(self) except -1
@@ -127,4 +125,3 @@ cdef class Inbound:
     cdef int make_room(self, size_t size) except -1
     cdef int finish_message(self, unsigned char opcode) except -1
     cdef int deliver(self, object message, size_t size) except -1
-    cdef int deliver_text(self, const unsigned char *data, size_t size) except -1

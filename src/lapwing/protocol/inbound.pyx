@@ -15,10 +15,10 @@ Control frames are only collected here: what they mean, and how a connection fai
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_Clear, PyErr_ExceptionMatches
 from cpython.list cimport PyList_New
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
-from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.string cimport memcpy
 
 from ..native.buffer cimport buffer_append, buffer_consume, buffer_free, buffer_size
@@ -27,10 +27,10 @@ from .compression cimport INFLATED_TOO_MUCH, NOT_DEFLATED, Inflated, Inflation
 from .frame cimport (
     BAD_CONTROL_FRAGMENT, BAD_CONTROL_LENGTH, BAD_LENGTH_FORM, BAD_LENGTH_SIGN, BAD_MASK_MISSING, BAD_MASK_PRESENT,
     BAD_OPCODE, BAD_RESERVED_BIT, BINARY_FRAME, CONTINUATION_FRAME, MAX_CONTROL_PAYLOAD, MAX_HEADER_SIZE, TEXT_FRAME,
-    mask_payload, read_header,
+    mask_payload, read_header, unmask_text,
 )
 from .state cimport CLOSED, CLOSING, OPEN
-from .utf8 cimport UTF8_ACCEPT, UTF8_REJECT, utf8_check
+from .utf8 cimport UTF8_ACCEPT, UTF8_REJECT, is_ascii, utf8_check
 
 from .violation import Violation
 
@@ -45,14 +45,18 @@ cdef extern from *:
     PyObject *queue_pop "lapwing_queue_pop"(Queue *queue)
     void queue_clear "lapwing_queue_clear"(Queue *queue)
     PyObject *new_bytes "PyBytes_FromStringAndSize"(const char *bytes, Py_ssize_t size)
+    PyObject *new_text "PyUnicode_New"(Py_ssize_t size, unsigned int largest)
+    PyObject *decode_utf8 "PyUnicode_DecodeUTF8"(const char *bytes, Py_ssize_t size, const char *errors)
+    unsigned char *text_data "PyUnicode_1BYTE_DATA"(PyObject *text)
     int resize_bytes "_PyBytes_Resize"(PyObject **bytes, Py_ssize_t size)
     void incref "Py_INCREF"(PyObject *object)
     void give_to_list "PyList_SET_ITEM"(list items, Py_ssize_t index, PyObject *object)
     void drop "Py_XDECREF"(PyObject *object)
     char *bytes_data "PyBytes_AS_STRING"(PyObject *bytes)
     Py_ssize_t bytes_size "PyBytes_GET_SIZE"(PyObject *bytes)
-    Py_ssize_t PyUnicode_GET_LENGTH(object text)
-    int PyUnicode_KIND(object text)
+    bint is_bytes "PyBytes_CheckExact"(PyObject *object)
+    Py_ssize_t text_length "PyUnicode_GET_LENGTH"(PyObject *text)
+    int text_kind "PyUnicode_KIND"(PyObject *text)
 
 
 cdef extern from *:
@@ -168,7 +172,7 @@ cdef class Inbound:
         cdef PyObject *owned = queue_pop(&self.messages)
         message = <object>owned
         drop(owned)
-        self.message_bytes -= message_cost(message)
+        self.message_bytes -= message_cost(owned)
         if self.undecoded.end and self.message_bytes * 2 < self.max_held_input:
             self.decode_held()
         return message
@@ -183,7 +187,7 @@ cdef class Inbound:
         cdef list messages = PyList_New(count)
         for index in range(count):
             owned = queue_pop(&self.messages)
-            self.message_bytes -= message_cost(<object>owned)
+            self.message_bytes -= message_cost(owned)
             give_to_list(messages, index, owned)
         if self.undecoded.end and self.message_bytes * 2 < self.max_held_input:
             self.decode_held()
@@ -224,11 +228,7 @@ cdef class Inbound:
         return 0
 
     cdef bint is_paused(self) noexcept:
-        if self.phase != OPEN:
-            return False
-        if self.route == HELD_BACK:
-            return True
-        return self.messages.count > 0 and self.message_bytes + buffer_size(&self.undecoded) >= self.max_held_input
+        return is_lagging(self)
 
     cdef int set_inflation(self, Inflation inflation) noexcept:
         """Begin or end inflating a message. Other threads may be asking meanwhile how many bytes it holds."""
@@ -357,12 +357,13 @@ cdef class Inbound:
 
     cdef size_t decode(self, unsigned char *data, size_t size) except? 0:
         """Decode until the bytes end, the application lags or the connection does; returns how many bytes were used."""
-        cdef size_t used = self.take_usual(data, size)
+        cdef size_t used = 0
         cdef size_t count
         cdef const unsigned char *key
         while self.phase != CLOSED:
             if not self.in_frame:
-                if used == size or self.is_paused():
+                used += self.take_usual(data + used, size - used)
+                if used == size or self.is_paused() or self.phase == CLOSED:
                     break
                 used += self.begin_frame(data + used, size - used)
                 if not self.in_frame:
@@ -374,7 +375,7 @@ cdef class Inbound:
                     if self.frame_log is not None:
                         self.log_frame(
                             False, 0x80 | self.frame.reserved | self.frame.opcode, self.frame.length, data + used, key)
-                    self.take_message(self.frame.opcode, data + used, self.frame.length, key)
+                    take_message(self, self.frame.opcode, data + used, self.frame.length, key)
                     used += self.frame.length
                     continue
             if self.frame.opcode & 0x8 == 0 and self.route == HELD_BACK:
@@ -403,7 +404,7 @@ cdef class Inbound:
         if self.frame_log is not None or self.route == STREAMED or self.route == HELD_BACK:
             return 0
         self.route = WHOLE
-        while size - used >= 4 and not self.is_paused():
+        while size - used >= 4 and not is_lagging(self):
             header = data + used
             if header[0] != 0x80 | TEXT_FRAME and header[0] != 0x80 | BINARY_FRAME:
                 break
@@ -421,8 +422,8 @@ cdef class Inbound:
             if length > self.max_message or size - used < header_size + length:
                 break
             used += header_size + length
-            self.take_message(
-                header[0] & 0x0F, data + used - length, length, header + header_size - 4 if mask_bit else NULL)
+            take_message(
+                self, header[0] & 0x0F, data + used - length, length, header + header_size - 4 if mask_bit else NULL)
             if self.phase != OPEN:
                 break
         return used
@@ -508,38 +509,10 @@ cdef class Inbound:
         """Fail the connection because of a message that was held back, and is wanted whole."""
         return self.fail_by(Violation.MESSAGE_TOO_BIG)
 
-    cdef int take_message(
-        self, unsigned char opcode, unsigned char *data, size_t size, const unsigned char *key
-    ) except -1:
-        """Deliver a message that is one frame and all there; `key` is NULL when it is not masked."""
-        cdef bytes binary
-        if opcode == BINARY_FRAME:
-            if key is NULL:
-                return self.deliver(PyBytes_FromStringAndSize(<char *>data, size), size)
-            binary = PyBytes_FromStringAndSize(NULL, size)
-            mask_payload(<unsigned char *>PyBytes_AS_STRING(binary), data, size, key, 0)
-            return self.deliver(binary, size)
-        if key is not NULL:
-            mask_payload(data, data, size, key, 0)
-        return self.deliver_text(data, size)
-
-    cdef int deliver_text(self, const unsigned char *data, size_t size) except -1:
-        cdef str text
-        try:
-            text = PyUnicode_DecodeUTF8(<const char *>data, size, NULL)
-        except UnicodeDecodeError:
-            return self.fail_by(Violation.TEXT_NOT_UTF8)
-        return self.deliver(text, size)
-
     cdef int deliver(self, object message, size_t size) except -1:
         """Queue a message for the application; `size` is that of its payload."""
-        if queue_push(&self.messages, <PyObject *>message) < 0:
-            raise MemoryError
         incref(<PyObject *>message)
-        self.message_bytes += message_cost(message)
-        self.received_messages += self.route != STREAMED    # a piece is none
-        self.received_payload += size
-        return 0
+        return queue_message(self, <PyObject *>message, size)
 
     cdef size_t take_payload(self, unsigned char *data, size_t size) except? 0:
         """Take the next `size` bytes of the current frame's payload; returns how many were used: all, unless the
@@ -633,13 +606,15 @@ cdef class Inbound:
     cdef int finish_inflated(self, unsigned char opcode) except -1:
         """Deliver the message that was inflated."""
         cdef bytes data
+        cdef const unsigned char *text
         if opcode == TEXT_FRAME and self.utf8_state != UTF8_ACCEPT:
             return self.fail_by(Violation.TEXT_NOT_UTF8)
         data = self.inflation.take_result()
         self.set_inflation(None)
         if opcode == BINARY_FRAME:
             return self.deliver(data, PyBytes_GET_SIZE(data))
-        return self.deliver_text(<unsigned char *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+        text = <const unsigned char *>PyBytes_AS_STRING(data)
+        return queue_text(self, text, PyBytes_GET_SIZE(data), is_ascii(text, PyBytes_GET_SIZE(data)))
 
     cdef int count_payload(self, const unsigned char *place, size_t size) except -1:
         """Make `size` unmasked bytes behind the end of the assembly part of it; text is checked as it comes."""
@@ -722,6 +697,7 @@ cdef class Inbound:
     cdef int finish_message(self, unsigned char opcode) except -1:
         """Deliver the message that was put together."""
         cdef PyObject *assembly
+        cdef const unsigned char *text
         cdef size_t size = self.assembled
         if self.route == STREAMED:
             return self.finish_streamed()
@@ -737,16 +713,68 @@ cdef class Inbound:
         if opcode == BINARY_FRAME:
             if resize_bytes(&assembly, size) < 0:
                 raise MemoryError
-            message = <object>assembly
-            drop(assembly)
-            return self.deliver(message, size)
+            return queue_message(self, assembly, size)
         try:
-            return self.deliver_text(<unsigned char *>bytes_data(assembly), size)
+            text = <const unsigned char *>bytes_data(assembly)
+            return queue_text(self, text, size, is_ascii(text, size))
         finally:
             drop(assembly)
 
 
-cdef inline size_t message_cost(object message) noexcept:
-    if isinstance(message, bytes):
-        return PyBytes_GET_SIZE(message) + MESSAGE_OVERHEAD
-    return PyUnicode_GET_LENGTH(message) * PyUnicode_KIND(message) + MESSAGE_OVERHEAD
+cdef inline size_t message_cost(PyObject *message) noexcept:
+    if is_bytes(message):
+        return bytes_size(message) + MESSAGE_OVERHEAD
+    return text_length(message) * text_kind(message) + MESSAGE_OVERHEAD
+
+
+# Parts of the inner loop: functions, so that they can become a part of it.
+
+cdef inline bint is_lagging(Inbound self) noexcept:
+    if self.phase != OPEN:
+        return False
+    if self.route == HELD_BACK:
+        return True
+    return self.messages.count > 0 and self.message_bytes + buffer_size(&self.undecoded) >= self.max_held_input
+
+
+cdef inline int take_message(
+    Inbound self, unsigned char opcode, unsigned char *data, size_t size, const unsigned char *key
+) except -1:
+    """Deliver a message that is one frame and all there; `key` is NULL when it is not masked."""
+    cdef PyObject *binary
+    if opcode == TEXT_FRAME:
+        return queue_text(self, data, size, is_ascii(data, size) if key is NULL else unmask_text(data, data, size, key))
+    if key is NULL:
+        return queue_message(self, new_bytes(<const char *>data, size), size)
+    binary = new_bytes(NULL, size)
+    if binary is not NULL:
+        mask_payload(<unsigned char *>bytes_data(binary), data, size, key, 0)
+    return queue_message(self, binary, size)
+
+
+cdef inline int queue_text(Inbound self, const unsigned char *data, size_t size, bint is_plain) except -1:
+    """Queue a TEXT message for the application. One that is all ASCII, plain, need not be looked at again."""
+    cdef PyObject *text
+    if is_plain and size > 1:   # of single characters CPython has one object each
+        text = new_text(size, 127)
+        if text is not NULL:
+            memcpy(text_data(text), data, size)
+    else:
+        text = decode_utf8(<const char *>data, size, NULL)
+        if text is NULL and PyErr_ExceptionMatches(UnicodeDecodeError):
+            PyErr_Clear()
+            return self.fail_by(Violation.TEXT_NOT_UTF8)
+    return queue_message(self, text, size)
+
+
+cdef inline int queue_message(Inbound self, PyObject *message, size_t size) except -1:
+    """Queue a message that was just made, and take it over; NULL when that has raised an exception."""
+    if message is NULL:
+        return -1
+    if queue_push(&self.messages, message) < 0:
+        drop(message)
+        raise MemoryError
+    self.message_bytes += message_cost(message)
+    self.received_messages += self.route != STREAMED    # a piece is none
+    self.received_payload += size
+    return 0

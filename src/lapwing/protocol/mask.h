@@ -32,11 +32,14 @@ static inline uint64_t lapwing_key_word(const unsigned char key[4], size_t offse
     return (uint64_t)half << 32 | half;
 }
 
-/* Mask `size` bytes with the key as a word. The two places must be the same or must not overlap. */
-static inline __attribute__((always_inline)) void lapwing_mask_words(
-    unsigned char *to, const unsigned char *from, size_t size, uint64_t word)
+/* Mask `size` bytes with the key as a word. The two places must be the same or must not overlap. Returns, if `wants_or`
+ * (a constant), all bytes written, or-ed into a word; otherwise 0. */
+static inline __attribute__((always_inline)) uint64_t lapwing_mask_words(
+    unsigned char *to, const unsigned char *from, size_t size, uint64_t word, int wants_or)
 {
     const lapwing_vector key = {word, word, word, word};
+    lapwing_vector seen = {0};
+    uint64_t rest = 0;
     size_t i = 0;
     for (; i + 128 <= size; i += 128) {
         lapwing_vector first = *(const lapwing_vector *)(from + i) ^ key;
@@ -47,38 +50,62 @@ static inline __attribute__((always_inline)) void lapwing_mask_words(
         *(lapwing_vector *)(to + i + 32) = second;
         *(lapwing_vector *)(to + i + 64) = third;
         *(lapwing_vector *)(to + i + 96) = fourth;
+        if (wants_or)
+            seen |= (first | second) | (third | fourth);
     }
-    for (; i + 32 <= size; i += 32)
-        *(lapwing_vector *)(to + i) = *(const lapwing_vector *)(from + i) ^ key;
-    for (; i + 8 <= size; i += 8)
-        *(lapwing_word *)(to + i) = *(const lapwing_word *)(from + i) ^ word;
+    for (; i + 32 <= size; i += 32) {
+        lapwing_vector next = *(const lapwing_vector *)(from + i) ^ key;
+        *(lapwing_vector *)(to + i) = next;
+        if (wants_or)
+            seen |= next;
+    }
+    for (; i + 8 <= size; i += 8) {
+        uint64_t next = *(const lapwing_word *)(from + i) ^ word;
+        *(lapwing_word *)(to + i) = next;
+        rest |= next;
+    }
     const unsigned char *bytes = (const unsigned char *)&word;
     uint32_t half;
     uint16_t quarter;
     if (size & 4) {
         memcpy(&half, bytes, 4);
-        *(lapwing_half *)(to + i) = *(const lapwing_half *)(from + i) ^ half;
+        half ^= *(const lapwing_half *)(from + i);
+        *(lapwing_half *)(to + i) = half;
+        rest |= half;
         i += 4;
     }
     if (size & 2) {
         memcpy(&quarter, bytes + (i & 2), 2);
-        *(lapwing_quarter *)(to + i) = *(const lapwing_quarter *)(from + i) ^ quarter;
+        quarter ^= *(const lapwing_quarter *)(from + i);
+        *(lapwing_quarter *)(to + i) = quarter;
+        rest |= quarter;
         i += 2;
     }
-    if (size & 1)
-        to[i] = from[i] ^ bytes[i & 3];
+    if (size & 1) {
+        unsigned char last = from[i] ^ bytes[i & 3];
+        to[i] = last;
+        rest |= last;
+    }
+    return wants_or ? seen[0] | seen[1] | seen[2] | seen[3] | rest : 0;
 }
 
 #if defined(__x86_64__) && defined(__GNUC__)
 __attribute__((target("avx2"))) static void lapwing_mask_avx2(
     unsigned char *to, const unsigned char *from, size_t size, uint64_t word)
 {
-    lapwing_mask_words(to, from, size, word);
+    lapwing_mask_words(to, from, size, word, 0);
+}
+
+__attribute__((target("avx2"))) static uint64_t lapwing_unmask_avx2(
+    unsigned char *to, const unsigned char *from, size_t size, uint64_t word)
+{
+    return lapwing_mask_words(to, from, size, word, 1);
 }
 #define LAPWING_HAS_AVX2() __builtin_cpu_supports("avx2")
 #else
 #define LAPWING_HAS_AVX2() 0
-#define lapwing_mask_avx2 lapwing_mask_words
+#define lapwing_mask_avx2(to, from, size, word) lapwing_mask_words(to, from, size, word, 0)
+#define lapwing_unmask_avx2(to, from, size, word) lapwing_mask_words(to, from, size, word, 1)
 #endif
 
 /* Copy `size` bytes and mask them on the way; `offset` is the place of the first one in its payload. The two places
@@ -90,7 +117,20 @@ static inline void lapwing_mask(
     if (size >= LAPWING_MASK_WIDE && LAPWING_HAS_AVX2())
         lapwing_mask_avx2(to, from, size, word);
     else
-        lapwing_mask_words(to, from, size, word);
+        lapwing_mask_words(to, from, size, word, 0);
+}
+
+/* Unmask text from the beginning of its payload, as `lapwing_mask` does; returns whether all of it is ASCII. */
+static inline int lapwing_unmask_text(
+    unsigned char *to, const unsigned char *from, size_t size, const unsigned char key[4])
+{
+    const uint64_t word = lapwing_key_word(key, 0);
+    uint64_t seen;
+    if (size >= LAPWING_MASK_WIDE && LAPWING_HAS_AVX2())
+        seen = lapwing_unmask_avx2(to, from, size, word);
+    else
+        seen = lapwing_mask_words(to, from, size, word, 1);
+    return (seen & UINT64_C(0x8080808080808080)) == 0;
 }
 
 #endif

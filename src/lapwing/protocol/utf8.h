@@ -60,6 +60,24 @@ static inline unsigned char lapwing_utf8_step(unsigned char state, unsigned char
     }
 }
 
+/* Whether all of `size` bytes are ASCII; 32 of them at a time. */
+static inline int lapwing_is_ascii(const unsigned char *bytes, size_t size)
+{
+    uint64_t words[4], seen = 0;
+    size_t i = 0;
+    for (; i + 32 <= size; i += 32) {
+        memcpy(words, bytes + i, 32);
+        seen |= (words[0] | words[1]) | (words[2] | words[3]);
+    }
+    for (; i + 8 <= size; i += 8) {
+        memcpy(words, bytes + i, 8);
+        seen |= words[0];
+    }
+    for (; i < size; i++)
+        seen |= bytes[i];
+    return (seen & UINT64_C(0x8080808080808080)) == 0;
+}
+
 /* Carry `state` over `size` bytes; returns UTF8_REJECT from the first bad byte on. */
 static inline unsigned char lapwing_utf8_check(unsigned char state, const unsigned char *bytes, size_t size)
 {
