@@ -27,7 +27,9 @@ from lapwing import testing
 from lapwing.cli import main
 from lapwing.cli.benching import chart
 from lapwing.cli.benching.histogram import Histogram
+from lapwing.cli.benching.load import Load
 from lapwing.cli.benching.pacing import Pacer
+from lapwing.cli.benching.plan import Plan
 
 ROOT = Path(__file__).parents[2]
 
@@ -314,6 +316,41 @@ async def test_the_pacer_wakes_in_order_and_never_early() -> None:
     await asyncio.sleep(0)
     pacer.close()
     await last
+
+
+class HastyLoop(asyncio.SelectorEventLoop):
+    """An event loop whose timers end too early, as uvloop's do, which count whole milliseconds."""
+
+    def call_at(self, when: float, callback: Any, *arguments: Any, context: Any = None) -> asyncio.TimerHandle:  # type: ignore[override]
+        return super().call_at(when - 0.25 * (when - self.time()), callback, *arguments, context=context)
+
+
+def test_the_pacer_is_never_early_without_the_kernels_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "any other")
+
+    async def wait() -> None:
+        pacer = Pacer()
+        due = time.monotonic() + 0.02
+        await pacer.sleep_until(due)
+        assert time.monotonic() >= due
+        pacer.close()
+
+    with asyncio.Runner(loop_factory=HastyLoop) as runner:
+        runner.run(wait())
+
+
+def test_nothing_is_sent_before_the_beginning() -> None:
+    async def go() -> None:
+        plan = Plan(
+            connections=0, first=0, all_connections=1, ramp_up=0.0, rate=None, sizes=(64,), is_text=True, echo=True,
+            outstanding=1, warm_up=0.0, duration=None, messages=1, patience=1.0,
+        )  # fmt: skip
+        begin = time.monotonic() + 0.02
+        await Load(plan, "ws://127.0.0.1/", {}, lambda tick: None).run(begin)
+        assert time.monotonic() >= begin
+
+    with asyncio.Runner(loop_factory=HastyLoop) as runner:
+        runner.run(go())
 
 
 # --- servers of other authors ------------------------------------------------------------------------------------

@@ -95,8 +95,8 @@ class Load:
         self.count_from = begin + plan.warm_up
         if plan.duration is not None:
             self.end_at = self.count_from + plan.duration
-        await asyncio.sleep(begin - time.monotonic())
         self.pacer = Pacer()
+        await self.pacer.sleep_until(begin)  # a loop's own timers may be early, and what is sent then would not count
         talking = [asyncio.create_task(conversation.talk(begin)) for conversation in self._conversations]
         stopping: asyncio.Task[Literal[True]] = asyncio.create_task(self._stopped.wait())
         ended = asyncio.create_task(_all(talking))

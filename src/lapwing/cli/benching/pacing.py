@@ -47,14 +47,11 @@ class Pacer:
 
     async def sleep_until(self, due: float) -> None:
         """Wait until `due`; at once when that is past, or when `close` is called."""
-        left = due - time.monotonic()
-        if left <= 0:
+        if due <= time.monotonic():
             return
         future: asyncio.Future[None] = self._loop.create_future()
         heapq.heappush(self._waiting, (due, next(self._number), future))
-        if self._fd < 0:
-            self._loop.call_later(left, self._expired)
-        elif self._waiting[0][2] is future:
+        if self._waiting[0][2] is future:
             self._arm()
         await future
 
@@ -67,7 +64,7 @@ class Pacer:
         now = time.monotonic()
         while self._waiting and self._waiting[0][0] <= now:
             self._wake()
-        if self._waiting and self._fd >= 0:
+        if self._waiting:
             self._arm()
 
     def _wake(self) -> None:
@@ -76,7 +73,10 @@ class Pacer:
             future.set_result(None)
 
     def _arm(self) -> None:
-        assert self._libc is not None
+        """Have `_expired` called when the first one is due."""
+        if self._libc is None or self._fd < 0:
+            self._loop.call_later(self._waiting[0][0] - time.monotonic(), self._expired)
+            return
         seconds, rest = divmod(self._waiting[0][0], 1.0)
         spec = _TimerSpec(0, 0, int(seconds), max(int(rest * 1e9), 1))
         self._libc.timerfd_settime(self._fd, _ABSOLUTE, ctypes.byref(spec), None)
