@@ -67,6 +67,8 @@ class Counted:
     server_options: tuple[str, ...] = ()
     program: str = ""
     """The client that is counted."""
+    size: int = 256
+    """Bytes of the client's messages."""
 
 
 class Counter:
@@ -129,7 +131,7 @@ def _client(path: Counted, counter: Counter, count: int) -> int:
     peer = [str(BUILD / "feed"), "--count", str(count)] if feeding else [str(BUILD / "floor")]
     script = str(HERE / "clients" / path.program)
     with running(peer, counter.core) as (_, port):
-        arguments = [f"ws://127.0.0.1:{port}/", "256", str(count), "--seconds", str(LIMIT)]
+        arguments = [f"ws://127.0.0.1:{port}/", str(path.size), str(count), "--seconds", str(LIMIT)]
         measure(counter.under_valgrind(sys.executable, script, *arguments), counter.core, LIMIT)
     return count
 
@@ -150,6 +152,7 @@ PATHS = (
         ("--broadcast",),
     ),
     Counted("blocking client: round trips, 256 B", 1000, 5000, _client, program="lapwing_client.py"),
+    Counted("blocking client: round trips, 64 KiB", 100, 400, _client, program="lapwing_client.py", size=65536),
     Counted("asyncio client: round trips, 256 B", 1000, 4000, _client, program="lapwing_aio_client.py"),
     Counted("asyncio client: a feed of 256 B", 10000, 40000, _client, program="lapwing_feed_client.py"),
 )

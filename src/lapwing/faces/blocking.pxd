@@ -2,6 +2,7 @@
 
 cimport cython
 
+from ..native.landing cimport Landing
 from ..protocol.endpoint cimport Ping
 from ..protocol.outbound cimport Output
 from .sync_messages cimport Messages
@@ -38,7 +39,7 @@ cdef class BlockingConnection(Messages):
 
     cdef int read_alone(self, unsigned long seen, double deadline) except -1
     cdef int read(self, double deadline) except -1
-    cdef int take_input(self, Py_ssize_t count, unsigned char *room, size_t room_size) except -1
+    cdef int take_input(self, Py_ssize_t count, const Landing *landing) except -1
     cdef int attend(self, double due) except -1
     cdef int lose(self, str reason) except -1
     cdef int end(self, double deadline) except -1

@@ -21,6 +21,7 @@ from libc.errno cimport EPIPE
 from ..io.clock cimport clock
 from ..io.reactor cimport READABLE, WRITABLE
 from ..io.stream cimport END_OF_STREAM, NOTHING_YET
+from ..native.landing cimport Landing
 from ..protocol.endpoint cimport Ping
 from ..protocol.outbound cimport output_clear, output_size
 from ..native.sharing cimport give_lock, take_lock
@@ -435,14 +436,14 @@ cdef class BlockingConnection(Messages):
 
     cdef int read(self, double deadline) except -1:
         """Read once and act on what came. Raises TimeoutError when nothing came by the deadline."""
-        cdef size_t room_size = 0
-        cdef unsigned char *room = self.endpoint.payload_room(&room_size)
+        cdef Landing landing
         cdef Py_ssize_t count
         cdef double due
+        self.endpoint.find_landing(&landing, self.stream.tls is None)
         self.endpoint.excuse(clock() - self.attended_at)
         due = self.endpoint.silence_due()
         try:
-            count = self.read_some(min(deadline, due), room, room_size if room is not NULL else 0)
+            count = self.read_some(min(deadline, due), &landing)
         except TimeoutError:
             self.attended_at = clock()
             if deadline <= due:
@@ -450,7 +451,7 @@ cdef class BlockingConnection(Messages):
             return self.attend(due)
         except OSError as error:
             return self.lose(f"the connection was lost: {error.strerror or error}")
-        self.take_input(count, room, room_size)
+        self.take_input(count, &landing)
         if output_size(&self.endpoint.output) and not self.is_sending:
             self.send_output(0 if self.endpoint.phase == OPEN else deadline)
         if self.frame_log is not None:
@@ -476,7 +477,7 @@ cdef class BlockingConnection(Messages):
         """Whether the peer was silent for too long: it is told so, and not waited for."""
         return self.endpoint.end == CLOSE and not self.endpoint.closed.was_clean
 
-    cdef int take_input(self, Py_ssize_t count, unsigned char *room, size_t room_size) except -1:
+    cdef int take_input(self, Py_ssize_t count, const Landing *landing) except -1:
         cdef double now = clock()
         self.attended_at = now
         if count == NOTHING_YET:
@@ -485,13 +486,9 @@ cdef class BlockingConnection(Messages):
             return self.lose(
                 "the TLS stream was cut off: it ended without its close notice" if self.stream.was_cut
                 else "the connection ended without a close frame")
-        if room is NULL:
-            self.endpoint.feed(self.buffer, count, now)
-        else:
-            self.endpoint.payload_received(min(<size_t>count, room_size), now)
-            if <size_t>count > room_size:
-                self.endpoint.feed(self.buffer, count - room_size, now)
-        return 0
+        if landing is NULL:
+            return self.endpoint.feed(self.buffer, count, now)
+        return self.endpoint.take_landed(landing, self.buffer, count, now)
 
     cdef int lose(self, str reason) except -1:
         self.endpoint.receive_eof(reason)
@@ -511,7 +508,7 @@ cdef class BlockingConnection(Messages):
                 self.send_output(deadline)
                 if self.endpoint.end == SHUT_DOWN:
                     self.stream.shut_down()
-                while self.endpoint.end != CLOSE and self.read_some(deadline, NULL, 0) != END_OF_STREAM:
+                while self.endpoint.end != CLOSE and self.read_some(deadline, NULL) != END_OF_STREAM:
                     pass
             except OSError:
                 pass  # the deadline passed, or the peer was quicker to forget the connection
@@ -599,8 +596,8 @@ cdef class BlockingConnection(Messages):
             self.endpoint.excuse(clock() - self.attended_at)
             due = self.endpoint.silence_due()
             if self.wait_ready(READABLE | WRITABLE, min(deadline, due)) & READABLE:
-                count = self.read_stream(NULL, 0)
-            self.take_input(count, NULL, 0)
+                count = self.read_stream(NULL)
+            self.take_input(count, NULL)
             if count == NOTHING_YET and self.attended_at >= due:
                 self.attend(due)
         finally:

@@ -2,6 +2,7 @@
 
 from .connection cimport BaseConnection
 from ..io.stream cimport Stream
+from ..native.landing cimport Landing
 from .waiting cimport Waiter
 
 
@@ -65,7 +66,7 @@ cdef class Link(BaseConnection):
     cdef int attend(self, double now) except -1
     cdef int look_in_by(self, double deadline) except -1
     cdef int read(self) except -1
-    cdef Py_ssize_t decrypt(self, unsigned char *room, size_t room_size) except -3
+    cdef Py_ssize_t decrypt(self, const Landing *landing) except -3
     cdef int take_end(self) except -1
     cdef int encrypt(self) except -1
     cdef int lose_output(self, str reason) except -1

@@ -24,6 +24,7 @@ from ..io.stream cimport END_OF_STREAM, FAILED, NOTHING_YET, Stream
 from ..protocol.endpoint cimport Endpoint, Ping
 from ..protocol.outbound cimport Output, output_size
 from ..native.buffer cimport buffer_size
+from ..native.landing cimport Landing
 from ..native.sharing cimport IS_FREE_THREADED
 from ..protocol.state cimport CLOSE, CLOSED, DROP, OPEN, SHUT_DOWN
 from .waiting cimport Waiter
@@ -199,7 +200,7 @@ cdef class Link(BaseConnection):
     cdef int read_opening(self) except -1:
         cdef Py_ssize_t count
         try:
-            count = self.stream.receive(NULL, 0, self.reactor.buffer, self.reactor.buffer_size)
+            count = self.stream.receive(NULL, self.reactor.buffer, self.reactor.buffer_size)
         except OSError as error:
             return self.fail_opening(error)
         if self.phase == SECURING:
@@ -301,8 +302,7 @@ cdef class Link(BaseConnection):
         return 0
 
     cdef int read(self) except -1:
-        cdef unsigned char *room
-        cdef size_t room_size
+        cdef Landing landing
         cdef Py_ssize_t count
         cdef int _read
         cdef Waiter receiver
@@ -314,20 +314,14 @@ cdef class Link(BaseConnection):
         if endpoint.phase == CLOSED:
             return self.discard()
         for _read in range(MAX_READS):
-            room_size = 0
-            room = endpoint.payload_room(&room_size)
+            endpoint.find_landing(&landing, stream.tls is None)
             if stream.tls is None:
-                count = stream.take(room, room_size, reactor.buffer, reactor.buffer_size)
+                count = stream.take(&landing, reactor.buffer, reactor.buffer_size)
             else:
-                count = self.decrypt(room, room_size)
+                count = self.decrypt(&landing)
             if count <= 0:
                 break
-            if room is not NULL:
-                endpoint.payload_received(min(<size_t>count, room_size), reactor.now)
-                if <size_t>count > room_size:
-                    endpoint.feed(reactor.buffer, count - room_size, reactor.now)
-            else:
-                endpoint.feed(reactor.buffer, count, reactor.now)
+            endpoint.take_landed(&landing, reactor.buffer, count, reactor.now)
             if stream.tls is None or endpoint.is_paused() or not stream.holds_input():
                 break
         if count == FAILED:
@@ -345,10 +339,10 @@ cdef class Link(BaseConnection):
                 self.is_dirty = False
         return self.settle()
 
-    cdef Py_ssize_t decrypt(self, unsigned char *room, size_t room_size) except -3:
+    cdef Py_ssize_t decrypt(self, const Landing *landing) except -3:
         """Read what came over TLS; nothing, once the connection is lost."""
         try:
-            return self.stream.receive(room, room_size, self.reactor.buffer, self.reactor.buffer_size)
+            return self.stream.receive(landing, self.reactor.buffer, self.reactor.buffer_size)
         except OSError as error:
             self.lose(f"the connection was lost: {error.strerror or error}")
             return NOTHING_YET
@@ -371,7 +365,7 @@ cdef class Link(BaseConnection):
         """Read on after the end, so that the peer can take in what was said last; see `Ending`."""
         cdef Py_ssize_t count
         try:
-            count = self.stream.receive(NULL, 0, self.reactor.buffer, self.reactor.buffer_size)
+            count = self.stream.receive(NULL, self.reactor.buffer, self.reactor.buffer_size)
         except OSError:
             count = END_OF_STREAM
         return self.drop() if count == END_OF_STREAM else 0

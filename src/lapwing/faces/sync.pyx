@@ -132,12 +132,12 @@ cdef class Client(BlockingConnection):
                 self.stream.tls.handshake()
             finally:
                 self.push_output(deadline)  # the next flight, or the alert that tells the peer why
-            if not self.stream.tls.established and self.read_some(deadline, NULL, 0) == END_OF_STREAM:
+            if not self.stream.tls.established and self.read_some(deadline, NULL) == END_OF_STREAM:
                 raise ConnectionResetError("the connection ended during the TLS handshake")
         self.endpoint.push_bytes(handshake.data_to_send())
         self.push_output(deadline)
         while True:
-            count = self.read_some(deadline, NULL, 0)
+            count = self.read_some(deadline, NULL)
             if count == END_OF_STREAM:
                 handshake.receive_eof()
             if count > 0 and handshake.receive_data((<char *>self.buffer)[:count]):

@@ -4,6 +4,7 @@ cimport cython
 
 from .connection cimport BaseConnection
 from ..io.stream cimport Stream
+from ..native.landing cimport Landing
 
 
 cdef enum:
@@ -30,8 +31,9 @@ cdef class Turns(BaseConnection):
     # Close it; no other thread may be reading or sending.
     cdef int close_stream(self) except -1
 
-    # Wait for bytes: returns how many came, or END_OF_STREAM; NOTHING_YET when only TLS went on. Raises TimeoutError.
-    cdef Py_ssize_t read_some(self, double deadline, unsigned char *room, size_t room_size) except -2
+    # Wait for bytes, which go to the landing (NULL for none) and the buffer: returns how many came, or END_OF_STREAM;
+    # NOTHING_YET when only TLS went on. Raises TimeoutError.
+    cdef Py_ssize_t read_some(self, double deadline, const Landing *landing) except -2
 
     # Wait until the descriptor is ready for READABLE or WRITABLE, at most until the deadline: returns what it may be
     # ready for.
@@ -46,7 +48,7 @@ cdef class Turns(BaseConnection):
 
     # Steps of the above.
     @cython.final
-    cdef Py_ssize_t read_stream(self, unsigned char *room, size_t room_size) except -2
+    cdef Py_ssize_t read_stream(self, const Landing *landing) except -2
 
     @cython.final
     cdef int poll(self, int events, double deadline) except -1

@@ -23,6 +23,7 @@ from .connection cimport BaseConnection
 from ..io.clock cimport clock
 from ..io.reactor cimport READABLE, WRITABLE
 from ..io.stream cimport NOTHING_YET, Stream
+from ..native.landing cimport Landing
 from ..native.sharing cimport count_up, glance, put_down, take_up
 
 from ..io import green
@@ -88,7 +89,7 @@ cdef class Turns(BaseConnection):
 
     # --- the peer --------------------------------------------------------------------------------------------------
 
-    cdef Py_ssize_t read_some(self, double deadline, unsigned char *room, size_t room_size) except -2:
+    cdef Py_ssize_t read_some(self, double deadline, const Landing *landing) except -2:
         cdef double left = 0
         cdef Py_ssize_t count
         cdef bint is_late
@@ -98,7 +99,7 @@ cdef class Turns(BaseConnection):
             # Waiting first is fair to the other greenlets, and trying first would not do: when only TLS went on, it
             # looks as if nothing had come.
             is_late = not self.stream.holds_input() and self.wait_ready(READABLE, deadline) == 0
-            count = self.read_stream(room, room_size)
+            count = self.read_stream(landing)
             if count == NOTHING_YET and is_late:
                 raise TimeoutError("nothing came in time")
             return count
@@ -106,17 +107,17 @@ cdef class Turns(BaseConnection):
             left = max(deadline - clock(), 1e-6)
         if left != self.receive_limit and (deadline == NEVER or abs(left - self.receive_limit) > 1e-3 * left):
             self.limit_reads(left)
-        count = self.read_stream(room, room_size)
+        count = self.read_stream(landing)
         if count == NOTHING_YET and deadline != NEVER and clock() >= deadline - 2e-3 * left:
             raise TimeoutError("nothing came in time")
         return count
 
     @cython.final
-    cdef Py_ssize_t read_stream(self, unsigned char *room, size_t room_size) except -2:
+    cdef Py_ssize_t read_stream(self, const Landing *landing) except -2:
         # Neither the stream nor the buffer goes while a thread has the role of reading.
         cdef unsigned int depth = put_down(&self.lock)
         try:
-            return self.stream.receive(room, room_size, self.buffer, READ_SIZE)
+            return self.stream.receive(landing, self.buffer, READ_SIZE)
         finally:
             take_up(&self.lock, depth)
 

@@ -1,5 +1,6 @@
 # The bytes of one connection: a socket's descriptor, with TLS or without. Knows no frame and no loop.
 
+from ..native.landing cimport Landing
 from .tls cimport TLS
 
 
@@ -33,13 +34,14 @@ cdef class Stream:
     # Whether the descriptor is to wait in `receive`, with the GIL released. Threads may share the stream from then on.
     cdef int set_blocking(self, bint is_blocking) except -1
 
-    # Read what is there: first into `room`, then into `buffer`, which has 64 KiB or more; `room_size` may be 0. When it
-    # is not, nothing goes into `buffer` over TLS. Returns how many bytes came, END_OF_STREAM, or NOTHING_YET (with a
-    # blocking descriptor: its time-out expired or a signal came).
-    cdef Py_ssize_t receive(self, unsigned char *room, size_t room_size, unsigned char *buffer, size_t size) except -2
+    # Read what is there, to where `landing` says, and to `buffer`, which has 64 KiB or more, and more than the landing;
+    # NULL stands for the buffer alone. Over TLS a landing has no head, and where it has room nothing goes to the
+    # buffer. Returns how many bytes came, END_OF_STREAM, or NOTHING_YET (with a blocking descriptor: its time-out
+    # expired or a signal came).
+    cdef Py_ssize_t receive(self, const Landing *landing, unsigned char *buffer, size_t size) except -2
 
     # The same for a plain stream that does not wait, without an exception: FAILED with `errno` set when it is lost.
-    cdef Py_ssize_t take(self, unsigned char *room, size_t room_size, unsigned char *buffer, size_t size) noexcept
+    cdef Py_ssize_t take(self, const Landing *landing, unsigned char *buffer, size_t size) noexcept
 
     # Send the two pieces as far as the kernel takes them (with a blocking descriptor, too); returns how many bytes
     # went. `is_full` tells whether some did not.
@@ -65,8 +67,7 @@ cdef class Stream:
     cdef int set_addresses(self, tuple local, tuple peer) except -1
 
     # Steps of the above, for this module alone.
-    cdef Py_ssize_t receive_plain(
-        self, unsigned char *room, size_t room_size, unsigned char *buffer, size_t size) except -2
+    cdef Py_ssize_t receive_plain(self, const Landing *landing, unsigned char *buffer, size_t size) except -2
     cdef Py_ssize_t receive_tls(
         self, unsigned char *room, size_t room_size, unsigned char *buffer, size_t size) except -2
     cdef Py_ssize_t decrypt(

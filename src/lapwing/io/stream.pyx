@@ -18,6 +18,7 @@ from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EPROTO, errno
 from libc.string cimport memcpy, memset
 
 from ..native.buffer cimport Buffer, buffer_consume, buffer_size
+from ..native.landing cimport Landing
 
 __all__ = ["Stream"]
 
@@ -171,7 +172,7 @@ cdef int write_address(Address *address, tuple given) except -1:
 cdef int gather(
     msghdr *message, iovec *pieces, void *first, size_t first_size, void *second, size_t second_size
 ) noexcept:
-    """Make a message of two pieces for recvmsg or sendmsg."""
+    """Make a message of two pieces for sendmsg."""
     pieces[0].iov_base = first
     pieces[0].iov_len = first_size
     pieces[1].iov_base = second
@@ -179,6 +180,25 @@ cdef int gather(
     memset(message, 0, sizeof(msghdr))
     message.msg_iov = pieces
     message.msg_iovlen = 2
+    return 0
+
+
+cdef int aim(
+    msghdr *message, iovec *pieces, const Landing *landing, unsigned char *buffer, size_t size
+) noexcept:
+    """Make a message of three pieces for recvmsg: the head, the room, and the buffer behind the head.
+
+    Behind a head there has to be place in the buffer for the room, too: the header may not be the one expected.
+    """
+    pieces[0].iov_base = buffer
+    pieces[0].iov_len = landing.head
+    pieces[1].iov_base = landing.room
+    pieces[1].iov_len = landing.room_size
+    pieces[2].iov_base = buffer + landing.head
+    pieces[2].iov_len = size - landing.head - landing.room_size if landing.head else size
+    memset(message, 0, sizeof(msghdr))
+    message.msg_iov = pieces
+    message.msg_iovlen = 3
     return 0
 
 
@@ -238,31 +258,30 @@ cdef class Stream:
             self.lock = threading.RLock()
         return 0
 
-    cdef Py_ssize_t receive(
-        self, unsigned char *room, size_t room_size, unsigned char *buffer, size_t size
-    ) except -2:
+    cdef Py_ssize_t receive(self, const Landing *landing, unsigned char *buffer, size_t size) except -2:
         if self.tls is None:
-            return self.receive_plain(room, room_size, buffer, size)
-        return self.receive_tls(room, room_size, buffer, size)
+            return self.receive_plain(landing, buffer, size)
+        if landing is NULL or landing.room is NULL:
+            return self.receive_tls(NULL, 0, buffer, size)
+        return self.receive_tls(landing.room, landing.room_size, buffer, size)
 
-    cdef Py_ssize_t receive_plain(
-        self, unsigned char *room, size_t room_size, unsigned char *buffer, size_t size
-    ) except -2:
-        cdef iovec pieces[2]
+    cdef Py_ssize_t receive_plain(self, const Landing *landing, unsigned char *buffer, size_t size) except -2:
+        cdef iovec pieces[3]
         cdef msghdr message
         cdef Py_ssize_t count
         cdef int fd = self.fd
         cdef int failure = 0
+        cdef bint is_simple = landing is NULL or landing.room is NULL
         if self.is_blocking:
-            if room_size:
-                gather(&message, pieces, room, room_size, buffer, size)
+            if not is_simple:
+                aim(&message, pieces, landing, buffer, size)
             with nogil:
-                count = c_recv(fd, buffer, size, 0) if room_size == 0 else c_recvmsg(fd, &message, 0)
+                count = c_recv(fd, buffer, size, 0) if is_simple else c_recvmsg(fd, &message, 0)
                 if count < 0:
                     failure = errno     # becoming a thread of Python's again may change it
             count = outcome_of(count, failure)
         else:
-            count = self.take(room, room_size, buffer, size)
+            count = self.take(landing, buffer, size)
             failure = errno
         if count == FAILED:
             raise_failure(failure)
@@ -270,16 +289,14 @@ cdef class Stream:
             PyErr_CheckSignals()
         return count
 
-    cdef Py_ssize_t take(
-        self, unsigned char *room, size_t room_size, unsigned char *buffer, size_t size
-    ) noexcept:
-        cdef iovec pieces[2]
+    cdef Py_ssize_t take(self, const Landing *landing, unsigned char *buffer, size_t size) noexcept:
+        cdef iovec pieces[3]
         cdef msghdr message
         cdef Py_ssize_t count
-        if room_size == 0:
+        if landing is NULL or landing.room is NULL:
             count = c_recv(self.fd, buffer, size, MSG_DONTWAIT)
         else:
-            gather(&message, pieces, room, room_size, buffer, size)
+            aim(&message, pieces, landing, buffer, size)
             count = c_recvmsg(self.fd, &message, MSG_DONTWAIT)
         return outcome_of(count, errno)
 
@@ -300,7 +317,7 @@ cdef class Stream:
             count = self.decrypt(NULL, 0, room, room_size)
         if count != NOTHING_YET:
             return count
-        count = self.receive_plain(NULL, 0, ciphertext, size)
+        count = self.receive_plain(NULL, ciphertext, size)
         if count == NOTHING_YET:
             return NOTHING_YET
         if count == 0:

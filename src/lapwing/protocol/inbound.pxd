@@ -4,6 +4,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 
 from ..native.buffer cimport Buffer
+from ..native.landing cimport Landing
 from .compression cimport Inflated, Inflation, PerMessageDeflate
 from .frame cimport FrameHeader, MAX_HEADER_SIZE
 from .state cimport EndpointState
@@ -46,7 +47,9 @@ cdef class Inbound:
     cdef unsigned char route            # a Route, of the message under way
     cdef unsigned char holds_large      # a message that is too large is held back rather than failing the connection
     cdef unsigned char wants_stream     # the next message is held back when it begins: somebody waits for its beginning
+    cdef unsigned char is_steady        # the last two messages were BINARY, in one frame each, of the same size
     cdef unsigned char has_news         # a message was held back, or a streamed one has ended; for the owner to clear
+    cdef size_t last_length         # of the payload of the last data frame that was a whole message
     cdef bint in_frame
     cdef FrameHeader frame
     cdef uint64_t remaining         # bytes of its payload that are still to come
@@ -75,12 +78,12 @@ cdef class Inbound:
     # the application lags is copied, so the memory is the caller's again on return.
     cdef int feed(self, unsigned char *data, size_t size, double now) except -1
 
-    # Where the next bytes from the peer should go to be spared a copy: inside the message being put together. NULL when
-    # there is no such place; then read anywhere and `feed`. `payload_received` says how many bytes were put there. The
-    # place stays good until the one who reads calls one of these three again, whatever others do to the endpoint
-    # meanwhile.
-    cdef unsigned char *payload_room(self, size_t *size) except? NULL
-    cdef int payload_received(self, size_t size, double now) except -1
+    # Say where the next bytes from the peer should go to be spared a copy: inside the message being put together, or
+    # one that is expected (only if that is asked for), being as large as the two before it. `take_landed` gets what
+    # was read to there and to a buffer, as `feed` does from a buffer alone. The landing stays good until the one who
+    # reads calls one of these three again, whatever others do to the endpoint meanwhile.
+    cdef int find_landing(self, Landing *landing, bint may_expect) except -1
+    cdef int take_landed(self, const Landing *landing, unsigned char *buffer, size_t count, double now) except -1
 
     cdef bint is_paused(self) noexcept
     cdef object pop_message(self)
@@ -114,6 +117,11 @@ cdef class Inbound:
     cdef int log_end_of_frame(self) except -1
     cdef int end_frame(self) except -1
     cdef bint is_stopped(self) noexcept
+    cdef bint is_between_messages(self) noexcept
+    cdef bint is_expected(self, const unsigned char *header, size_t size) noexcept
+    cdef int payload_received(self, size_t size, double now) except -1
+    cdef int take_unexpected(
+        self, const Landing *landing, unsigned char *buffer, size_t count, double now) except -1
     cdef bint is_too_big(self) noexcept
     cdef int refuse_large(self) except -1
     cdef size_t take_payload(self, unsigned char *data, size_t size) except? 0

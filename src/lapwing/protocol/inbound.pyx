@@ -19,15 +19,16 @@ from cpython.exc cimport PyErr_Clear, PyErr_ExceptionMatches
 from cpython.list cimport PyList_New
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy, memmove
 
 from ..native.buffer cimport buffer_append, buffer_consume, buffer_free, buffer_size
+from ..native.landing cimport Landing
 from ..native.buffer cimport buffer_append, buffer_consume, buffer_free, buffer_size
 from .compression cimport INFLATED_TOO_MUCH, NOT_DEFLATED, Inflated, Inflation
 from .frame cimport (
     BAD_CONTROL_FRAGMENT, BAD_CONTROL_LENGTH, BAD_LENGTH_FORM, BAD_LENGTH_SIGN, BAD_MASK_MISSING, BAD_MASK_PRESENT,
     BAD_OPCODE, BAD_RESERVED_BIT, BINARY_FRAME, CONTINUATION_FRAME, MAX_CONTROL_PAYLOAD, MAX_HEADER_SIZE, TEXT_FRAME,
-    mask_payload, read_header, unmask_text,
+    mask_payload, read_header, unmask_text, write_header,
 )
 from .state cimport CLOSED, CLOSING, OPEN
 from .utf8 cimport UTF8_ACCEPT, UTF8_REJECT, is_ascii, utf8_check
@@ -96,6 +97,8 @@ cdef enum:
     STREAMED_PIECE = 64 * 1024
     # Freed messages of this size are worth keeping the memory of.
     LARGE_MESSAGE = 256 * 1024
+    # A message up to this size is expected again, at once in its place; so much memory a reader may hold while it waits.
+    MOST_EXPECTED = 128 * 1024
     # From this much missing payload on, it is worth a read of its own into its place; below, a copy is cheaper.
     LARGE_REST = 16 * 1024
 
@@ -344,7 +347,8 @@ cdef class Inbound:
 
     cdef int feed(self, unsigned char *data, size_t size, double now) except -1:
         cdef size_t used = 0
-        self.end_loan()
+        if self.is_lent:
+            self.end_loan()
         if self.phase == CLOSED:
             return 0
         self.now = now
@@ -422,6 +426,7 @@ cdef class Inbound:
             if length > self.max_message or size - used < header_size + length:
                 break
             used += header_size + length
+            note_length(self, header[0] & 0x0F, length)
             take_message(
                 self, header[0] & 0x0F, data + used - length, length, header + header_size - 4 if mask_bit else NULL)
             if self.phase != OPEN:
@@ -468,6 +473,9 @@ cdef class Inbound:
         """Check a complete header against the message under way and the size limit (RFC 6455 sections 5.4 and 10.4)."""
         cdef unsigned char opcode = self.frame.opcode
         self.remaining = self.frame.length
+        if opcode & 0x8 == 0:
+            # What is compressed or in fragments is as good as TEXT here: it is not expected again.
+            note_length(self, opcode if self.frame.fin and not self.frame.reserved else TEXT_FRAME, self.frame.length)
         if self.frame.reserved and opcode & 0x8:
             return self.fail_by(Violation.COMPRESSED_CONTROL)
         if opcode & 0x8 == 0:
@@ -646,17 +654,77 @@ cdef class Inbound:
             raise MemoryError
         return 0
 
-    cdef unsigned char *payload_room(self, size_t *size) except? NULL:
-        self.end_loan()
-        if (
-            not self.in_frame or self.phase != OPEN or self.frame.opcode & 0x8 or self.route != WHOLE
-            or self.remaining < LARGE_REST or buffer_size(&self.undecoded) or self.inflation is not None
-        ):
-            return NULL
-        self.make_room(1)
+    cdef int find_landing(self, Landing *landing, bint may_expect) except -1:
+        if self.is_lent:
+            self.end_loan()
+        landing.head = 0
+        landing.room = NULL
+        if self.in_frame:
+            if (
+                self.remaining < LARGE_REST or self.frame.opcode & 0x8 or self.phase != OPEN or self.route != WHOLE
+                or buffer_size(&self.undecoded) or self.inflation is not None
+            ):
+                return 0
+            self.make_room(1)
+            landing.room_size = min(self.remaining, <size_t>bytes_size(self.assembly) - self.assembled)
+        elif may_expect and self.is_steady and LARGE_REST <= self.last_length <= MOST_EXPECTED:
+            if not self.is_between_messages():
+                return 0
+            self.make_room(self.last_length)
+            landing.room_size = self.last_length
+            landing.head = (4 if self.last_length <= 0xFFFF else 10) + (0 if self.client else 4)
+        else:
+            return 0
         self.is_lent = True
-        size[0] = min(self.remaining, <size_t>bytes_size(self.assembly) - self.assembled)
-        return <unsigned char *>bytes_data(self.assembly) + self.assembled
+        landing.room = <unsigned char *>bytes_data(self.assembly) + self.assembled
+        return 0
+
+    cdef bint is_between_messages(self) noexcept:
+        """Whether the next byte begins a message, if it is one, that would be put together."""
+        return (
+            not self.in_frame and self.header_size == 0 and self.message_opcode == 0 and self.phase == OPEN
+            and not self.wants_stream and self.route == WHOLE and self.frame_log is None and not self.is_inflating
+            and not buffer_size(&self.undecoded) and not is_lagging(self)
+        )
+
+    cdef bint is_expected(self, const unsigned char *header, size_t size) noexcept:
+        """Whether a header is that of a message as the last one was."""
+        cdef unsigned char expected[MAX_HEADER_SIZE]
+        cdef size_t key_size = 0 if self.client else 4
+        write_header(expected, 0x80 | BINARY_FRAME, self.last_length, NULL)
+        expected[1] |= 0 if self.client else 0x80
+        return memcmp(header, expected, size - key_size) == 0
+
+    cdef int take_landed(self, const Landing *landing, unsigned char *buffer, size_t count, double now) except -1:
+        cdef size_t head = landing.head
+        cdef size_t inside
+        if landing.room is NULL:
+            return self.feed(buffer, count, now)
+        inside = min(count - head, landing.room_size) if count > head else 0
+        if head:
+            if not inside or not self.is_between_messages() or not self.is_expected(buffer, head):
+                return self.take_unexpected(landing, buffer, count, now)
+            self.received_wire += head
+            read_header(buffer, head, not self.client, self.reserved, &self.frame)
+            self.accept_frame()
+        self.payload_received(inside, now)
+        if count > head + inside:
+            self.feed(buffer + head, count - head - inside, now)
+        return 0
+
+    cdef int take_unexpected(self, const Landing *landing, unsigned char *buffer, size_t count, double now) except -1:
+        """Take what was not the message expected: put together in the buffer, in the order in which it came."""
+        cdef size_t head = landing.head
+        cdef size_t inside = min(count - head, landing.room_size) if count > head else 0
+        if inside:
+            memmove(buffer + head + inside, buffer + head, count - head - inside)
+            memcpy(buffer + head, landing.room, inside)
+        self.end_loan()
+        self.is_steady = False
+        if self.assembly is not NULL and self.is_between_messages():
+            drop(self.assembly)
+            self.assembly = NULL
+        return self.feed(buffer, count, now)
 
     cdef int payload_received(self, size_t size, double now) except -1:
         cdef unsigned char *place
@@ -750,6 +818,13 @@ cdef inline int take_message(
     if binary is not NULL:
         mask_payload(<unsigned char *>bytes_data(binary), data, size, key, 0)
     return queue_message(self, binary, size)
+
+
+cdef inline int note_length(Inbound self, unsigned char opcode, size_t length) noexcept:
+    """Learn what the messages are like."""
+    self.is_steady = opcode == BINARY_FRAME and length == self.last_length
+    self.last_length = length
+    return 0
 
 
 cdef inline int queue_text(Inbound self, const unsigned char *data, size_t size, bint is_plain) except -1:
