@@ -4,9 +4,9 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 
 from ..native.buffer cimport Buffer
-from ..native.landing cimport Landing
 from .compression cimport Inflated, Inflation, PerMessageDeflate
 from .frame cimport FrameHeader, MAX_HEADER_SIZE
+from .noting cimport FrameNotes
 from .state cimport EndpointState
 
 
@@ -31,7 +31,7 @@ cdef inline size_t snapshot(size_t size) noexcept nogil:
     return 0 if size >> (8 * sizeof(size_t) - 1) else size
 
 
-cdef class Inbound:
+cdef class Inbound(FrameNotes):
     cdef bint client                # which end this is
     cdef EndpointState phase        # moved by the subclass
     cdef uint64_t max_message
@@ -71,29 +71,15 @@ cdef class Inbound:
     cdef uint64_t received_wire         # bytes, headers and control frames included
     cdef uint64_t received_payload      # bytes of the messages
     cdef uint64_t received_messages
-    cdef list frame_log                 # what frames came and went; None unless somebody wants to know
-    cdef Py_ssize_t noted_payload       # how many bytes of their payloads
 
     # Decode `size` bytes from the peer, which arrived at `now`. Writes over them. Whatever cannot be decoded because
     # the application lags is copied, so the memory is the caller's again on return.
     cdef int feed(self, unsigned char *data, size_t size, double now) except -1
 
-    # Say where the next bytes from the peer should go to be spared a copy: inside the message being put together, or
-    # one that is expected (only if that is asked for), being as large as the two before it. `take_landed` gets what
-    # was read to there and to a buffer, as `feed` does from a buffer alone. The landing stays good until the one who
-    # reads calls one of these three again, whatever others do to the endpoint meanwhile.
-    cdef int find_landing(self, Landing *landing, bint may_expect) except -1
-    cdef int take_landed(self, const Landing *landing, unsigned char *buffer, size_t count, double now) except -1
-
     cdef bint is_paused(self) noexcept
     cdef object pop_message(self)
     cdef list pop_messages(self, Py_ssize_t limit)
-    cdef int log_frame(
-        self, bint is_sent, unsigned char first_byte, uint64_t size, const unsigned char *payload,
-        const unsigned char *key) except -1
     cdef int set_inflation(self, Inflation inflation) noexcept
-    cdef int note_frame(self, tuple frame) except -1
-    cdef int note_original(self, const unsigned char *data, size_t size) except -1
     cdef int drop_assembly(self) except -1
     cdef int drop_input(self) except -1
     cdef int end_loan(self) except -1
@@ -117,11 +103,6 @@ cdef class Inbound:
     cdef int log_end_of_frame(self) except -1
     cdef int end_frame(self) except -1
     cdef bint is_stopped(self) noexcept
-    cdef bint is_between_messages(self) noexcept
-    cdef bint is_expected(self, const unsigned char *header, size_t size) noexcept
-    cdef int payload_received(self, size_t size, double now) except -1
-    cdef int take_unexpected(
-        self, const Landing *landing, unsigned char *buffer, size_t count, double now) except -1
     cdef bint is_too_big(self) noexcept
     cdef int refuse_large(self) except -1
     cdef size_t take_payload(self, unsigned char *data, size_t size) except? 0

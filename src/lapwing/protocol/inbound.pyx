@@ -10,26 +10,26 @@ While a message is inflated other threads may run. What they may find then: `is_
 what comes later, which waits in `undecoded`; one that ends the connection drops `inflation`, and with it the message.
 A thread that is about to wait for input looks at both first: what it waits for may be in there.
 
-Control frames are only collected here: what they mean, and how a connection fails, is for `Endpoint`.
+Control frames are only collected here: what they mean, and how a connection fails, is for `Endpoint`. Reading a large
+message right into its place is `placing`'s.
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_Clear, PyErr_ExceptionMatches
 from cpython.list cimport PyList_New
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
-from libc.string cimport memcmp, memcpy, memmove
+from libc.string cimport memcpy
 
-from ..native.buffer cimport buffer_append, buffer_consume, buffer_free, buffer_size
-from ..native.landing cimport Landing
 from ..native.buffer cimport buffer_append, buffer_consume, buffer_free, buffer_size
 from .compression cimport INFLATED_TOO_MUCH, NOT_DEFLATED, Inflated, Inflation
 from .frame cimport (
     BAD_CONTROL_FRAGMENT, BAD_CONTROL_LENGTH, BAD_LENGTH_FORM, BAD_LENGTH_SIGN, BAD_MASK_MISSING, BAD_MASK_PRESENT,
     BAD_OPCODE, BAD_RESERVED_BIT, BINARY_FRAME, CONTINUATION_FRAME, MAX_CONTROL_PAYLOAD, MAX_HEADER_SIZE, TEXT_FRAME,
-    mask_payload, read_header, unmask_text, write_header,
+    mask_payload, read_header, unmask_text,
 )
+from .noting cimport FrameNotes
 from .state cimport CLOSED, CLOSING, OPEN
 from .utf8 cimport UTF8_ACCEPT, UTF8_REJECT, is_ascii, utf8_check
 
@@ -86,8 +86,6 @@ cdef enum:
     # A message is given this much memory at once on its declared length alone; beyond, memory follows the bytes that
     # come.
     EAGER_MEMORY = 1024 * 1024
-    # Payload bytes that the frame log has of a frame: all that a control frame may have (RFC 6455 section 5.5).
-    LOGGED_PAYLOAD = 125
     # Bytes that a compressed message may have beyond the size limit: what does not compress grows a little, and each
     # fragment has a few bytes of its own. Nothing of them is held.
     DEFLATE_OVERHEAD = 16 * 1024
@@ -97,10 +95,6 @@ cdef enum:
     STREAMED_PIECE = 64 * 1024
     # Freed messages of this size are worth keeping the memory of.
     LARGE_MESSAGE = 256 * 1024
-    # A message up to this size is expected again, at once in its place; so much memory a reader may hold while it waits.
-    MOST_EXPECTED = 128 * 1024
-    # From this much missing payload on, it is worth a read of its own into its place; below, a copy is cheaper.
-    LARGE_REST = 16 * 1024
 
 
 cdef dict HEADER_VIOLATIONS = {
@@ -115,7 +109,7 @@ cdef dict HEADER_VIOLATIONS = {
 }
 
 
-cdef class Inbound:
+cdef class Inbound(FrameNotes):
     """The receiving half of an endpoint; see `Endpoint`, which is what to use."""
 
     def __dealloc__(self):
@@ -264,67 +258,6 @@ cdef class Inbound:
         """Let go of everything that will never become a message."""
         self.drop_assembly()
         buffer_free(&self.undecoded)
-        return 0
-
-    def record_frames(self, Py_ssize_t payload=LOGGED_PAYLOAD):
-        """Note from now on every frame that comes and goes, for `take_frames`.
-
-        Args:
-            payload: how many bytes of each payload; a negative number ends it.
-        """
-        if payload < 0:
-            self.frame_log = None
-            return
-        self.noted_payload = payload
-        if self.frame_log is None:
-            self.frame_log = []
-
-    def take_frames(self):
-        """Return what frames came and went since the last call, if `record_frames` was called: for a log.
-
-        Returns:
-            A list of `(is_sent, first_byte, size, beginning, original)`: the first byte of the header (RFC 6455 section
-            5.2: FIN, RSV1 to RSV3, opcode), the bytes of payload, and the first of them, unmasked; None when they were
-            skipped, or inflated as they came. Where a compressed message is in one frame, `beginning` is that of what
-            it was before, or after, and `original` the bytes of that; otherwise `original` is -1.
-        """
-        frames = self.frame_log
-        if not frames:
-            return []
-        self.frame_log = []
-        return frames
-
-    cdef int log_frame(
-        self, bint is_sent, unsigned char first_byte, uint64_t size, const unsigned char *payload,
-        const unsigned char *key
-    ) except -1:
-        """Note a frame. `payload` is NULL when it was skipped; `key` unless it is masked.
-
-        Logging it right here would let other threads in, in the midst of a step.
-        """
-        cdef size_t count = 0 if payload is NULL else min(size, <uint64_t>self.noted_payload)
-        cdef bytes beginning = None
-        if payload is not NULL or size == 0:
-            # An object of its own to write into: one of a single byte that is copied is shared by the whole program.
-            beginning = PyBytes_FromStringAndSize(<const char *>(payload if key is NULL else NULL), count)
-            if key is not NULL:
-                mask_payload(
-                    <unsigned char *>PyBytes_AS_STRING(beginning), <const unsigned char *>payload, count, key, 0)
-        return self.note_frame((is_sent, first_byte, size, beginning, -1))
-
-    cdef int note_frame(self, tuple frame) except -1:
-        cdef list log = self.frame_log
-        if log is not None:
-            log.append(frame)
-        return 0
-
-    cdef int note_original(self, const unsigned char *data, size_t size) except -1:
-        """Note what the frame that was noted last is of, before it was compressed, or after it was inflated."""
-        cdef list log = self.frame_log
-        if log:
-            is_sent, first_byte, length = log[len(log) - 1][:3]
-            beginning = PyBytes_FromStringAndSize(<const char *>data, min(size, <size_t>self.noted_payload))
-            log[len(log) - 1] = is_sent, first_byte, length, beginning, size
         return 0
 
     cdef int log_end_of_frame(self) except -1:
@@ -652,99 +585,6 @@ cdef class Inbound:
         elif resize_bytes(&self.assembly, wanted) < 0:
             self.assembled = 0
             raise MemoryError
-        return 0
-
-    cdef int find_landing(self, Landing *landing, bint may_expect) except -1:
-        if self.is_lent:
-            self.end_loan()
-        landing.head = 0
-        landing.room = NULL
-        if self.in_frame:
-            if (
-                self.remaining < LARGE_REST or self.frame.opcode & 0x8 or self.phase != OPEN or self.route != WHOLE
-                or buffer_size(&self.undecoded) or self.inflation is not None
-            ):
-                return 0
-            self.make_room(1)
-            landing.room_size = min(self.remaining, <size_t>bytes_size(self.assembly) - self.assembled)
-        elif may_expect and self.is_steady and LARGE_REST <= self.last_length <= MOST_EXPECTED:
-            if not self.is_between_messages():
-                return 0
-            self.make_room(self.last_length)
-            landing.room_size = self.last_length
-            landing.head = (4 if self.last_length <= 0xFFFF else 10) + (0 if self.client else 4)
-        else:
-            return 0
-        self.is_lent = True
-        landing.room = <unsigned char *>bytes_data(self.assembly) + self.assembled
-        return 0
-
-    cdef bint is_between_messages(self) noexcept:
-        """Whether the next byte begins a message, if it is one, that would be put together."""
-        return (
-            not self.in_frame and self.header_size == 0 and self.message_opcode == 0 and self.phase == OPEN
-            and not self.wants_stream and self.route == WHOLE and self.frame_log is None and not self.is_inflating
-            and not buffer_size(&self.undecoded) and not is_lagging(self)
-        )
-
-    cdef bint is_expected(self, const unsigned char *header, size_t size) noexcept:
-        """Whether a header is that of a message as the last one was."""
-        cdef unsigned char expected[MAX_HEADER_SIZE]
-        cdef size_t key_size = 0 if self.client else 4
-        write_header(expected, 0x80 | BINARY_FRAME, self.last_length, NULL)
-        expected[1] |= 0 if self.client else 0x80
-        return memcmp(header, expected, size - key_size) == 0
-
-    cdef int take_landed(self, const Landing *landing, unsigned char *buffer, size_t count, double now) except -1:
-        cdef size_t head = landing.head
-        cdef size_t inside
-        if landing.room is NULL:
-            return self.feed(buffer, count, now)
-        inside = min(count - head, landing.room_size) if count > head else 0
-        if head:
-            if not inside or not self.is_between_messages() or not self.is_expected(buffer, head):
-                return self.take_unexpected(landing, buffer, count, now)
-            self.received_wire += head
-            read_header(buffer, head, not self.client, self.reserved, &self.frame)
-            self.accept_frame()
-        self.payload_received(inside, now)
-        if count > head + inside:
-            self.feed(buffer + head, count - head - inside, now)
-        return 0
-
-    cdef int take_unexpected(self, const Landing *landing, unsigned char *buffer, size_t count, double now) except -1:
-        """Take what was not the message expected: put together in the buffer, in the order in which it came."""
-        cdef size_t head = landing.head
-        cdef size_t inside = min(count - head, landing.room_size) if count > head else 0
-        if inside:
-            memmove(buffer + head + inside, buffer + head, count - head - inside)
-            memcpy(buffer + head, landing.room, inside)
-        self.end_loan()
-        self.is_steady = False
-        if self.assembly is not NULL and self.is_between_messages():
-            drop(self.assembly)
-            self.assembly = NULL
-        return self.feed(buffer, count, now)
-
-    cdef int payload_received(self, size_t size, double now) except -1:
-        cdef unsigned char *place
-        self.end_loan()
-        if self.phase == CLOSED:
-            return 0
-        self.now = now
-        self.received_wire += size
-        if self.route == SKIPPED:   # its message was given up while the bytes were on their way
-            self.remaining -= size
-        else:
-            place = <unsigned char *>bytes_data(self.assembly) + self.assembled
-            if self.frame.masked:
-                mask_payload(place, place, size, self.frame.key, self.frame.length - self.remaining)
-            self.remaining -= size
-            self.count_payload(place, size)
-            if self.route == STREAMED and self.phase != CLOSED:     # it became so in that time
-                self.adopt()
-        if self.remaining == 0 and self.phase != CLOSED:
-            self.end_frame()
         return 0
 
     cdef int end_frame(self) except -1:

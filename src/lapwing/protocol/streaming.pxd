@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
-from .inbound cimport Inbound
+from .placing cimport Placing
 
 
 cdef enum:
@@ -22,7 +22,7 @@ cdef class Inflow:
     cdef str text(self, const unsigned char *data, size_t size)
 
 
-cdef class Streaming(Inbound):
+cdef class Streaming(Placing):
     # Begin to give out the next message in pieces, if it has begun; None when it has not: then it is held back when it
     # begins, until this is called again, or `forget_stream`. `limit` in bytes, or NO_LIMIT.
     cdef Inflow begin_inflow(self, int64_t limit)

@@ -1,4 +1,4 @@
-from .inbound import Inbound
+from .placing import Placing
 
 __all__ = ["Inflow", "Streaming"]
 
@@ -10,7 +10,7 @@ class Inflow:
     @property
     def is_complete(self) -> bool: ...
 
-class Streaming(Inbound):
+class Streaming(Placing):
     @property
     def is_streaming(self) -> bool: ...
     def begin_stream(self, limit: int | None = None) -> int | None: ...

@@ -20,7 +20,8 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 
 from .frame cimport BINARY_FRAME, TEXT_FRAME, mask_payload
-from .inbound cimport HELD_BACK, SKIPPED, STREAMED, WHOLE, Inbound
+from .inbound cimport HELD_BACK, SKIPPED, STREAMED, WHOLE
+from .placing cimport Placing
 from .state cimport CLOSED, OPEN
 from .utf8 cimport UTF8_ACCEPT, UTF8_REJECT, utf8_check
 
@@ -66,7 +67,7 @@ cdef class Inflow:
         return text
 
 
-cdef class Streaming(Inbound):
+cdef class Streaming(Placing):
     """An endpoint's way to give out messages in pieces; see `Endpoint`, which is what to use."""
 
     @property

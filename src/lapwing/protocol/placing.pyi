@@ -1,0 +1,5 @@
+from .inbound import Inbound
+
+__all__ = ["Placing"]
+
+class Placing(Inbound): ...
