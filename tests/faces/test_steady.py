@@ -46,6 +46,16 @@ class Ends:
             assert await self.ws.receive() == payload(size, seed)
 
 
+async def stream(ws: Any) -> bytes:
+    """Receive a BINARY message in pieces."""
+    client = getattr(ws, "client", ws)
+    if isinstance(client, lapwing.Client):
+        pieces = await call(client.receive_stream)
+        assert pieces is not None
+        return b"".join(await call(lambda: [piece for piece in pieces if isinstance(piece, bytes)]))
+    return b"".join([piece async for piece in await client.receive_stream()])
+
+
 @pytest.fixture(params=["server", "asyncio", "blocking"])
 def ends(request: pytest.FixtureRequest, listen: Listen, runtime: Any) -> OpenEnds:
     """Open both ends, the one under test being a server's or a client's."""
@@ -145,18 +155,14 @@ async def test_a_bad_frame_instead_of_the_message_expected(ends: OpenEnds, bad: 
         assert both.ws.closed.code == 1002
 
 
-async def test_what_is_expected_may_be_wanted_in_pieces(ends: OpenEnds) -> None:
-    async with ends() as both:
-        await both.settle(70_000)
-        await call(both.peer.send, both.frame(BINARY, payload(70_000)))
-        ws = getattr(both.ws, "client", both.ws)
-        if isinstance(ws, lapwing.Client):
-            stream = await call(ws.receive_stream)
-            assert stream is not None
-            pieces = await call(lambda: list(stream))
-        else:
-            pieces = [piece async for piece in await ws.receive_stream()]
-        assert b"".join(piece for piece in pieces if isinstance(piece, bytes)) == payload(70_000)
+@pytest.mark.parametrize("limit", [1_000_000, 50_000])
+async def test_what_is_expected_may_be_wanted_in_pieces(ends: OpenEnds, limit: int) -> None:
+    async with ends(max_message_size=limit) as both:
+        if limit > 70_000:
+            await both.settle(70_000)
+        for seed in range(4):
+            await call(both.peer.send, both.frame(BINARY, payload(70_000, seed)))
+            assert await stream(both.ws) == payload(70_000, seed)
 
 
 async def test_more_than_the_limit_where_another_size_was_expected(ends: OpenEnds) -> None:

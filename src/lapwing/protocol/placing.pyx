@@ -50,7 +50,7 @@ cdef class Placing(Inbound):
             self.make_room(1)
             landing.room_size = min(self.remaining, <size_t>bytes_size(self.assembly) - self.assembled)
         elif may_expect and self.is_steady and LARGE_REST <= self.last_length <= MOST_EXPECTED:
-            if not self.is_between_messages():
+            if self.last_length > self.max_message or not self.is_between_messages():
                 return 0
             self.make_room(self.last_length)
             landing.room_size = self.last_length
@@ -84,7 +84,10 @@ cdef class Placing(Inbound):
             return self.feed(buffer, count, now)
         inside = min(count - head, landing.room_size) if count > head else 0
         if head:
-            if not inside or not self.is_between_messages() or not self.is_expected(buffer, head):
+            if (
+                not inside or self.assembly is NULL or not self.is_between_messages()
+                or not self.is_expected(buffer, head)
+            ):
                 return self.take_unexpected(landing, buffer, count, now)
             self.received_wire += head
             read_header(buffer, head, not self.client, self.reserved, &self.frame)
