@@ -172,10 +172,12 @@ async def test_a_policy_for_one_call(listen: Listen, kind: str) -> None:
             pass
         assert ws.stats().dropped_broadcasts == dropped + 1
         if kind == "thread":
-            assert await call(ws.broadcast, numbered(1), lagging="drop-newest") == 0
+            while await call(ws.broadcast, numbered(1), lagging="drop-newest"):  # the kernel may take more meanwhile
+                pass
         else:
             assert ws.broadcast(numbered(1), lagging="drop-newest") == 0
-        assert server.broadcast(numbered(2)) == 0  # the server's own: disconnect
+        while server.broadcast(numbered(2)):  # the server's own: disconnect
+            pass
         assert ws.closed == (False, 1013, "too slow for what is sent to all")
 
 
