@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Thread
 
@@ -18,6 +19,8 @@ from lapwing.cli.outcome import Status
 from lapwing.protocol import accept_key
 from tests.cli.conftest import Command, interrupt
 from tests.conftest import RUNTIMES
+from tests.peers import wire
+from tests.peers.raw import RawListener
 from tests.peers.servers import ServerThread
 
 
@@ -71,6 +74,26 @@ def test_no_pong(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no pong within 0.05 s: seq=1\nno pong within 0.05 s: seq=2\n" in told
     assert "2 pings sent, 0 pongs received, 100% loss" in told
     assert "rtt" not in told
+
+
+def test_a_server_that_returns_pings_as_messages(capsys: pytest.CaptureFixture[str]) -> None:
+    """lua-websockets gives pings to the application, which an echo server returns as text: it must be UTF-8."""
+    with RawListener() as listening, ThreadPoolExecutor() as pool:
+
+        def serve() -> int:
+            with listening.accept() as peer:
+                returned = 0
+                while (frame := peer.read_frame()).opcode == wire.PING:
+                    peer.send_frame(wire.TEXT, frame.payload)
+                    peer.send_frame(wire.PONG, frame.payload)
+                    returned += 1
+                peer.send_close()
+                return returned
+
+        served = pool.submit(serve)
+        assert main(["ping", "-q", "-c", "300", "-i", "0", "--size", "60", listening.url]) == Status.OK
+        assert served.result() == 300
+    assert "300 pings sent, 300 pongs received" in capsys.readouterr().out
 
 
 def test_the_server_closes(capsys: pytest.CaptureFixture[str]) -> None:

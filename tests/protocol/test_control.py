@@ -156,6 +156,16 @@ def test_pings_without_payload_differ() -> None:
     assert [frame.payload for frame in sent(endpoint)] == [ping.payload for ping in pings]
 
 
+def test_pings_without_payload_are_ascii() -> None:
+    """Some peers echo a ping as a text message, which fails the connection unless it is UTF-8."""
+    endpoint = Endpoint(SERVER)
+    for number in range(1000):
+        ping = endpoint.ping(now=float(number))
+        assert ping.payload.isascii()
+        endpoint.receive_data(from_peer(SERVER, PONG, ping.payload), now=number + 0.25)
+        assert ping.round_trip == endpoint.latency == 0.25
+
+
 def test_pong_answers_the_pings_before_it() -> None:
     """A peer may answer only the newest of several pings (RFC 6455 section 5.5.3)."""
     endpoint = Endpoint(CLIENT)

@@ -43,6 +43,24 @@ def test_a_ping_after_each_interval_of_silence(role: Role) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
+def test_pings_that_come_back_as_text(role: Role) -> None:
+    """lua-websockets gives pings to the application as messages, which an echo server returns as text."""
+    endpoint = watched(role)
+    now = 100.0
+    for _ in range(1000):
+        now += INTERVAL
+        endpoint.tick(now)
+        (ping,) = sent(endpoint)
+        assert ping.opcode == PING
+        endpoint.receive_data(from_peer(role, TEXT, ping.payload), now)
+        assert endpoint.next_message() == ping.payload.decode()
+    assert endpoint.state is State.OPEN
+    assert endpoint.latency is None, "a message is no pong"
+    endpoint.receive_data(from_peer(role, PONG, ping.payload), now + 0.5)
+    assert endpoint.latency == 0.5
+
+
+@pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("began", [0.0, -1e9, 1e9])
 def test_a_silent_peer_is_given_up(role: Role, began: float) -> None:
     endpoint = watched(role, began)

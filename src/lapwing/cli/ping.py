@@ -163,8 +163,10 @@ class _Pinging:
     def _ping_once(self) -> None:
         self._trips.sent += 1
         number = self._trips.sent
-        # A payload of its own, so that a late pong is not taken for the next one's.
-        payload = (number & 0xFFFFFFFF).to_bytes(4) + os.urandom(self._arguments.size - 4)
+        # A payload of its own, so that a late pong is not taken for the next one's. It is text, since some servers echo
+        # pings in a text frame.
+        size = self._arguments.size
+        payload = f"{number % 10_000:04}{os.urandom(size).hex()}"[:size]
         try:
             seconds = self._ws.ping(payload, timeout=self._arguments.timeout)
         except TimeoutError:

@@ -410,7 +410,8 @@ cdef class Endpoint(Outbound):
         """Queue a ping (RFC 6455 section 5.5.2).
 
         Args:
-            payload: at most 125 bytes, or `str` of as many in UTF-8; None makes one that differs from the last ones.
+            payload: at most 125 bytes, or `str` of as many in UTF-8; None makes one of decimal digits that differs from
+                the last ones.
             now: the time, for the round trip.
 
         Returns:
@@ -427,7 +428,8 @@ cdef class Endpoint(Outbound):
             raise self.closed_error()
         if payload is None:
             self.ping_count += 1
-            payload = self.ping_count.to_bytes(4, "big")
+            # Text, since some peers hand pings to the application as messages and echo them in a text frame.
+            payload = str(self.ping_count)
         ping.payload = payload.encode() if isinstance(payload, str) else bytes(memoryview(payload))
         ping.sent_at = now
         if len(ping.payload) > MAX_CONTROL_PAYLOAD:
