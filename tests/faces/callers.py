@@ -101,11 +101,15 @@ class Face:
 
     @asynccontextmanager
     async def facing(
-        self, listener: RawListener, *, subprotocol: str | None = None, **options: Any
+        self, listener: RawListener, *, subprotocol: str | None = None, extensions: str | None = None, **options: Any
     ) -> AsyncIterator[tuple[Caller, RawPeer]]:
-        """Connect to a server that is nothing but a socket. At the end the socket vanishes, if it is still there."""
+        """Connect to a server that is nothing but a socket, and agrees to these extensions whatever is offered.
+
+        At the end the socket vanishes, if it is still there.
+        """
         ws = self.client(**options)
-        accepting = asyncio.create_task(call(listener.accept, subprotocol=subprotocol))
+        headers = [] if extensions is None else [("Sec-WebSocket-Extensions", extensions)]
+        accepting = asyncio.create_task(call(listener.accept, subprotocol=subprotocol, headers=headers))
         await ws.connect(listener.url, subprotocol)
         peer = await accepting
         try:

@@ -17,7 +17,7 @@ from tests.conftest import Runtime
 from tests.faces.callers import GUARD, Face, blocking_pair, call, hosting, steps, url
 from tests.faces.cancelling import cancel_everywhere
 from tests.peers import wire
-from tests.peers.deflated import RSV1, inflate
+from tests.peers.deflated import RSV1, Context, inflate
 from tests.peers.raw import RawListener, RawPeer
 from tests.peers.servers import ServerThread, echo
 
@@ -131,7 +131,7 @@ async def test_a_bomb_closes_the_connection(listen: Listen) -> None:
             assert guest.closed.code == 1009
 
 
-@pytest.mark.parametrize("response", ["x-unknown", OFFER, f"{FORGETFUL}; client_max_window_bits=16", f"{FORGETFUL}; x"])
+@pytest.mark.parametrize("response", ["x-unknown", f"{FORGETFUL}; client_max_window_bits=16", f"{FORGETFUL}; x"])
 async def test_a_response_that_does_not_answer_the_offer(face: Face, response: str) -> None:
     with RawListener() as listener:
 
@@ -143,6 +143,21 @@ async def test_a_response_that_does_not_answer_the_offer(face: Face, response: s
         with pytest.raises(lapwing.HandshakeError, match="the server"):
             await face.client().connect(listener.url)
         await serving
+
+
+@pytest.mark.parametrize(
+    "response", [OFFER, f"{OFFER}; client_no_context_takeover", f"{OFFER}; server_max_window_bits=15"]
+)
+async def test_a_server_that_does_not_forget(face: Face, response: str) -> None:
+    """Tornado, Mojolicious and uWebSockets answer in these words, and refer to earlier messages."""
+    context = Context()
+    with RawListener() as listener:
+        async with face.facing(listener, extensions=response) as (ws, peer):
+            for _ in range(3):
+                await call(peer.send, wire.frame(wire.TEXT, context.deflate(JSON.encode()), rsv=RSV1))
+                assert await ws.receive() == JSON
+                await ws.send(JSON)
+                assert inflate((await call(peer.read_frame)).payload) == JSON.encode()
 
 
 async def test_what_is_counted_is_the_message_and_what_went_over_the_wire(face: Face, listen: Listen) -> None:

@@ -55,8 +55,8 @@ class Deflate:
         context_takeover: whether messages may refer to earlier ones of their connection, in either direction; the peer
             may refuse to (RFC 7692 section 7.1.1).
         server_max_window_bits: base-2 logarithm of the largest window in bytes that a server compresses with, 9 to 15;
-            None for no limit, then 12 is used. A client asks the server for it, and fails the handshake when the server
-            compresses otherwise.
+            None for no limit, then 12 is used. A client asks the server for it, and reads a server that does not
+            confirm it as one without a limit.
         client_max_window_bits: the same for what a client compresses with. A server does without compression where the
             client cannot be told, as some browsers cannot (RFC 7692 section 7.1.2.2).
 
@@ -210,15 +210,12 @@ class ClientDeflate:
             response = _parse(parameters, from_client=False)
         except ValueError as error:
             raise HandshakeError(f"the server's {NAME} is malformed: {error}") from None
-        if not settings.context_takeover and not response.server_forgets:
-            raise HandshakeError(
-                f"the server agreed to {NAME} without {_SERVER_FORGETS}, which was asked for: connect with "
-                "compression=False, or with context_takeover=True"
-            )
+        # A server that confirms neither that it forgets nor how large its window is may do as it likes: both can be read
+        # (section 7.1 has a client fail only what it does not support).
         bound = settings.server_max_window_bits
-        if bound is not None and (response.server_bits is None or response.server_bits > bound):
+        if bound is not None and response.server_bits is not None and response.server_bits > bound:
             raise HandshakeError(
-                f"the server agreed to {NAME} with {_SERVER_BITS} {response.server_bits or 'absent'}, "
+                f"the server agreed to {NAME} with {_SERVER_BITS} {response.server_bits}, "
                 f"but at most {bound} was asked for"
             )
         own = settings.client_max_window_bits
