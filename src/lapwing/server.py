@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final, Unpack
 from .io import tcp, trust
 from .io.listen import HOLD_OFF, hold_off
 from .options import ServerOptions, ServerSettings, check_duration, check_lagging, settings_from
-from .protocol.errors import ConnectionClosed
 from .protocol.prepared import Prepared
 from .protocol.server_handshake import ServerHandshake, ServerPolicy
 from .serving.accepting import Listener, ServerConnection
@@ -20,7 +19,7 @@ from .serving.admission import Admission
 from .serving.broadcasting import Broadcast
 from .serving.draining import close_evenly
 from .serving.fanout import deliver
-from .serving.handlers import Handler, Handlers
+from .serving.handlers import Handler, Handlers, has_not_failed
 from .serving.listening import Listening
 from .serving.places import Places
 from .serving.tally import Tally
@@ -253,8 +252,8 @@ class Server:
             if logger.isEnabledFor(logging.DEBUG):
                 logger.debug("connection from %s: %s", connection.peer_address, connection.closed or "handled")
             connection._begin_close(1000, "")
-        elif isinstance(error, ConnectionClosed) and not connection._is_open:
-            logger.debug("connection from %s: %s", connection.peer_address, error)
+        elif has_not_failed(error, connection):
+            logger.debug("connection from %s: %s", connection.peer_address, connection.closed or error)
         else:
             name = connection.subprotocol or "default"
             logger.error("connection from %s: the handler %r failed", connection.peer_address, name, exc_info=error)

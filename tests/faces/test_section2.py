@@ -199,36 +199,6 @@ async def test_attributes_of_ones_own(face: Face, listen: Listen) -> None:
                 assert end.nickname == "lap"
 
 
-# --- 2.2 iteration -----------------------------------------------------------------------------------------------
-
-
-async def test_iteration_ends_quietly_after_a_clean_close(face: Face) -> None:
-    with RawListener() as listener:
-        async with face.facing(listener) as (ws, peer):
-            peer.send_frame(wire.TEXT, b"one")
-            peer.send_frame(wire.BINARY, b"two")
-            peer.send_close(3000)
-            seen: list[str | bytes] = []
-            await ws.iterate(seen)
-            assert seen == ["one", b"two"]
-            await ws.iterate(seen)
-            assert len(seen) == 2
-
-
-@pytest.mark.parametrize("end", ["vanish", "violation"])
-async def test_iteration_raises_after_an_unclean_end(face: Face, end: str) -> None:
-    with RawListener() as listener:
-        async with face.facing(listener) as (ws, peer):
-            peer.send_frame(wire.TEXT, b"one")
-            peer.send(b"\x83\x00") if end == "violation" else peer.close()
-            seen: list[str | bytes] = []
-            with pytest.raises(lapwing.ConnectionClosed) as caught:
-                await ws.iterate(seen)
-            assert seen == ["one"] or face.blocking  # list.extend keeps nothing of an iteration that raises
-            assert caught.value.was_clean is False
-            assert caught.value.code == (1002 if end == "violation" else 1006)
-
-
 # --- 2.2 time-outs -----------------------------------------------------------------------------------------------
 
 

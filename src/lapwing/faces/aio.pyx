@@ -58,8 +58,8 @@ cdef class Connection(Messages):
     Use it from its own event loop only; other threads have `send_threadsafe`, `close_threadsafe` and
     `abort_threadsafe`. One task at a time may wait in `receive`; any number may `send`.
 
-    Iterating over it gives the messages: the iteration ends after a clean close and raises `ConnectionClosed` after
-    another. Attributes of your own can be set on it.
+    Iterating over it gives the messages: the iteration ends after a clean close with 1000, 1001 or no code, and raises
+    `ConnectionClosed` after any other end. Attributes of your own can be set on it.
     """
 
     # --- messages --------------------------------------------------------------------------------------------------

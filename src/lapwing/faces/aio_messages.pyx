@@ -21,6 +21,7 @@ from .waiting cimport Waiter
 
 from .messages import BROKEN_OFF, FragmentCheck, fragments_of, require_count, writable
 from ..options import UNSET
+from ..protocol.close import ended_well
 from ..protocol.frame import TEXT
 
 __all__ = ["MessageStream", "Messages"]
@@ -198,7 +199,7 @@ cdef class Messages(Link):
     cdef object end_of_messages(self, bint iterating):
         if not iterating:
             return None
-        if self.endpoint.closed.was_clean:
+        if ended_well(self.endpoint.closed):
             raise StopAsyncIteration
         raise self.endpoint.closed_error()
 
@@ -342,7 +343,8 @@ cdef class MessageStream:
 
     How it is cut up is as it happened to arrive; no piece is empty. The iteration ends with the message, and raises
     `ConnectionClosed` when the connection ends before. Once the connection is closed there is no next message: then it
-    ends at once, or raises `ConnectionClosed` after an unclean end, as iterating over the connection does.
+    ends at once after a clean close with 1000, 1001 or no code, or raises `ConnectionClosed`, as iterating over the
+    connection does.
 
     Whoever leaves it early, by `close`, at the end of `async with` or by letting go of it, has the rest of the message
     skipped, and the next `receive` gets the next message. Until then `receive` is refused.
@@ -426,7 +428,7 @@ cdef class MessageStream:
         if not self.is_closed:
             has_begun = await self._begin()
             if not has_begun:
-                if not self.endpoint.closed.was_clean:
+                if not ended_well(self.endpoint.closed):
                     raise self.endpoint.closed_error()
                 raise StopAsyncIteration
         piece = await self._piece()

@@ -32,6 +32,7 @@ from .turns cimport NEVER
 from .connection import close_after
 from .messages import is_fragmented
 from ..options import UNSET, check_duration
+from ..protocol.close import ended_well
 
 __all__ = ["BlockingConnection"]
 
@@ -46,8 +47,9 @@ cdef class BlockingConnection(Messages):
 
     A server gives one to each call of a handler that is a plain function; `Client` is one that connects.
 
-    Iterating over it gives the messages: the iteration ends after a clean close and raises `ConnectionClosed` after
-    another. As a context manager it closes at the end of the block. Attributes of your own can be set on it.
+    Iterating over it gives the messages: the iteration ends after a clean close with 1000, 1001 or no code, and raises
+    `ConnectionClosed` after any other end. As a context manager it closes at the end of the block. Attributes of your
+    own can be set on it.
 
     Threads: one may receive while any number of others send, ping, close, abort or broadcast. Under gevent the methods
     wait in the calling greenlet, and what is said of threads holds for greenlets.
@@ -144,7 +146,7 @@ cdef class BlockingConnection(Messages):
         message = self.receive()
         if message is not None:
             return message
-        if self.closed.was_clean:
+        if ended_well(self.closed):
             raise StopIteration
         raise self.find_endpoint().closed_error()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NamedTuple
 
-__all__ = ["CloseCode", "Closed", "describe", "may_be_sent"]
+__all__ = ["CloseCode", "Closed", "describe", "ended_well", "may_be_sent"]
 
 
 class CloseCode(IntEnum):
@@ -55,6 +55,15 @@ def may_be_sent(code: int) -> bool:
     and 3000 to 4999 (libraries and applications).
     """
     return code in _SENDABLE or 3000 <= code <= 4999
+
+
+#: Codes that make no complaint: normal closure, going away, and a close frame without a code.
+_GOOD = frozenset({1000, 1001, 1005})
+
+
+def ended_well(closed: Closed) -> bool:
+    """Tell whether the end of the connection is the end of the data: a clean close with 1000, 1001 or no code."""
+    return closed.was_clean and closed.code in _GOOD
 
 
 #: What may be done about a message that was too large: by whether the peer said so, or this end.

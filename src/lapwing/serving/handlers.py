@@ -7,11 +7,15 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ..protocol.errors import ConnectionClosed
+
 if TYPE_CHECKING:
     from ..faces.aio import Connection
     from ..faces.blocking import BlockingConnection
+    from .accepting import ServerConnection
+    from .threaded import ThreadConnection
 
-__all__ = ["Handler", "Handlers"]
+__all__ = ["Handler", "Handlers", "has_not_failed"]
 
 #: What serves a connection: called with it, already open, in a task of its own (`async def`) or in a thread (`def`).
 Handler = Callable[["Connection"], Coroutine[Any, Any, None]] | Callable[["BlockingConnection"], None]
@@ -47,6 +51,13 @@ class Handlers:
         if handler is None:
             raise LookupError("a connection without a subprotocol is only accepted where there is a default handler")
         return handler
+
+
+def has_not_failed(error: BaseException, connection: ServerConnection | ThreadConnection) -> bool:
+    """Tell whether a handler ended only because its connection did: by `ConnectionClosed`, in exception groups too."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(has_not_failed(each, connection) for each in error.exceptions)
+    return isinstance(error, ConnectionClosed) and not connection._is_open
 
 
 def _is_async(handler: object) -> bool:

@@ -9,7 +9,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ..protocol.errors import ConnectionClosed
+from .handlers import has_not_failed
 from .threaded import ThreadConnection
 
 if TYPE_CHECKING:
@@ -94,8 +94,8 @@ class HandlerThreads:
             _require_done(handler, handler(connection))
             logger.debug("connection from %s: %s", connection.peer_address, connection.closed or "handled")
         except BaseException as error:
-            if isinstance(error, ConnectionClosed) and not connection._is_open:
-                logger.debug("connection from %s: %s", connection.peer_address, error)
+            if has_not_failed(error, connection):
+                logger.debug("connection from %s: %s", connection.peer_address, connection.closed or error)
             else:
                 name = connection.subprotocol or "default"
                 logger.exception("connection from %s: the handler %r failed", connection.peer_address, name)
