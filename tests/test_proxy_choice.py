@@ -18,6 +18,8 @@ from lapwing.protocol import parse_url
         ("socks5h://[::1]", ("socks5h", "::1", 1080, None)),
         ("socks4://ada@proxy", ("socks4", "proxy", 1080, ("ada", ""))),
         ("socks4a://proxy", ("socks4a", "proxy", 1080, None)),
+        ("socks://proxy:9/", ("socks5h", "proxy", 9, None)),
+        ("SOCKS://proxy", ("socks5h", "proxy", 1080, None)),
         ("http://ada:s%40%3A@proxy:1", ("http", "proxy", 1, ("ada", "s@:"))),
     ],
 )
@@ -32,7 +34,14 @@ def test_urls_of_proxies(text: str, proxy: tuple[object, ...]) -> None:
         "",
         "proxy:3128",
         "ftp://proxy",
-        "socks://proxy",
+        "socks6://proxy",
+        "http://ada\\@proxy",
+        "http://ada:sec#secret@proxy:1",
+        "http://ada:/secret@proxy",
+        "http://ada:secret/@proxy:1/",
+        "http://ada:1?secret@proxy",
+        "socks5://ada:1#secret@proxy",
+        "ada:/secret@proxy",
         "ws://proxy",
         "http://",
         "http://proxy/path",
@@ -70,6 +79,7 @@ def test_wrong_urls_of_proxies(text: str) -> None:
         ("wss://a", {"WSS_PROXY": "http://w:1", "https_proxy": "http://p:1"}, "http://w:1"),
         ("wss://a", {"all_proxy": "socks5://s"}, "socks5://s:1080"),
         ("ws://a", {"ALL_PROXY": "p:3128"}, "http://p:3128"),
+        ("ws://a", {"ALL_PROXY": "socks://127.0.0.1:1080/"}, "socks5h://127.0.0.1:1080"),  # as GNOME sets it
         ("ws://a", {"HTTP_PROXY": "http://p:1", "REQUEST_METHOD": "GET"}, None),
         ("ws://a", {"http_proxy": "http://p:1", "REQUEST_METHOD": "GET"}, "http://p:1"),
         ("ws://a", {"http_proxy": "http://p:1", "no_proxy": "b,a"}, None),
@@ -130,3 +140,19 @@ def test_exempt(host: str, exempt: str) -> None:
 )
 def test_not_exempt(host: str, exempt: str) -> None:
     assert not is_exempt(host, 80, exempt)
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"ALL_PROXY": "quic://ada:secret@p"}, "the environment variable ALL_PROXY names no proxy that lapwing knows"),
+        ({"http_proxy": "ada:/secret@p:1"}, "write %23 for '#'"),
+        ({"http_proxy": "http://ada:sec#secret@p:1"}, "write %23 for '#'"),
+    ],
+)
+def test_an_environment_that_names_no_proxy_is_an_error(environment: dict[str, str], words: str) -> None:
+    """Without the proxy the connection would take a way that the environment forbids."""
+    with pytest.raises(lapwing.InvalidURL, match="proxy=None to go without") as caught:
+        proxy_from_environment(parse_url("ws://a"), environment)
+    assert words in str(caught.value)
+    assert "sec" not in str(caught.value)

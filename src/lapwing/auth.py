@@ -158,7 +158,7 @@ def _digest(secret: str) -> bytes:
 
 def _check_table(table: object, what: str) -> None:
     if not isinstance(table, Mapping):
-        raise TypeError(f"expected a mapping of {what}, or a function, got {table!r}")
+        raise TypeError(f"expected a mapping of {what}, or a function, got {type(table).__name__}")
     for key, value in table.items():
         if not isinstance(key, str) or (what.startswith("passwords") and not isinstance(value, str)):
             raise TypeError(

@@ -112,7 +112,9 @@ class Connector:
         )
 
     def __repr__(self) -> str:
-        return f"<connect({self._url!r}): use it with 'with', 'async with' or 'await'>"
+        from .protocol.url import shown_url
+
+        return f"<connect({shown_url(str(self._url))}): use it with 'with', 'async with' or 'await'>"
 
 
 def connect(  # type: ignore[misc]

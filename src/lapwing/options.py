@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, get_args
 
 from .inspector.settings import Inspector
@@ -289,12 +289,12 @@ class ConnectionSettings:
 class ClientSettings(ConnectionSettings):
     """Options of a client, checked and complete."""
 
-    headers: HeaderArgument = ()
-    cookies: Mapping[str, str] | None = None
+    headers: HeaderArgument = field(default=(), repr=False)
+    cookies: Mapping[str, str] | None = field(default=None, repr=False)
     origin: str | None = None
     ssl: SSLContext | None = None
     server_hostname: str | None = None
-    proxy: str | bool | None = True
+    proxy: str | bool | None = field(default=True, repr=False)
     proxy_ssl: SSLContext | None = None
     max_redirects: int = 10
     happy_eyeballs_delay: float | None = 0.25
@@ -307,11 +307,13 @@ class ClientSettings(ConnectionSettings):
         _check_context(self.ssl)
         _check_flag("portable", self.portable)
         if not hasattr(self.headers, "__iter__"):
-            raise TypeError(f"expected headers to be a mapping, or pairs of name and value, got {self.headers!r}")
+            raise TypeError(
+                f"expected headers to be a mapping, or pairs of name and value, got {type(self.headers).__name__}"
+            )
         if self.server_hostname is not None and not self.server_hostname:
             raise ValueError("expected server_hostname to be a name, or None, got an empty one")
         if self.cookies is not None and not isinstance(self.cookies, Mapping):
-            raise TypeError(f"expected cookies to be a mapping of names to values, got {self.cookies!r}")
+            raise TypeError(f"expected cookies to be a mapping of names to values, got {type(self.cookies).__name__}")
         _check_count("max_redirects", self.max_redirects, least=0)
         _check_seconds("happy_eyeballs_delay", self.happy_eyeballs_delay)
         if self.happy_eyeballs_delay is not None and self.happy_eyeballs_delay < 0.01:  # RFC 8305 section 8
@@ -326,7 +328,7 @@ class ClientSettings(ConnectionSettings):
 
     def _check_proxy(self) -> None:
         if not isinstance(self.proxy, (str, bool, type(None))):
-            raise TypeError(f"expected proxy to be a URL, True, False or None, got {self.proxy!r}")
+            raise TypeError(f"expected proxy to be a URL, True, False or None, got {type(self.proxy).__name__}")
         _check_context(self.proxy_ssl, "proxy_ssl")
         if self.proxy_ssl is not None and (
             not self.proxy or (isinstance(self.proxy, str) and not self.proxy.lower().startswith("https:"))
@@ -427,7 +429,7 @@ def settings_from(kind: type[Settings], options: Mapping[str, Any]) -> Settings:
         TypeError: an option does not exist or has the wrong type.
         ValueError: an option is out of its range, or contradicts another.
     """
-    known = [field.name for field in fields(kind)]
+    known = [known.name for known in fields(kind)]
     for name in options:
         if name not in known:
             raise TypeError(f"unknown option {name!r}: expected one of {', '.join(sorted(known))}")

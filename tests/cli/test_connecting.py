@@ -90,7 +90,9 @@ def test_insecure_and_cacert_make_contexts(tls: Certificates) -> None:
     ("words", "complaint"),
     [
         (["http://h"], "did you mean 'ws://h'?"),
-        (["ws://h", "-H", "nonsense"], "--header: expected 'NAME: VALUE' or @FILE, got 'nonsense'"),
+        (["ws://h", "-H", "Key secret"], "--header: expected 'NAME: VALUE' or @FILE, got no colon behind 'Key'"),
+        (["ws://h", "-H", ": secret"], "--header: expected 'NAME: VALUE' or @FILE, got no name before the colon"),
+        (["ws://u:/secret@h"], "in a user name or password write %23"),
         (["ws://h", "-H", "@/nonexistent"], "--header: cannot read '/nonexistent'"),
         (["ws://h", "-u", "a:b", "-H", "authorization: x"], "got both"),
         (["ws://h", "-k"], "--insecure is for TLS: use wss://"),

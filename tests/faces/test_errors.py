@@ -11,6 +11,7 @@ import pytest
 
 import lapwing
 from tests.faces.callers import Face, call, hosting, url
+from tests.peers import wire
 from tests.peers.raw import RawListener
 
 Listen = Callable[..., Any]
@@ -104,6 +105,27 @@ async def test_a_response_whose_head_does_not_end(face: Face, beginning: bytes) 
             peer.send(beginning)
             with pytest.raises(TimeoutError, match="took longer than"):
                 await connecting
+
+
+async def test_no_secret_of_the_url_is_in_the_message_of_a_timeout(face: Face) -> None:
+    with RawListener() as listener:
+        where = f"127.0.0.1:{listener.port}/chat"
+        with pytest.raises(TimeoutError) as caught:
+            await face.client(open_timeout=0.05).connect(f"ws://ada:secret@{where}?token=secret")
+    assert str(caught.value).startswith(f"connecting to ws://{where} took longer than 0.05 s")
+    assert "secret" not in str(caught.value)
+
+
+async def test_no_token_among_the_subprotocols_is_in_a_message(face: Face) -> None:
+    with RawListener() as listener:
+        connecting = asyncio.create_task(face.client().connect(listener.url, ["chat", "bearer", "secret"]))
+        with await call(listener.accept_bare) as peer:
+            head = await call(peer.read_head)
+            peer.send(wire.response(head.one("sec-websocket-key"), subprotocol="other"))
+            with pytest.raises(lapwing.HandshakeError, match=r"asked for: chat, bearer, \*\*\*\)"):
+                await connecting
+    with pytest.raises(ValueError, match="got '\\*\\*\\*'"):
+        await face.client().connect("ws://h/", ["bearer", "secret="])
 
 
 # --- 2.5 safe by default -----------------------------------------------------------------------------------------

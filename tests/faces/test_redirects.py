@@ -223,11 +223,52 @@ async def test_credentials_do_not_follow_to_another_origin(face: Face, kind: str
         there = f"ws://127.0.0.1:{other.port}/" if kind == "port" else f"ws://localhost:{other.port}/"
         async with redirecting(there) as (listener, first):
             headers = [("Authorization", "Bearer t0ken"), ("cookie", "a=c00kie"), ("HOST", "me"), ("X-Mine", "1")]
-            await follow(face, f"ws://127.0.0.1:{listener.port}/", headers=headers)
+            headers += [
+                ("X-Api-Key", "k3y"),
+                ("X-Amz-Security-Token", "t"),
+                ("Accept-Language", "fi"),
+                ("user-agent", "mine"),
+            ]
+            await follow(face, f"ws://127.0.0.1:{listener.port}/", headers=headers, origin="https://page.example")
         assert first[0].one("host") == "me"
+        assert first[0].one("x-api-key") == "k3y"
         assert heads[0].one("host") == there.split("/")[2]
-        assert heads[0].one("x-mine") == "1"
-        assert heads[0].all("authorization") == heads[0].all("cookie") == []
+        own = {name.lower() for name, _ in heads[0].headers if not name.lower().startswith("sec-websocket-")}
+        assert own == {"host", "upgrade", "connection", "origin", "accept-language", "user-agent"}
+        assert heads[0].one("user-agent") == "mine"
+        assert heads[0].one("origin") == "https://page.example"
+
+
+@pytest.mark.parametrize(
+    ("asked", "sent"),
+    [
+        (["chat", "bearer", "s3cret", "echo"], ["chat, echo"]),
+        (["Bearer", "s3cret"], []),
+        (["access_token", "s3cret", "chat"], ["chat"]),
+        (["base64url.bearer.authorization.k8s.io.s3cret", "base64.binary.k8s.io"], ["base64.binary.k8s.io"]),
+        (["chat", "s3cret" * 9], ["chat"]),
+        ("chat", ["chat"]),
+        (None, []),
+    ],
+)
+async def test_tokens_among_the_subprotocols_do_not_follow(
+    face: Face, asked: str | list[str] | None, sent: list[str]
+) -> None:
+    async with redirecting(None) as (other, heads), redirecting("/there", other.url) as (listener, first):
+        ws = await face.client().connect(listener.url, asked)
+        assert await ws.receive() is None
+    assert [head.all("sec-websocket-protocol") for head in first] == [first[0].all("sec-websocket-protocol")] * 2
+    assert heads[0].all("sec-websocket-protocol") == sent
+
+
+async def test_messages_about_a_redirect_show_no_secrets(face: Face) -> None:
+    async with redirecting("http://ada:secret@127.0.0.1:0/?token=secret") as (listener, _):
+        with pytest.raises(lapwing.HandshakeError) as caught:
+            await face.client().connect(listener.url)
+    assert "secret" not in str(caught.value)
+    async with redirecting("/?token=secret") as (listener, _):
+        with pytest.raises(lapwing.HandshakeError, match=r"redirects to '/\?\*\*\*'"):
+            await face.client(max_redirects=0).connect(listener.url)
 
 
 async def test_credentials_do_not_come_back(face: Face) -> None:

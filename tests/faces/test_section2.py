@@ -118,6 +118,8 @@ async def test_connect_with_with_tells_how_the_block_ended(
 async def test_nothing_happens_before_the_connector_is_entered() -> None:
     connector = lapwing.connect("not even a URL", unknown_option=1)
     assert "'with'" in repr(connector)
+    connector = lapwing.connect("wss://ada:secret@h/?token=secret", headers={"Authorization": "secret"})
+    assert repr(connector).startswith("<connect('wss://***@h/?***')")
 
 
 # --- 2.2 what a connection tells ---------------------------------------------------------------------------------

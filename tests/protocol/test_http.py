@@ -20,6 +20,7 @@ from lapwing.protocol.http import (
     Response,
     build_request,
     build_response,
+    encode_headers,
     is_token,
     parse_authority,
     split_list,
@@ -130,6 +131,27 @@ def test_headers_names_and_pairs() -> None:
     assert HEADERS.items()[3] == ("via", "2")
     assert repr(Headers([("A", "b")])) == "Headers([('A', 'b')])"
     assert not Headers()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Authorization", "proxy-authorization", "Cookie", "Set-Cookie", "X-Api-Key", "X-Auth-Token", "PRIVATE-TOKEN"],
+)
+def test_repr_shows_no_credentials(name: str) -> None:
+    """It gets into logs and tracebacks by itself."""
+    request = Request("GET", "/chat?token=secret", Headers([(name, "secret"), ("Sec-WebSocket-Key", "abc")]))
+    assert repr(request) == (
+        f"Request(method='GET', target='/chat?***', headers=Headers([('{name}', '***'), ('Sec-WebSocket-Key', 'abc')]))"
+    )
+    assert "secret" not in repr(Response(200, "OK", request.headers))
+    offered = Headers([("Sec-WebSocket-Protocol", "chat, bearer, secret, echo"), ("Location", "/?token=secret")])
+    assert repr(offered) == ("Headers([('Sec-WebSocket-Protocol', 'chat, bearer, ***, echo'), ('Location', '/?***')])")
+
+
+def test_messages_show_no_values_of_headers() -> None:
+    with pytest.raises(ValueError, match="the header Authorization must not begin or end with white space") as caught:
+        encode_headers([("Authorization", "Bearer secret ")])
+    assert "secret" not in str(caught.value)
 
 
 def test_headers_equality() -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import lapwing
+from lapwing.protocol.secrecy import shown_target
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -99,7 +100,7 @@ class AccessLog:
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         where = "-" if peer is None else f"[{peer[0]}]:{peer[1]}" if ":" in str(peer[0]) else f"{peer[0]}:{peer[1]}"
         # What peers send is escaped: it goes to a terminal.
-        self._write(f'{now} {where} "{_escaped(method)} {_escaped(target)}" {rest}')
+        self._write(f'{now} {where} "{_escaped(method)} {_escaped(shown_target(target))}" {rest}')
 
 
 def _escaped(text: str) -> str:

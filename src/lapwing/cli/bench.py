@@ -251,8 +251,7 @@ def _shown(arguments: argparse.Namespace) -> str:
     """The URL without what may be secret: user, password and query."""
     from lapwing.protocol import parse_url
 
-    url = parse_url(arguments.url)
-    return neutralise(str(url._replace(userinfo=None, target=url.target.partition("?")[0])), one_line=True)
+    return neutralise(str(parse_url(arguments.url)), one_line=True)
 
 
 def _described(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -230,7 +231,9 @@ def _headers(arguments: argparse.Namespace) -> list[tuple[str, str]]:
 def _header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
     if not colon or not name.strip():
-        raise Failed(f"--header: expected 'NAME: VALUE' or @FILE, got {text!r}")
+        # The value may be a secret, and what is printed here may be kept in the log of a job.
+        got = "no name before the colon" if colon else f"no colon behind {re.split(r'[^A-Za-z0-9_-]', text)[0]!r}"
+        raise Failed(f"--header: expected 'NAME: VALUE' or @FILE, got {got}")
     return name.strip(), value.strip()
 
 
@@ -308,7 +311,7 @@ def _through_unix(url: URL, arguments: argparse.Namespace, options: dict[str, An
         options["headers"].append(("Host", url.host_header))
     if url.secure:
         options["server_hostname"] = arguments.server_name or url.host
-    return str(url._replace(unix_path=str(Path(arguments.unix_socket).absolute()), userinfo=None))
+    return url._replace(unix_path=str(Path(arguments.unix_socket).absolute())).complete
 
 
 @contextmanager

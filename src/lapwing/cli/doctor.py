@@ -31,7 +31,7 @@ _EXTRAS = {
     "otel": ("opentelemetry-api",),
     "uvloop": ("uvloop",),
 }
-_REQUIRED = ("httptools", "python-socks", "zlib-ng")
+_REQUIRED = ("httptools", "idna", "python-socks", "zlib-ng")
 #: Descriptors below which a server is short of connections.
 _FEW_DESCRIPTORS = 4096
 

@@ -13,8 +13,9 @@ from ..io import trust
 from ..io.tls import TLS
 from ..protocol.client_handshake import ClientHandshake
 from ..protocol.errors import HandshakeError, InvalidURL
-from ..protocol.handshake import check_headers, format_cookies, shown
-from ..protocol.url import parse_url
+from ..protocol.handshake import check_headers, check_subprotocols, format_cookies
+from ..protocol.secrecy import is_public, without_tokens
+from ..protocol.url import encode_name, parse_url, shown_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,8 +31,6 @@ __all__ = ["ClientOpening"]
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 #: The schemes of a Location that are WebSocket's own, each with what `urllib` knows it as.
 _HTTP_SCHEMES = {"ws": "http", "wss": "https"}
-#: Headers that are for one origin only.
-_FOR_ONE_ORIGIN = frozenset({"authorization", "cookie", "host", "proxy-authorization"})
 #: Any of these may name a proxy; which one counts is decided in `proxies`.
 _PROXY_VARIABLES = tuple(
     name for lower in ("ws", "wss", "http", "https", "all") for name in (f"{lower}_proxy", f"{lower.upper()}_PROXY")
@@ -60,7 +59,9 @@ class ClientOpening:
 
     def __init__(self, settings: ClientSettings, url: str, protocol: str | Sequence[str] | None) -> None:
         self.settings = settings
-        self._protocol = protocol
+        if isinstance(protocol, str):
+            protocol = (protocol,)
+        self._subprotocols = check_subprotocols(() if protocol is None else protocol)
         self._is_foreign = False  # whether a redirect has led to another origin: it stays so
         self._visited: list[URL] = []
         headers = settings.headers
@@ -81,8 +82,10 @@ class ClientOpening:
         self.url = url
         self._visited.append(url)
         headers = self._headers
+        subprotocols = self._subprotocols
         if self._is_foreign:
-            headers = [pair for pair in check_headers(headers) if pair[0].lower() not in _FOR_ONE_ORIGIN]
+            headers = [pair for pair in check_headers(headers) if is_public(pair[0])]
+            subprotocols = tuple(without_tokens(subprotocols))
         elif self.settings.cookies:
             headers = check_headers(headers)
             if any(name.lower() == "cookie" for name, _ in headers):
@@ -91,7 +94,7 @@ class ClientOpening:
         self.handshake = ClientHandshake(
             url,
             nonce=os.urandom(16),
-            subprotocols=() if self._protocol is None else self._protocol,
+            subprotocols=subprotocols,
             origin=self.settings.origin,
             headers=headers,
             extensions=() if self.settings.deflate is None else (self.settings.deflate.for_client,),
@@ -148,7 +151,9 @@ class ClientOpening:
             return carrier
         context = self.settings.ssl or trust.client_context()
         # The name that was asked for says nothing of where a redirect leads.
-        name = self.url.host if self._is_foreign else self.settings.server_hostname or self.url.host
+        name = self.url.host
+        if self.settings.server_hostname is not None and not self._is_foreign:
+            name = encode_name(self.settings.server_hostname)
         return TLS(context, server_side=False, server_hostname=name, carrier=carrier)
 
     def explain(self, error: OSError) -> OSError:
@@ -179,8 +184,8 @@ class ClientOpening:
     def follow(self, error: HandshakeError) -> None:
         """Follow a redirect: this becomes the attempt to connect where it leads to.
 
-        What is for one origin (credentials, cookies, the Host header, `server_hostname`) stays behind once a redirect
-        leads to another one.
+        Once a redirect leads to another origin, only headers that cannot be credentials go along, and no subprotocol
+        that may be a token. The cookies, the URL's user name and password and `server_hostname` stay behind.
 
         Args:
             error: how the attempt failed.
@@ -208,7 +213,7 @@ class ClientOpening:
                 words = self._why_not_to(url)
         if words is not None:
             raise HandshakeError(
-                f"the server {self.url.host_header} redirects to {shown(location)}, {words}",
+                f"the server {self.url.host_header} redirects to {shown_url(location)}, {words}",
                 status=error.status,
                 headers=error.headers,
                 body=error.body,

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..protocol.errors import InvalidURL
-from ..protocol.url import check_url_characters, shown_url, split_authority
+from ..protocol.url import ENCODE_HINT, check_url_characters, shown_url, split_authority
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +17,9 @@ __all__ = ["Proxy", "parse_proxy", "proxy_from_environment"]
 
 #: The ports of proxies whose URLs name none.
 _DEFAULT_PORTS = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
+#: Other names of a scheme. Desktops write "socks" into the environment. Browsers, GNOME and Node take it for SOCKS 5
+#: and leave it to the proxy to look up names; curl alone takes it for SOCKS 4, which knows no IPv6.
+_ALIASES = {"socks": "socks5h"}
 #: The variables that name a proxy, the first that is set counts: those of WebSocket, then what everybody sets.
 _VARIABLES = {
     "ws": ("ws_proxy", "http_proxy", "all_proxy"),
@@ -66,12 +69,15 @@ def parse_proxy(text: str) -> Proxy:
     check_url_characters(text)
     scheme, separator, rest = text.partition("://")
     scheme = scheme.lower()
+    scheme = _ALIASES.get(scheme, scheme)
     if not separator or scheme not in _DEFAULT_PORTS:
         known = ", ".join(f"{name}://" for name in _DEFAULT_PORTS)
         raise InvalidURL(f"expected the URL of a proxy to begin with one of {known}, got {shown_url(text)}")
-    authority, _, path = rest.partition("/")
-    if path or "?" in authority or "#" in authority:
-        raise InvalidURL(f"expected nothing behind host and port in the URL of a proxy, got {shown_url(text)}")
+    end = min((position for mark in "/?#" if (position := rest.find(mark)) >= 0), default=len(rest))
+    authority, path = rest[:end], rest[end:]
+    if path not in ("", "/"):
+        hint = f": {ENCODE_HINT}" if "@" in path else ""
+        raise InvalidURL(f"expected nothing after host and port in the URL of a proxy{hint}, got {shown_url(text)}")
     userinfo, host, port = split_authority(authority, _DEFAULT_PORTS[scheme], text)
     proxy = Proxy(scheme, host, port, userinfo)
     if proxy.is_socks and userinfo is not None:
@@ -99,16 +105,14 @@ def proxy_from_environment(url: URL, environment: Mapping[str, str] = os.environ
     The variables count in lower case first, then in upper case; `HTTP_PROXY` in upper case is left aside in a CGI
     program, where a client of it could set it with a header `Proxy`.
 
+    A value that names no proxy of a known scheme is an error: without the proxy the connection would take a way that
+    the environment forbids, and show the address of this machine.
+
     Raises:
         InvalidURL: what the variable holds is no URL of a proxy.
     """
-    for name in _VARIABLES[url.scheme]:
-        value = environment.get(name)
-        if value is None and not (name == "http_proxy" and "REQUEST_METHOD" in environment):
-            value = environment.get(name.upper())
-        if value:
-            break
-    else:
+    name, value = _variable(url.scheme, environment)
+    if not value:
         return None
     if is_exempt(url.host, url.port, environment.get("no_proxy") or environment.get("NO_PROXY") or ""):
         return None
@@ -117,8 +121,21 @@ def proxy_from_environment(url: URL, environment: Mapping[str, str] = os.environ
         return parse_proxy(value if "://" in value else f"http://{value}")
     except InvalidURL as error:
         raise InvalidURL(
-            f"the environment variable {name} names no proxy: {error}. Pass proxy=None to go without"
+            f"the environment variable {name} names no proxy that lapwing knows: {error}. Set it to another one, pass "
+            "proxy= with a URL, or proxy=None to go without a proxy"
         ) from None
+
+
+def _variable(scheme: str, environment: Mapping[str, str]) -> tuple[str, str]:
+    """Return the first variable that is set for a scheme of WebSocket, and its value; empty where there is none."""
+    for name in _VARIABLES[scheme]:
+        value = environment.get(name)
+        if value is None and not (name == "http_proxy" and "REQUEST_METHOD" in environment):
+            name = name.upper()
+            value = environment.get(name)
+        if value:
+            return name, value
+    return "", ""
 
 
 def is_exempt(host: str, port: int, exempt: str) -> bool:

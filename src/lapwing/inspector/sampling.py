@@ -8,6 +8,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from ..protocol.secrecy import shown_target
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -192,7 +194,7 @@ class Sampler:
         tls = connection.ssl_object
         return {
             "number": number,
-            "path": "" if request is None else request.target[:2048],
+            "path": "" if request is None else shown_target(request.target)[:2048],
             "peer": _shown_address(connection.peer_address),
             "local": _shown_address(connection.local_address),
             "subprotocol": connection.subprotocol or "",

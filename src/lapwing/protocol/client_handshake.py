@@ -22,6 +22,8 @@ from .handshake import (
 )
 from .http import Headers, Request, Response, build_request, lower_tokens, split_list
 from .http_reader import ResponseReader
+from .secrecy import shown_subprotocols
+from .url import shown_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -264,7 +266,11 @@ class ClientHandshake:
         if not values:
             return None
         if values[0] not in self._subprotocols:
-            asked = f"asked for: {', '.join(self._subprotocols)}" if self._subprotocols else "none was asked for"
+            asked = (
+                f"asked for: {', '.join(shown_subprotocols(self._subprotocols))}"
+                if self._subprotocols
+                else "none was asked for"
+            )
             raise HandshakeError(
                 f"the server chose the subprotocol {shown(values[0])}, which was not asked for ({asked})"
             )
@@ -282,7 +288,7 @@ def _describe_rejection(response: Response) -> str:
     own_words = _own_words(headers, body)
     words = [f"the server answered {status} {reason[:MAX_SHOWN]}".rstrip() + " instead of switching to WebSocket"]
     if 300 <= status < 400 and "Location" in headers:
-        words.append(f"it redirects to {shown(headers['Location'])}")
+        words.append(f"it redirects to {shown_url(headers['Location'])}")
     elif "Sec-WebSocket-Version" in headers and VERSION not in split_list(headers["Sec-WebSocket-Version"]):
         words.append(f"it speaks version {shown(headers['Sec-WebSocket-Version'])} of WebSocket, this client {VERSION}")
     elif status in _HINTS and not (status == 400 and own_words):  # that can mean anything: the server knows

@@ -11,6 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from .http import encode_headers, is_token
+from .secrecy import shown_subprotocols
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -85,11 +86,19 @@ def check_subprotocols(subprotocols: Iterable[str]) -> tuple[str, ...]:
         if not is_token(subprotocol):
             raise ValueError(
                 "the name of a subprotocol consists of letters, digits and !#$%&'*+-.^_`|~ (RFC 6455 section 4.1), "
-                f"got {subprotocol[:MAX_SHOWN]!a}"
+                f"got {_shown_subprotocol(checked, subprotocol)[:MAX_SHOWN]!a}"
             )
         if checked.count(subprotocol) > 1:
-            raise ValueError(f"the subprotocol {subprotocol!a} is there twice: name each one once")
+            raise ValueError(
+                f"the subprotocol {_shown_subprotocol(checked, subprotocol)!a} is there twice: name each one once"
+            )
     return checked
+
+
+def _shown_subprotocol(subprotocols: tuple[object, ...], wrong: str) -> str:
+    """One of these for a message; a token is hidden."""
+    named = [name if isinstance(name, str) else "" for name in subprotocols]
+    return shown_subprotocols(named)[named.index(wrong)]
 
 
 def check_headers(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -97,7 +106,9 @@ def check_headers(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> lis
     try:
         pairs = [(name, value) for name, value in (headers.items() if hasattr(headers, "items") else headers)]
     except (TypeError, ValueError):
-        raise TypeError(f"expected headers to be a mapping, or pairs of name and value, got {headers!r}") from None
+        raise TypeError(
+            f"expected headers to be a mapping, or pairs of name and value, got {type(headers).__name__}"
+        ) from None
     encode_headers(pairs)
     for name, _ in pairs:
         hint = _RESERVED.get(name.lower())

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import HandshakeError
+from .secrecy import shown_header, shown_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -64,7 +65,8 @@ class HTTPError(HandshakeError):
 class Headers:
     """The headers of a head: an immutable multi-map, its names without regard to case, in the order of the wire.
 
-    Iteration gives each name once, as its first line spells it, and `len` counts these names.
+    Iteration gives each name once, as its first line spells it, and `len` counts these names. `repr` hides the values
+    that may be credentials.
 
     Args:
         pairs: names and values, one pair per line. They are not checked here: parsing and building do.
@@ -136,7 +138,7 @@ class Headers:
         return hash(self._folded())
 
     def __repr__(self) -> str:
-        return f"Headers({list(self._pairs)!r})"
+        return f"Headers({[(name, shown_header(name, value)) for name, value in self._pairs]!r})"
 
 
 class Request(NamedTuple):
@@ -151,6 +153,9 @@ class Request(NamedTuple):
     method: str
     target: str
     headers: Headers
+
+    def __repr__(self) -> str:
+        return f"Request(method={self.method!r}, target={shown_target(self.target)!r}, headers={self.headers!r})"
 
     @property
     def path(self) -> str:
@@ -278,9 +283,7 @@ def encode_headers(headers: Iterable[tuple[str, str]]) -> bytes:
             raise ValueError(f"expected a token as the name of a header, got {name[:MAX_QUOTED]!a}")
         _check_text(value, f"the value of the header {name}")
         if value != value.strip(" \t"):
-            raise ValueError(
-                f"the value of the header {name} must not begin or end with white space: {value[:MAX_QUOTED]!a}"
-            )
+            raise ValueError(f"the value of the header {name} must not begin or end with white space: strip it")
         lines.append(f"{name}: {value}\r\n")
     return "".join(lines).encode("latin-1")
 

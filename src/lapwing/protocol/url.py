@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from .errors import InvalidURL
+from .secrecy import HIDDEN, shown_target
 
-__all__ = ["URL", "check_url_characters", "parse_url", "shown_url", "split_authority"]
+__all__ = ["ENCODE_HINT", "URL", "check_url_characters", "encode_name", "parse_url", "shown_url", "split_authority"]
 
 _DEFAULT_PORTS = {"ws": 80, "wss": 443}
 #: The schemes of a WebSocket over a unix socket, each with the scheme of what goes over it.
@@ -34,6 +35,8 @@ _MAX_NAME = 253
 _MAX_LABEL = 63
 #: How many characters of a wrong URL an error message shows.
 _MAX_SHOWN = 100
+#: What to do about a delimiter in a user name or password.
+ENCODE_HINT = "in a user name or password write %23 for '#', %2F for '/', %3A for ':', %3F for '?' and %40 for '@'"
 
 
 class URL(NamedTuple):
@@ -41,14 +44,17 @@ class URL(NamedTuple):
 
     Attributes:
         scheme: "ws" or "wss".
-        host: in ASCII and lower case: a name (IDNA-encoded where it was not ASCII), an IPv4 address, or an IPv6 address
+        host: in ASCII and lower case: a name (IDNA 2008 where it was not ASCII), an IPv4 address, or an IPv6 address
             without brackets.
         port: 1 to 65535; 80 for ws and 443 for wss where the URL names none.
         target: the RFC's resource name: path and query, in ASCII, percent-encoded (RFC 3987 section 3.1) where the URL
             was not. It begins with "/".
-        userinfo: the user name and password, decoded, or None. They appear neither in `repr` nor in `str`.
+        userinfo: the user name and password, decoded, or None.
         unix_path: the path of the unix socket that a ws+unix or wss+unix URL names, decoded; None for TCP. `host` is
             "localhost" then, for the Host header and the certificate.
+
+    `str` and `repr` are for messages and logs: they show neither the user name and password nor the query, which often
+    has a token in it. `complete` has the query.
     """
 
     scheme: str
@@ -75,41 +81,52 @@ class URL(NamedTuple):
         host = f"[{self.host.partition('%')[0]}]" if ":" in self.host else self.host
         return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
-    def __str__(self) -> str:
+    @property
+    def complete(self) -> str:
+        """The URL with its query, without user name and password: for connecting rather than for a log."""
+        return self._place + self.target
+
+    @property
+    def _place(self) -> str:
+        """What stands before the target."""
         if self.unix_path is not None:
-            return f"{self.scheme}+unix://{_encode(self.unix_path, _PATH_CHARACTERS)}:{self.target}"
-        return f"{self.scheme}://{self.host_header}{self.target}"
+            return f"{self.scheme}+unix://{_encode(self.unix_path, _PATH_CHARACTERS)}:"
+        return f"{self.scheme}://{self.host_header}"
+
+    def __str__(self) -> str:
+        return self._place + self.target.partition("?")[0]
 
     def __repr__(self) -> str:
+        target = shown_target(self.target)
         secret = ", userinfo=<hidden>" if self.userinfo is not None else ""
         socket = f", unix_path={self.unix_path!r}" if self.unix_path is not None else ""
-        return (
-            f"URL(scheme={self.scheme!r}, host={self.host!r}, port={self.port}, target={self.target!r}{secret}{socket})"
-        )
+        return f"URL(scheme={self.scheme!r}, host={self.host!r}, port={self.port}, target={target!r}{secret}{socket})"
 
 
 def parse_url(text: str) -> URL:
     """Parse a WebSocket URL (RFC 6455 section 3).
 
     Args:
-        text: such as "ws://localhost:8080/chat?room=1". Non-ASCII characters are encoded: IDNA in the host,
-            percent-encoded UTF-8 elsewhere. A user name and password may stand before the host. A unix socket is named
-            as in "ws+unix:///run/app.sock:/chat?room=1": its absolute path, a colon, the target; a colon, question mark
-            or percent sign within the path is percent-encoded.
+        text: such as "ws://localhost:8080/chat?room=1". Non-ASCII characters are encoded: IDNA 2008 in the
+            host, percent-encoded UTF-8 elsewhere. A user name and password may stand before the host. A unix socket is
+            named as in "ws+unix:///run/app.sock:/chat?room=1": its absolute path, a colon, the target; a colon,
+            question mark or percent sign within the path is percent-encoded.
 
     Returns:
         The parts.
 
     Raises:
         TypeError: `text` is not a str.
-        InvalidURL: it is not a WebSocket URL; the message says what was expected and, where it can, what was meant. A
-            user name and password are left out of the message.
+        InvalidURL: it is not a WebSocket URL; the message says what was expected and, where it can, what was meant. It
+            shows neither the query nor anything before the last "@", where a user name and password may stand.
     """
     if not isinstance(text, str):
         raise TypeError(f"the URL must be a str, not {type(text).__name__}")
     check_url_characters(text)
     scheme, rest = _split_scheme(text)
     if "#" in rest:
+        if "@" in rest.partition("#")[2]:
+            raise InvalidURL(f"a WebSocket URL has no '#' before its host: {ENCODE_HINT}, in {shown_url(text)}")
         raise InvalidURL(
             f"a WebSocket URL has no fragment (RFC 6455 section 3): leave out what begins with '#', or write "
             f"%23 for a '#' itself, in {shown_url(text)}"
@@ -136,7 +153,19 @@ def split_authority(authority: str, default_port: int, text: str) -> tuple[tuple
         InvalidURL: a part of it is wrong.
     """
     before, at, location = authority.rpartition("@")
-    host, port = _parse_location(location, default_port, text)
+    failure: InvalidURL | None = None
+    try:
+        host, port = _parse_location(location, default_port, text)
+    except InvalidURL as error:
+        failure = error
+    # With an "@" behind it this is probably no host and port, but the beginning of a password with a "/" or "?" in it.
+    # The message of that error would show it; and with an empty port the rest of it would go to a host named as the
+    # user.
+    is_misread = text.count("@") > authority.count("@")
+    if is_misread and (failure is not None or location.endswith(":")):
+        failure = InvalidURL(f"expected a host and perhaps a port before the path: {ENCODE_HINT}, in {shown_url(text)}")
+    if failure is not None:
+        raise failure
     return _parse_userinfo(before, text) if at else None, host, port
 
 
@@ -160,13 +189,16 @@ def _parse_unix(scheme: str, rest: str, text: str) -> URL:
 
 
 def shown_url(text: str) -> str:
-    """Quote a URL for a message: bounded, printable, without the password."""
+    """Quote a URL for a message: bounded, printable, without the password and the query.
+
+    Everything before the last "@" is left out, because a password that is not percent-encoded may have any delimiter
+    in it.
+    """
     scheme, separator, rest = text.partition("://")
-    if not separator:
-        scheme, rest = "", text
-    end = min((position for mark in "/?#" if (position := rest.find(mark)) >= 0), default=len(rest))
-    _, at, location = rest[:end].rpartition("@")
-    text = scheme + separator + ("***@" if at else "") + location + rest[end:]
+    if not separator or not _SCHEME_CHARACTERS.issuperset(scheme):
+        scheme, separator, rest = "", "", text
+    _, at, location = rest.rpartition("@")
+    text = scheme + separator + (f"{HIDDEN}@" if at else "") + shown_target(location)
     return ascii(text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "...")
 
 
@@ -174,11 +206,17 @@ def check_url_characters(text: str) -> None:
     """Check that a URL has only characters that may stand in one.
 
     Raises:
-        InvalidURL: it has a control character, white space or half a character in it.
+        InvalidURL: it has a control character, white space, a backslash or half a character in it.
     """
     # A line break in a URL would end the request line and begin a header of the URL's choice; the rest of the white
     # space and the control characters have no place in a URL either (RFC 3986 section 2).
     for position, character in enumerate(text):
+        if character == "\\":
+            # Browsers read it as "/", other programs as a part of a name: they would not agree on the host.
+            raise InvalidURL(
+                f"the URL has a backslash at position {position}, which must not stand in a URL: write / between the "
+                "parts of a path, or %5C for the backslash itself"
+            )
         if character.isspace() or character < " " or "\x7f" <= character <= "\x9f":
             hint = "write %20 for a space" if character == " " else "percent-encode it where it is meant"
             raise InvalidURL(
@@ -257,15 +295,29 @@ def _check_address(address: str, text: str) -> str:
     return number.lower() + ("%" + zone if zone else "")
 
 
+def encode_name(name: str) -> str:
+    """Encode an internationalised domain name as browsers do: IDNA 2008 (RFC 5891), mapped by UTS 46.
+
+    IDNA 2003, which Python's own codec speaks, leads to other domains: it makes fass.de of "faß.de".
+
+    Raises:
+        InvalidURL: it is invalid.
+    """
+    # Imported only here: few hosts are not ASCII. The length comes first because the encoding takes time for each
+    # character.
+    if name.isascii() or len(name) > _MAX_NAME:
+        return name
+    import idna
+
+    try:
+        return idna.encode(name, uts46=True).decode("ascii")
+    except idna.IDNAError as error:
+        raise InvalidURL(f"the host {name!a} is not an internationalised domain name: {error}") from None
+
+
 def _encode_host(host: str, text: str) -> str:
     """Encode a host name into lower-case ASCII and check it."""
-    name = host
-    # Checked before the encoding as well: the codec takes time that grows with the square of a label's length.
-    if not name.isascii() and len(name) <= _MAX_NAME:
-        try:
-            name = name.encode("idna").decode("ascii")
-        except UnicodeError as error:
-            raise InvalidURL(f"the host {host!a} is not an internationalised domain name: {error}") from None
+    name = encode_name(host)
     # After the encoding: compatibility forms such as U+FF0F turn into "/" and its like on the way.
     wrong = sorted(set(name) - _NAME_CHARACTERS)
     if wrong:

@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ..protocol.http import Response, lower_tokens, split_list
+from ..protocol.secrecy import shown_target
 
 if TYPE_CHECKING:
     import contextvars
@@ -113,7 +114,7 @@ class IncomingRequest:
         return self._connection.ssl_object
 
     def __repr__(self) -> str:
-        return f"<lapwing.IncomingRequest {self.method} {self.target} peer={self.peer_address}>"
+        return f"<lapwing.IncomingRequest {self.method} {shown_target(self.target)} peer={self.peer_address}>"
 
 
 #: What decides on a request: None lets it go on, a response is sent instead.

@@ -178,7 +178,8 @@ class Proxy:
                 self._watchers.remove(watcher)
 
     def __repr__(self) -> str:
-        return f"<lapwing.testing.Proxy {self._url or 'not entered'}: accepted {self.accepted}, passed {self.passed}>"
+        where = parse_url(self._url) if self._url else "not entered"
+        return f"<lapwing.testing.Proxy {where}: accepted {self.accepted}, passed {self.passed}>"
 
     # --- beginning and end -----------------------------------------------------------------------------------------
 
@@ -247,13 +248,13 @@ class Proxy:
             listener = self._socket(socket.AF_INET)
             listener.bind(("127.0.0.1", 0))
             self._port = int(listener.getsockname()[1])
-            self._url = str(target._replace(host="127.0.0.1", port=self._port))
+            self._url = target._replace(host="127.0.0.1", port=self._port).complete
         else:
             self._directory = tempfile.mkdtemp(prefix="lapwing-")
             path = os.path.join(self._directory, "proxy")  # noqa: PTH118 - a str, as sockets take it
             listener = self._socket(socket.AF_UNIX)
             listener.bind(path)
-            self._url = str(target._replace(unix_path=path))
+            self._url = target._replace(unix_path=path).complete
         listener.listen()
         return listener
 
