@@ -67,6 +67,7 @@ def test_messages_survive(message: str | bytes) -> None:
     [
         ("hello", "here: expected JSON such as"),
         (b"\xff", "here: expected JSON such as"),
+        ("[" * 100_000, "here: expected JSON such as"),
         ("[]", 'here: expected an object whose "type"'),
         ('{"type": "pong"}', 'here: expected an object whose "type"'),
         ('{"type": "text"}', 'here: a "text" needs "data"'),

@@ -91,6 +91,7 @@ def test_a_last_line_without_its_end_counts_when_it_is_whole(tmp_path: Path) -> 
         ("", ":1: not a recording: expected"),
         ("hello\n", ":1: not a recording"),
         ("[]\n", ":1: not a recording"),
+        ("[" * 100_000 + "\n", ":1: not a recording"),
         ('{"lapwing-recording": true}\n', ":1: not a recording"),
         ('{"lapwing-recording": 2}\n', ":1: a recording of version 2, this lapwing reads version 1"),
         ('{"lapwing-recording": 1, "subprotocol": 1}\n', ':1: expected "subprotocol" to be a string or null'),
@@ -108,6 +109,7 @@ def test_files_that_are_no_recordings(header: str, words: str, tmp_path: Path) -
     ("line", "words"),
     [
         ("oops\n", ":3: expected JSON"),
+        ("[" * 100_000 + "\n", ":3: expected JSON"),
         ('{"at": 1, "from": "client", "type": "pong"}\n', ':3: expected an object whose "type"'),
         ('{"at": 1, "from": "client", "type": "ping"}\n', ':3: a recording has no "ping"'),
         ('{"from": "client", "type": "text", "data": ""}\n', ':3: expected "at" to be seconds'),

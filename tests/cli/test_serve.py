@@ -192,15 +192,20 @@ def test_an_echo_a_chat_and_the_pages(serve: Serve) -> None:
         assert ws.receive() is None
         assert ws.closed is not None
         assert ws.closed.code == 1008
+    with lapwing.connect(url, "chat", timeout=TIMEOUT) as ws:
+        ws.send("[" * 100_000)
+        assert ws.receive() is None
+        assert ws.closed == (True, 1008, 'expected an object in JSON with "name"')
     assert "<title>A chat</title>" in _get(page)[1]
     assert "<title>lapwing</title>" in _get(live)[1]
     assert _get(page + "healthz") == (200, "ok\n")
     assert _get(page + "missing\x7f".replace("\x7f", "%1b"))[0] == 404
-    lines = [served.line(r'"GET') for _ in range(4)]
+    lines = [served.line(r'"GET') for _ in range(5)]
     assert re.search(r'Z (127\.0\.0\.1|\[::1\]):\d+ "GET /" 101 - 1000 [\d.]+s in 1/5 out 1/5$', lines[0])
     assert re.search(r'"GET /" 101 chat 1008 ', lines[1])
-    assert lines[2].endswith('"GET /" 200')
-    assert lines[3].endswith('"GET /missing%1b" 404')
+    assert re.search(r'"GET /" 101 chat 1008 ', lines[2])
+    assert lines[3].endswith('"GET /" 200')
+    assert lines[4].endswith('"GET /missing%1b" 404')
     assert served.end() == 0
     assert served.rest() == []
 

@@ -170,6 +170,24 @@ async def test_json(face: Face, listen: Listen, codec: Any) -> None:
         await closing
 
 
+@pytest.mark.parametrize("codec", [None, "orjson"])
+async def test_json_that_is_nested_too_deeply(face: Face, listen: Listen, codec: Any) -> None:
+    """A peer can send it: the documented error comes of it, and the next message is there."""
+    if codec == "orjson":
+        codec = pytest.importorskip("orjson", reason="orjson cannot be had for this build of Python")
+    async with hosting(listen, json=codec) as (server, guests), face.connected(url(server), json=codec) as ws:
+        guest = await guests.next()
+        for nested in ("[" * 100_000, '{"a":' * 100_000, b"[" * 100_000 + b"]" * 100_000):
+            await guest.send(nested)
+            with pytest.raises(ValueError):
+                await ws._call("receive_json")
+            await ws.send(nested)
+            with pytest.raises(ValueError):
+                await guest.receive_json()
+        await guest.send("5")
+        assert await ws._call("receive_json") == 5
+
+
 @pytest.mark.parametrize("bad", [5, "json", (json.dumps,), (1, 2), object()])
 def test_what_is_no_codec_is_refused(bad: Any) -> None:
     with pytest.raises(TypeError, match="dumps and loads"):

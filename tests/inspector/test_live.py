@@ -348,9 +348,11 @@ async def test_a_connection_in_a_thread() -> None:
     done = threading.Event()
 
     def handler(ws: lapwing.BlockingConnection) -> None:
-        for message in ws:
-            ws.send(message)
-        done.set()
+        try:
+            for message in ws:
+                ws.send(message)
+        finally:
+            done.set()
 
     async with lapwing.listen(0, "127.0.0.1", default=handler, inspector=True) as server:
         async with lapwing.connect(_url(server)) as ws, watching(server) as page:

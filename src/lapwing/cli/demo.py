@@ -73,7 +73,7 @@ async def heard(ws: lapwing.Connection, key: str, longest: int) -> str | None:
         value = json.loads(message)[key]
         if isinstance(value, str):
             return value[:longest]
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         pass
     await ws.close(1008, f'expected an object in JSON with "{key}"')
     return None

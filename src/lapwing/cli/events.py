@@ -82,7 +82,7 @@ def parse(line: str | bytes, where: str, extra: frozenset[str] = frozenset()) ->
     """
     try:
         event: Any = json.loads(line)
-    except ValueError as error:  # a JSONDecodeError or a UnicodeDecodeError
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deeply
         raise Failed(f'{where}: expected JSON such as {{"type": "text", "data": "hello"}}: {error}') from None
     kind = event.get("type") if isinstance(event, dict) else None
     if not isinstance(kind, str) or kind not in _FIELDS:

@@ -113,7 +113,7 @@ class Reader:
     def _check_header(self, line: bytes) -> dict[str, Any]:
         try:
             header = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             header = None
         version = header.get(_MARK) if isinstance(header, dict) else None
         if not isinstance(header, dict) or isinstance(version, bool) or not isinstance(version, int):

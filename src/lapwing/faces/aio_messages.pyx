@@ -19,7 +19,7 @@ from ..protocol.state cimport CLOSED, OPEN
 from ..protocol.streaming cimport NO_LIMIT, Inflow
 from .waiting cimport Waiter
 
-from .messages import BROKEN_OFF, FragmentCheck, fragments_of, require_count, writable
+from .messages import BROKEN_OFF, FragmentCheck, fragments_of, nested_too_deeply, require_count, writable
 from ..options import UNSET
 from ..protocol.close import ended_well
 from ..protocol.frame import TEXT
@@ -99,7 +99,8 @@ cdef class Messages(Link):
 
         Raises:
             ConnectionClosed: the connection is closed.
-            ValueError: it is not JSON. The connection stays usable, and the next call gets the next message.
+            ValueError: it is not JSON, or nested too deeply. The connection stays usable, and the next call gets the
+                next message.
             TimeoutError, RuntimeError: as for `receive`.
 
         Cancelling loses nothing. Not thread-safe.
@@ -107,7 +108,11 @@ cdef class Messages(Link):
         await self._arrival(timeout)
         if self.endpoint.messages.count == 0:
             raise self.endpoint.closed_error()
-        return self._settings.json_functions[1](self.take_messages(1)[0])
+        message = self.take_messages(1)[0]
+        try:
+            return self._settings.json_functions[1](message)
+        except RecursionError:
+            raise nested_too_deeply(message) from None
 
     def receive_stream(self, limit=None, *, timeout=UNSET):
         """Read the next message in pieces, as they come.

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["BROKEN_OFF", "FragmentCheck", "fragments_of", "is_fragmented", "require_count", "writable"]
+__all__ = [
+    "BROKEN_OFF",
+    "FragmentCheck",
+    "fragments_of",
+    "is_fragmented",
+    "nested_too_deeply",
+    "require_count",
+    "writable",
+]
 
 #: Close code and reason when a message of fragments cannot be completed.
 BROKEN_OFF = (1011, "a message of fragments was broken off")
@@ -38,6 +46,11 @@ def is_fragmented(message: object, *, awaited: bool) -> bool:
     except TypeError:
         return True
     return False
+
+
+def nested_too_deeply(message: str | bytes) -> ValueError:
+    """Make the error for JSON that Python's stack has no room for: it is the peer's fault, not the program's."""
+    return ValueError(f"expected a message in JSON, got one of {len(message)} characters that is nested too deeply")
 
 
 class FragmentCheck:

@@ -17,7 +17,7 @@ from ..protocol.state cimport OPEN
 from ..protocol.streaming cimport NO_LIMIT
 from .turns cimport Turns
 
-from .messages import BROKEN_OFF, fragments_of, require_count, writable
+from .messages import BROKEN_OFF, fragments_of, nested_too_deeply, require_count, writable
 from ..options import UNSET
 from ..protocol.frame import TEXT
 
@@ -118,7 +118,8 @@ cdef class Messages(Turns):
 
         Raises:
             ConnectionClosed: the connection is closed.
-            ValueError: it is not JSON. The connection stays usable, and the next call gets the next message.
+            ValueError: it is not JSON, or nested too deeply. The connection stays usable, and the next call gets the
+                next message.
             TimeoutError, RuntimeError: as for `receive`.
 
         One thread at a time may be in this or another method that receives.
@@ -130,7 +131,10 @@ cdef class Messages(Turns):
             message = self.take_messages(1)[0]
         finally:
             give_lock(&self.lock)
-        return self._settings.json_functions[1](message)
+        try:
+            return self._settings.json_functions[1](message)
+        except RecursionError:
+            raise nested_too_deeply(message) from None
 
     def receive_stream(self, limit=None, *, timeout=UNSET):
         """Wait for the next message to begin, and read it in pieces, as they come.
