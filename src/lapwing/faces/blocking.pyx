@@ -571,6 +571,8 @@ cdef class BlockingConnection(Messages):
     cdef bint push_output(self, double deadline) except -1:
         """Send all output; returns whether it was done by the deadline. Raises OSError when the stream is broken."""
         while True:
+            if self.stream.is_reentered():
+                return True     # what ran while this thread reads: the read sends it when it is done
             if self.endpoint.end == DROP or (self.stream.is_full and self.is_given_up()):
                 raise BrokenPipeError(EPIPE, "the connection ended")
             if output_size(&self.unsent) == 0:

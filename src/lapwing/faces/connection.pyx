@@ -316,16 +316,17 @@ cdef class BaseConnection(Source):
     cdef int write(self, Output *output) except -1:
         cdef size_t own
         cdef Py_ssize_t count
-        if not self.stream.push():
+        cdef Stream stream = self.stream    # held: with TLS this may run Python code, which may use this connection
+        if not stream.push():
             return 0
         while output_size(output):
             own = buffer_size(&output.head)
             if own:
-                count = self.stream.send(output.head.data + output.head.start, own, output.payload, output.payload_size)
+                count = stream.send(output.head.data + output.head.start, own, output.payload, output.payload_size)
             else:
-                count = self.stream.send(output.payload, output.payload_size, NULL, 0)
-            output_consume(output, count)
-            if self.stream.is_full:
+                count = stream.send(output.payload, output.payload_size, NULL, 0)
+            output_consume(output, count)   # before anything else runs
+            if stream.is_full or not stream.push():
                 break
         return 0
 

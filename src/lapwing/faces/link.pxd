@@ -66,6 +66,7 @@ cdef class Link(BaseConnection):
     cdef int attend(self, double now) except -1
     cdef int look_in_by(self, double deadline) except -1
     cdef int read(self) except -1
+    cdef Py_ssize_t take_in(self, const Landing *landing) except -3
     cdef Py_ssize_t decrypt(self, const Landing *landing) except -3
     cdef int take_end(self) except -1
     cdef int encrypt(self) except -1

@@ -186,6 +186,8 @@ cdef class Link(BaseConnection):
             except OSError:
                 pass
             return self.fail_opening(error)
+        if self.phase == OVER:      # a callback of the context's has ended the connection
+            return 0
         if done:
             self.begin_handshake()
         return self.settle()
@@ -200,9 +202,11 @@ cdef class Link(BaseConnection):
     cdef int read_opening(self) except -1:
         cdef Py_ssize_t count
         try:
-            count = self.stream.receive(NULL, self.reactor.buffer, self.reactor.buffer_size)
+            count = self.take_in(NULL)
         except OSError as error:
             return self.fail_opening(error)
+        if self.phase == OVER:      # as in `secure`
+            return 0
         if self.phase == SECURING:
             if count == END_OF_STREAM:
                 return self.fail_opening(ConnectionResetError("the connection ended during the TLS handshake"))
@@ -322,7 +326,7 @@ cdef class Link(BaseConnection):
             if count <= 0:
                 break
             endpoint.take_landed(&landing, reactor.buffer, count, reactor.now)
-            if stream.tls is None or endpoint.is_paused() or not stream.holds_input():
+            if stream.tls is None or self.reactor is None or endpoint.is_paused() or not stream.holds_input():
                 break
         if count == FAILED:
             return self.lose(why_lost())
@@ -339,10 +343,16 @@ cdef class Link(BaseConnection):
                 self.is_dirty = False
         return self.settle()
 
+    cdef Py_ssize_t take_in(self, const Landing *landing) except -3:
+        """Read once. Within TLS Python code may run, which may end the connection: so both are held."""
+        cdef Stream stream = self.stream
+        cdef Reactor reactor = self.reactor
+        return stream.receive(landing, reactor.buffer, reactor.buffer_size)
+
     cdef Py_ssize_t decrypt(self, const Landing *landing) except -3:
         """Read what came over TLS; nothing, once the connection is lost."""
         try:
-            return self.stream.receive(landing, self.reactor.buffer, self.reactor.buffer_size)
+            return self.take_in(landing)
         except OSError as error:
             self.lose(f"the connection was lost: {error.strerror or error}")
             return NOTHING_YET
@@ -365,7 +375,7 @@ cdef class Link(BaseConnection):
         """Read on after the end, so that the peer can take in what was said last; see `Ending`."""
         cdef Py_ssize_t count
         try:
-            count = self.stream.receive(NULL, self.reactor.buffer, self.reactor.buffer_size)
+            count = self.take_in(NULL)
         except OSError:
             count = END_OF_STREAM
         return self.drop() if count == END_OF_STREAM else 0
@@ -422,6 +432,8 @@ cdef class Link(BaseConnection):
             return 0
         if output_size(&endpoint.output) or self.stream.tls is not None:
             self.write_output()
+            if self.reactor is None:    # what ran within TLS has ended the connection
+                return 0
         while self.backlog is not None and not self.stream.is_full and self.catch_up():
             self.write_output()
         if endpoint.phase != OPEN:
@@ -465,10 +477,13 @@ cdef class Link(BaseConnection):
     cdef int encrypt(self) except -1:
         """Send the output over TLS as far as the kernel takes it."""
         cdef Endpoint endpoint = self.endpoint
+        cdef Stream stream = self.stream
         try:
             self.write(&endpoint.output)
+            if stream.is_reentered():
+                return 0    # the outer call sends it
             endpoint.output_sent(0)
-            if output_size(&endpoint.output) and not self.stream.is_full:  # the pong that had to wait for room
+            if output_size(&endpoint.output) and not stream.is_full:  # the pong that had to wait for room
                 self.write(&endpoint.output)
         except OSError as error:
             return self.lose_output(f"the connection was lost: {error.strerror or error}")

@@ -26,6 +26,7 @@ cdef class Stream:
     cdef TLS tls                # None for a plain stream
     cdef object lock            # for the TLS session, once threads may share the stream; None before
     cdef bint is_blocking
+    cdef bint is_pushing        # a `push` is under way that may run Python code
     cdef readonly bint is_full  # whether the kernel took less than it was given: wait until it is writable
     cdef readonly bint was_cut  # whether TCP ended without the end of the TLS stream
     cdef Address local
@@ -44,7 +45,8 @@ cdef class Stream:
     cdef Py_ssize_t take(self, const Landing *landing, unsigned char *buffer, size_t size) noexcept
 
     # Send the two pieces as far as the kernel takes them (with a blocking descriptor, too); returns how many bytes
-    # went. `is_full` tells whether some did not.
+    # went. `is_full` tells whether some did not. Over TLS they are taken over, to be sent by `push`: call it after, and
+    # before, since the unsent ciphertext must not grow.
     cdef Py_ssize_t send(
         self, const unsigned char *first, size_t first_size, const unsigned char *second, size_t second_size) except -1
 
@@ -52,8 +54,11 @@ cdef class Stream:
     cdef Py_ssize_t offer(
         self, const unsigned char *first, size_t first_size, const unsigned char *second, size_t second_size) noexcept
 
-    # Send ciphertext that waits: returns whether all is sent.
+    # Send ciphertext that waits: returns whether all is sent. Unless the TLS session is native, this may run Python
+    # code. Called by such code it does nothing and returns False, with `is_full` as it is: the outer call goes on with
+    # what was queued by then. `is_reentered` tells whether this is such a call.
     cdef bint push(self) except -1
+    cdef bint is_reentered(self) except -1
     cdef bint needs_push(self) except -1
     cdef bint holds_input(self) except -1
 
@@ -74,9 +79,8 @@ cdef class Stream:
         self, unsigned char *ciphertext, size_t ciphertext_size, unsigned char *buffer, size_t size) except -2
     cdef Py_ssize_t decrypt_unlocked(
         self, unsigned char *ciphertext, size_t ciphertext_size, unsigned char *buffer, size_t size) except -2
-    cdef Py_ssize_t send_tls(
-        self, const unsigned char *first, size_t first_size, const unsigned char *second, size_t second_size) except -1
     cdef bint push_ciphertext(self) except -1
+    cdef bint push_all(self) except -1
     cdef Py_ssize_t send_plain(
         self, const unsigned char *first, size_t first_size, const unsigned char *second, size_t second_size) except -1
     cdef Py_ssize_t note_sent(self, Py_ssize_t count, size_t size) noexcept

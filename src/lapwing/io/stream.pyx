@@ -363,29 +363,14 @@ cdef class Stream:
     ) except -1:
         if self.tls is None:
             return self.send_plain(first, first_size, second, second_size)
+        first_size = min(first_size, <size_t>MAX_ENCRYPTED)
+        second_size = min(second_size, MAX_ENCRYPTED - first_size)
         if self.lock is None:
-            return self.send_tls(first, first_size, second, second_size)
-        with self.lock:
-            return self.send_tls(first, first_size, second, second_size)
-
-    cdef Py_ssize_t send_tls(
-        self, const unsigned char *first, size_t first_size, const unsigned char *second, size_t second_size
-    ) except -1:
-        cdef Py_ssize_t count = 0
-        cdef size_t step
-        if not self.push():
-            return 0
-        while first_size and not self.is_full:
-            step = min(first_size, <size_t>MAX_ENCRYPTED)
-            self.tls.encrypt(first, step)
-            first += step
-            first_size -= step
-            count += step
-            if first_size == 0:
-                first, first_size, second_size = second, second_size, 0
-            if first_size == 0 or step == MAX_ENCRYPTED:
-                self.push()
-        return count
+            self.tls.encrypt(first, first_size, second, second_size)
+        else:
+            with self.lock:
+                self.tls.encrypt(first, first_size, second, second_size)
+        return first_size + second_size
 
     cdef Py_ssize_t send_plain(
         self, const unsigned char *first, size_t first_size, const unsigned char *second, size_t second_size
@@ -435,6 +420,17 @@ cdef class Stream:
             return self.push_ciphertext()
 
     cdef bint push_ciphertext(self) except -1:
+        if self.tls.is_native:
+            return self.push_all()
+        if self.is_pushing:
+            return False    # this is called from within: the caller further out goes on with what there is then
+        self.is_pushing = True
+        try:
+            return self.push_all()
+        finally:
+            self.is_pushing = False
+
+    cdef bint push_all(self) except -1:
         cdef Buffer *waiting
         while self.tls.has_output():
             waiting = self.tls.output()
@@ -443,6 +439,10 @@ cdef class Stream:
                 return False
         self.is_full = False
         return True
+
+    cdef bint is_reentered(self) except -1:
+        # Another thread that pushes holds the lock.
+        return self.is_pushing and (self.lock is None or self.lock._is_owned())
 
     cdef bint needs_push(self) except -1:
         """Whether ciphertext waits to be sent."""

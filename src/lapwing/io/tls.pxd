@@ -22,7 +22,9 @@ cdef class TLS:
     cdef Pipe pipe              # ciphertext that came, for `ssl`; ciphertext for the peer, always
     cdef object incoming        # ssl.MemoryBIO: ciphertext that came, for `session`
     cdef object outgoing        # ssl.MemoryBIO: ciphertext for the peer, of `session`
+    cdef bytes plaintext        # for the peer, to be encrypted through `session`; None when there is none
     cdef TLS carrier            # the session that this one goes through; None when that is the network
+    cdef bint is_native         # whether neither this session nor its carrier calls Python code for records
     cdef bint established
     cdef bint is_ended          # whether the peer's close notify has come
     cdef bint is_cut            # whether the carrier ended without the end of this session
@@ -37,12 +39,16 @@ cdef class TLS:
     # Decrypt into `room` what is there; returns how many bytes. When there is nothing, `is_ended` tells whether
     # something may come.
     cdef Py_ssize_t decrypt(self, unsigned char *room, size_t size) except -1
-    cdef int encrypt(self, const unsigned char *data, size_t size) except -1
+
+    # Take over two pieces of plaintext, to be encrypted by `output` at the latest. This runs no Python code.
+    cdef int encrypt(
+        self, const unsigned char *first, size_t first_size, const unsigned char *second, size_t second_size) except -1
 
     # Whether `decrypt` has something to say: the end of the session counts, of which the network may not tell.
     cdef bint holds_input(self) except -1
 
     # What is for the network, to be consumed there; put together by `output`, if `has_output` says that there is some.
+    # Unless the session is native, `output` may run Python code, which must not call it again.
     cdef bint has_output(self) except -1
     cdef Buffer *output(self) except NULL
 
@@ -53,4 +59,6 @@ cdef class TLS:
     # Steps of the above, for this module alone.
     cdef Py_ssize_t decrypt_directly(self, unsigned char *room, size_t size) except -1
     cdef Py_ssize_t decrypt_through_session(self, unsigned char *room, size_t size) except -1
+    cdef int encrypt_directly(self, const unsigned char *data, size_t size) except -1
+    cdef int encrypt_through_session(self) except -1
     cdef int unwrap(self, const unsigned char *ciphertext, size_t size) except -1

@@ -6,6 +6,11 @@ BIOs. Both ways do the same: the tests go through both. `LAPWING_DIRECT_TLS=0` i
 
 OpenSSL is asked for plaintext only while there is ciphertext or plaintext left: to be told that there is none costs as
 much as decrypting a record. Nothing here lets other threads run, but for handshakes and what the `ssl` module does.
+
+The `ssl` module runs Python code: its own, and with it signal handlers, tracers and the garbage collector. That code
+may use the connection whose record is being encrypted. So `encrypt` copies the plaintext to an object of its own, and
+`output` gives that to the `ssl` module: no pointer of the caller is in use while Python code runs. `Stream` refuses a
+second `output` within the first.
 """
 
 import os
@@ -13,8 +18,9 @@ import ssl
 import sys
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.memoryview cimport PyMemoryView_FromMemory
+from libc.string cimport memcpy
 
 from ..native.buffer cimport buffer_append, buffer_consume, buffer_free, buffer_reserve, buffer_size
 
@@ -120,6 +126,7 @@ cdef class TLS:
                 self.ssl = NULL
             else:
                 self.incoming = self.outgoing = None
+        self.is_native = self.ssl is not NULL and (carrier is None or carrier.is_native)
 
     def __dealloc__(self):
         if self.bio is not NULL:
@@ -208,14 +215,27 @@ cdef class TLS:
 
     cdef Py_ssize_t decrypt_through_session(self, unsigned char *room, size_t size) except -1:
         cdef size_t count = 0
+        cdef size_t came, ready
         cdef Py_ssize_t step
-        while count < size and (self.incoming.pending or self.session.pending()):
+        while count < size:
+            came, ready = self.incoming.pending, self.session.pending()
+            if not came and not ready:
+                break
             try:
                 step = self.session.read(
                     size - count, PyMemoryView_FromMemory(<char *>room + count, size - count, PyBUF_WRITE))
             except ssl.SSLWantReadError:
                 break
             except ssl.SSLError as error:
+                self.failure = error
+                break
+            except BaseException as error:  # a signal handler's, as Ctrl-C raises it
+                if self.incoming.pending != came or self.session.pending() != ready:
+                    self.failure = ssl.SSLError(
+                        ssl.SSL_ERROR_SSL, "a signal handler raised while a record was decrypted, which is lost")
+                    raise
+                if count == 0:
+                    raise
                 self.failure = error
                 break
             if step == 0:
@@ -233,15 +253,27 @@ cdef class TLS:
 
     # --- for the peer ----------------------------------------------------------------------------------------------
 
-    cdef int encrypt(self, const unsigned char *data, size_t size) except -1:
+    cdef int encrypt(
+        self, const unsigned char *first, size_t first_size, const unsigned char *second, size_t second_size
+    ) except -1:
+        cdef size_t size = first_size + second_size
+        cdef bytes plaintext
+        if self.ssl is not NULL:
+            # For all records at once, rather than for each in turn.
+            if buffer_reserve(&self.pipe.output, size + (size // MAX_RECORD + 2) * RECORD_OVERHEAD) is NULL:
+                raise MemoryError
+            self.encrypt_directly(first, first_size)
+            return self.encrypt_directly(second, second_size)
+        plaintext = PyBytes_FromStringAndSize(NULL, size)
+        memcpy(PyBytes_AS_STRING(plaintext), first, first_size)
+        if second_size:
+            memcpy(PyBytes_AS_STRING(plaintext) + first_size, second, second_size)
+        self.plaintext = plaintext if self.plaintext is None else self.plaintext + plaintext
+        return 0
+
+    cdef int encrypt_directly(self, const unsigned char *data, size_t size) except -1:
         cdef size_t count = 0
         cdef int code = 0
-        if self.ssl is NULL:
-            self.session.write(PyMemoryView_FromMemory(<char *>data, size, PyBUF_READ))
-            return 0
-        # For all records at once, rather than for each in turn.
-        if buffer_reserve(&self.pipe.output, size + (size // MAX_RECORD + 1) * RECORD_OVERHEAD) is NULL:
-            raise MemoryError
         while size:
             if not ssl_write(self.ssl, data, size, &count, &code):
                 raise _failure(code)
@@ -249,14 +281,28 @@ cdef class TLS:
             size -= count
         return 0
 
+    cdef int encrypt_through_session(self) except -1:
+        """Encrypt what was taken over: all of it or, when a signal handler raises before, nothing."""
+        cdef size_t before = self.outgoing.pending
+        try:
+            self.session.write(self.plaintext)
+        finally:
+            if self.outgoing.pending != before:
+                self.plaintext = None
+        return 0
+
     cdef bint has_output(self) except -1:
-        if buffer_size(&self.pipe.output) or (self.outgoing is not None and self.outgoing.pending):
+        if buffer_size(&self.pipe.output) or self.plaintext is not None:
+            return True
+        if self.outgoing is not None and self.outgoing.pending:
             return True
         return self.carrier is not None and self.carrier.has_output()
 
     cdef Buffer *output(self) except NULL:
         cdef Buffer *waiting = &self.pipe.output
         cdef bytes ciphertext
+        if self.plaintext is not None:
+            self.encrypt_through_session()
         if self.outgoing is not None and self.outgoing.pending:
             ciphertext = self.outgoing.read()
             if buffer_append(waiting, PyBytes_AS_STRING(ciphertext), PyBytes_GET_SIZE(ciphertext)) < 0:
@@ -265,7 +311,7 @@ cdef class TLS:
             return waiting
         if buffer_size(waiting):
             if self.carrier.established:  # nothing goes anywhere any more when it has ended
-                self.carrier.encrypt(waiting.data + waiting.start, buffer_size(waiting))
+                self.carrier.encrypt(waiting.data + waiting.start, buffer_size(waiting), NULL, 0)
             buffer_consume(waiting, buffer_size(waiting))
         return self.carrier.output()
 
