@@ -56,8 +56,9 @@ class ConnectionStats(Traffic):
         queued_messages: messages that wait to be received.
         queued_bytes: what they take in memory.
         unsent_bytes: bytes of frames that the kernel has not taken yet.
-        held_bytes: bytes held for the connection in all: undecoded input, the message being put together, messages
-            that wait, broadcasts that wait because the peer lags, output.
+        held_bytes: bytes held for the connection in all: undecoded input, the message being put together, earlier
+            messages that compressed ones of the peer may refer to, messages that wait, broadcasts that wait because the
+            peer lags, output.
         dropped_broadcasts: broadcasts that the peer did not get because it read too slowly.
         latency: the last round trip of a ping in seconds; None before the first.
         age: seconds since the opening handshake; of a closed connection, until something last came from the peer.

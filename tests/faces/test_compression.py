@@ -39,7 +39,8 @@ def agreed(ws: Any) -> str | None:
 async def test_it_is_agreed_on_by_default(face: Face, listen: Listen) -> None:
     async with hosting(listen) as (server, guests), face.connected(url(server)) as ws:
         guest = await guests.next()
-        assert ws.request.headers[HEADER] == f"{FORGETFUL}; client_max_window_bits"
+        first, second = f"{FORGETFUL}; client_max_window_bits", f"{OFFER}; client_max_window_bits"
+        assert ws.request.headers[HEADER] == f"{first}, {second}"
         assert agreed(ws) == agreed(guest) == FORGETFUL
         for message in (JSON, JSON.encode(), "", b"", "short", os.urandom(100_000)):
             await ws.send(message)
@@ -158,6 +159,85 @@ async def test_a_server_that_does_not_forget(face: Face, response: str) -> None:
                 assert await ws.receive() == JSON
                 await ws.send(JSON)
                 assert inflate((await call(peer.read_frame)).payload) == JSON.encode()
+
+
+BOTH = f"{FORGETFUL}; client_max_window_bits=15, {OFFER}; client_max_window_bits=15"
+
+
+async def test_a_server_that_agrees_to_both_offers_gets_one(face: Face) -> None:
+    """Libsoup 3 agrees to each offer, and would compress what it sends once for each."""
+    with RawListener() as listener:
+
+        def serve() -> RawPeer:
+            listener.accept(headers=[(HEADER, BOTH)]).close()
+            peer = listener.accept(headers=[(HEADER, FORGETFUL)])
+            assert peer.head.one(HEADER) == f"{FORGETFUL}; client_max_window_bits"
+            return peer
+
+        serving = asyncio.create_task(call(serve))
+        ws = await face.client().connect(listener.url)
+        with await serving as peer:
+            await ws.send(JSON)
+            assert inflate((await call(peer.read_frame)).payload) == JSON.encode()
+        await ws.close()
+
+
+async def test_a_server_that_always_agrees_twice_is_refused(face: Face) -> None:
+    with RawListener() as listener:
+
+        def serve() -> None:
+            for _ in range(2):
+                listener.accept(headers=[(HEADER, BOTH)]).close()
+
+        serving = asyncio.create_task(call(serve))
+        with pytest.raises(lapwing.HandshakeError, match="permessage-deflate' twice"):
+            await face.client().connect(listener.url)
+        await serving
+
+
+@pytest.mark.parametrize("in_thread", [False, True], ids=["coroutine", "thread"])
+@pytest.mark.parametrize("user_agent", [None, "Tornado/6.5", "Mojolicious (Perl)"])
+async def test_a_client_that_does_not_forget(listen: Listen, user_agent: str | None, in_thread: bool) -> None:
+    """Tornado's and Mojolicious' clients refer to earlier messages whatever the response says; Netty's asks to."""
+
+    def in_a_thread(ws: lapwing.BlockingConnection) -> None:
+        for message in ws:
+            ws.send(message)
+
+    context = Context()
+    headers = [(HEADER, f"{OFFER}; client_max_window_bits")]
+    if user_agent is not None:
+        headers.append(("User-Agent", user_agent))
+    async with listen(default=in_a_thread if in_thread else echo) as server:
+        with await call(RawPeer.connect, server.port, headers=headers) as peer:
+            assert peer.head.one(HEADER) == "permessage-deflate; server_no_context_takeover"
+            for message in (JSON, "", "", JSON, "short", JSON):
+                await call(peer.send, wire.frame(wire.TEXT, context.deflate(message.encode()), rsv=RSV1, key=wire.MASK))
+                frame = await call(peer.read_frame)
+                assert (inflate(frame.payload) if frame.rsv else frame.payload) == message.encode()
+
+
+@pytest.mark.parametrize("user_agent", ["Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36", None])
+@pytest.mark.parametrize("choice", [None, True, False])
+async def test_what_is_kept_of_a_client(listen: Listen, user_agent: str | None, choice: bool | None) -> None:
+    """Nothing of a browser that was told to forget; of others what came compressed, as far as a window reaches."""
+    headers = [(HEADER, f"{OFFER}; client_max_window_bits")]
+    if user_agent is not None:
+        headers.append(("User-Agent", user_agent))
+    async with hosting(listen, compression=Deflate(peer_context_takeover=choice)) as (server, guests):
+        with await call(RawPeer.connect, server.port, headers=headers) as peer:
+            guest = await guests.next()
+            forgets = "client_no_context_takeover" in peer.head.one(HEADER)
+            assert forgets is (user_agent is not None if choice is None else not choice)
+            context, held = Context(), []
+            for size in (100, 1000, 40_000):
+                message = context.deflate(os.urandom(size)) if not forgets else Context().deflate(os.urandom(size))
+                await call(peer.send, wire.frame(wire.BINARY, message, rsv=RSV1, key=wire.MASK))
+                assert len(await guest.receive() or b"") == size
+                held.append(guest.stats().held_bytes)
+            assert held == ([0, 0, 0] if forgets else [100, 1100, 32768])
+        assert await guest.receive() is None
+        assert guest.stats().held_bytes == 0
 
 
 async def test_what_is_counted_is_the_message_and_what_went_over_the_wire(face: Face, listen: Listen) -> None:

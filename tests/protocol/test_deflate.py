@@ -17,7 +17,7 @@ from websockets.frames import Opcode as TheirOpcode
 
 from lapwing.protocol import ConnectionClosed, Deflate, Endpoint, PerMessageDeflate, Prepared, Role, State, Violation
 from tests.peers import deflated, wire
-from tests.peers.deflated import RSV1, deflate, inflate
+from tests.peers.deflated import RSV1, Context, deflate, inflate
 from tests.protocol.machine import (
     BINARY,
     CLIENT,
@@ -139,6 +139,52 @@ def test_section_7_2_3_6_an_empty_message(role: Role) -> None:
     assert run(role, from_peer(role, BINARY, b"\x00", rsv=RSV1)).messages == [b""]
 
 
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("fragments", [1, 2, 3])
+def test_an_empty_message_without_even_its_block(role: Role, fragments: int) -> None:
+    """Cowboy, Haskell's websockets and Mojolicious send c1 00 for an empty message behind another one."""
+    nothing = from_peer(role, TEXT, b"", rsv=RSV1, fin=fragments == 1)
+    for number in range(2, fragments + 1):
+        nothing += from_peer(role, CONTINUATION, b"", fin=number == fragments)
+    if role is CLIENT and fragments == 1:
+        assert nothing == b"\xc1\x00"
+    data = from_peer(role, TEXT, HELLO, rsv=RSV1) + from_peer(role, TEXT, b"\x00", rsv=RSV1) + nothing
+    again = from_peer(role, TEXT, HELLO_AGAIN, rsv=RSV1)
+    assert run(role, data + again, takeover=True).messages == ["Hello", "", "", "Hello"]
+    # A peer that begins each message with a new compressor has the block.
+    failed_with(role, nothing, Violation.NOT_DEFLATED)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_window_is_what_came_compressed_and_no_more(role: Role) -> None:
+    """A peer that sends little costs little; `held` counts it until the connection ends."""
+    endpoint = compressing(role, takeover=True)
+    context = Context()
+    expected = 0
+    for size in (10, 500, 30_000, 10_000, 100_000):
+        message = os.urandom(size)
+        for payload, rsv in ((context.deflate(message), RSV1), (message, 0)):
+            endpoint.receive_data(from_peer(role, BINARY, payload, rsv=rsv))
+            assert drain(endpoint) == [message]
+        expected = min(expected + size, 32768)
+        assert endpoint.held == expected
+    endpoint.receive_data(from_peer(role, CLOSE, b""))
+    endpoint.data_to_send()
+    endpoint.receive_eof()
+    assert endpoint.state is State.CLOSED
+    assert endpoint.held == 0
+
+
+@pytest.mark.parametrize("bits", range(9, 16))
+def test_the_window_is_as_large_as_agreed(bits: int) -> None:
+    endpoint = compressing(SERVER, use=codec(takeover=True, incoming_window_bits=bits))
+    context = Context(bits=bits)
+    for message in [os.urandom(5000)] * 3 + [os.urandom(70_000)]:
+        endpoint.receive_data(from_peer(SERVER, BINARY, context.deflate(message), rsv=RSV1))
+        assert drain(endpoint) == [message]
+    assert endpoint.held == 1 << bits
+
+
 def test_what_is_sent_is_what_section_7_2_3_shows() -> None:
     endpoint = compressing(SERVER, takeover=True)
     for _ in range(2):
@@ -215,7 +261,6 @@ def test_control_frames_between_compressed_fragments(role: Role) -> None:
 @pytest.mark.parametrize(
     "payload",
     [
-        b"",
         HELLO[:3],  # truncated
         HELLO[:-1],
         HELLO_STORED[:-4],
@@ -345,6 +390,22 @@ def test_inflated_messages_stop_the_reading() -> None:
     assert not endpoint.wants_input
     assert endpoint.pending_messages == 2
     assert drain(endpoint) == [bytes(60_000)] * 10
+    assert endpoint.wants_input
+
+
+@pytest.mark.parametrize("max_buffered", [1, 10_000, 100_000])
+def test_the_window_is_a_part_of_what_may_be_buffered(max_buffered: int) -> None:
+    endpoint = compressing(SERVER, takeover=True, max_buffered=max_buffered)
+    context = Context()
+    noise = os.urandom(40_000)
+    endpoint.receive_data(from_peer(SERVER, BINARY, context.deflate(noise), rsv=RSV1))
+    assert drain(endpoint) == [noise]
+    messages = [os.urandom(1000) for _ in range(200)]
+    endpoint.receive_data(b"".join(from_peer(SERVER, BINARY, context.deflate(part), rsv=RSV1) for part in messages))
+    assert not endpoint.wants_input
+    waiting = endpoint.pending_messages * 1000
+    assert waiting <= max(1000, max_buffered - 32768)  # the rest of the input waits as it came
+    assert drain(endpoint) == messages
     assert endpoint.wants_input
 
 

@@ -18,6 +18,7 @@ from lapwing.protocol import (
     Deflate,
     ExtensionOffer,
     HandshakeError,
+    Headers,
     ServerDeflate,
     ServerHandshake,
     ServerPolicy,
@@ -31,13 +32,20 @@ NAME = "permessage-deflate"
 BITS = range(8, 16)
 
 FORGETFUL = f"{NAME}; server_no_context_takeover; client_no_context_takeover"
+SERVER_FORGETS = f"{NAME}; server_no_context_takeover"
+
+#: The User-Agent of a browser.
+BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
 
 
-def answer(offers: str, settings: Deflate | None = None) -> str | None:
+def answer(offers: str, settings: Deflate | None = None, user_agent: str | None = BROWSER) -> str | None:
     """What a server says to the offers of a client; None when it agrees to nothing."""
     policy = ServerPolicy(subprotocols=[], default=True, extensions=[(settings or Deflate()).for_server])
     handshake = ServerHandshake(policy)
-    handshake.receive_data(wire.request("localhost", headers=[("Sec-WebSocket-Extensions", offers)]))
+    headers = [("Sec-WebSocket-Extensions", offers)]
+    if user_agent is not None:
+        headers.append(("User-Agent", user_agent))
+    handshake.receive_data(wire.request("localhost", headers=headers))
     assert handshake.response is not None
     assert handshake.response.status == 101
     assert len(handshake.extensions) == len(handshake.response.headers.get_all("Sec-WebSocket-Extensions"))
@@ -74,6 +82,8 @@ def accept(response: str, settings: Deflate | None = None) -> tuple[bool, bool, 
         ({"threshold": -1}, ValueError),
         ({"threshold": 1.5}, TypeError),
         ({"context_takeover": 1}, TypeError),
+        ({"peer_context_takeover": 0}, TypeError),
+        ({"peer_context_takeover": "no"}, TypeError),
         ({"server_max_window_bits": 8}, ValueError),
         ({"server_max_window_bits": 16}, ValueError),
         ({"client_max_window_bits": 0}, ValueError),
@@ -104,10 +114,37 @@ def test_a_window_of_8_bits_is_refused_with_the_reason() -> None:
             {"context_takeover": True, "server_max_window_bits": 10, "client_max_window_bits": 11},
             f"{NAME}; server_max_window_bits=10; client_max_window_bits=11",
         ),
+        ({"peer_context_takeover": True}, f"{NAME}; client_no_context_takeover; client_max_window_bits"),
+        ({"peer_context_takeover": False}, f"{FORGETFUL}; client_max_window_bits"),
+        (
+            {"context_takeover": True, "peer_context_takeover": False},
+            f"{NAME}; server_no_context_takeover; client_max_window_bits",
+        ),
     ],
 )
 def test_offers(settings: dict[str, Any], offer: str) -> None:
     assert format_extensions([ClientDeflate(Deflate(**settings)).offer()]) == offer
+
+
+@pytest.mark.parametrize(
+    ("settings", "fallback"),
+    [
+        ({}, f"{NAME}; client_max_window_bits"),
+        ({"client_max_window_bits": 11}, f"{NAME}; client_max_window_bits=11"),
+        ({"context_takeover": True, "server_max_window_bits": 10}, f"{NAME}; client_max_window_bits"),
+        ({"context_takeover": True}, None),
+        ({"peer_context_takeover": True}, None),
+        ({"peer_context_takeover": False}, None),
+    ],
+)
+def test_the_second_offer_has_no_wishes(settings: dict[str, Any], fallback: str | None) -> None:
+    """Netty's server declines `server_no_context_takeover` and `server_max_window_bits`."""
+    extension = ClientDeflate(Deflate(**settings))
+    handshake = ClientHandshake(parse_url("ws://localhost"), nonce=bytes(16), extensions=[extension])
+    first = format_extensions([extension.offer()])
+    assert handshake.request.headers["Sec-WebSocket-Extensions"] == (f"{first}, {fallback}" if fallback else first)
+    once = ClientHandshake(parse_url("ws://localhost"), nonce=bytes(16), extensions=[extension], fallbacks=False)
+    assert once.request.headers["Sec-WebSocket-Extensions"] == first
 
 
 @pytest.mark.parametrize(
@@ -151,6 +188,50 @@ def test_offers_that_are_accepted(offer: str, response: str) -> None:
 )
 def test_what_a_server_makes_of_its_settings(settings: dict[str, Any], offer: str, response: str | None) -> None:
     assert answer(offer, Deflate(context_takeover=True, **settings)) == response
+
+
+CHROME = f"{NAME}; client_max_window_bits"
+
+
+@pytest.mark.parametrize(
+    ("user_agent", "offer", "response", "keeps"),
+    [
+        # Browsers obey client_no_context_takeover.
+        (BROWSER, NAME, FORGETFUL, False),
+        ("Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36", CHROME, FORGETFUL, False),
+        # Netty's client refuses it, and sends no User-Agent. Those of Tornado and Mojolicious do not see it.
+        (None, CHROME, SERVER_FORGETS, True),
+        ("Tornado/6.5", CHROME, SERVER_FORGETS, True),
+        ("Mojolicious (Perl)", NAME, SERVER_FORGETS, True),
+        ("", NAME, SERVER_FORGETS, True),
+        # A client that offers it gets it.
+        ("lapwing", f"{FORGETFUL}; client_max_window_bits, {CHROME}", FORGETFUL, False),
+        (None, f"{NAME}; client_no_context_takeover", FORGETFUL, False),
+    ],
+)
+def test_which_clients_are_told_to_forget(user_agent: str | None, offer: str, response: str, keeps: bool) -> None:
+    assert answer(offer, user_agent=user_agent) == response
+    headers = Headers([] if user_agent is None else [("User-Agent", user_agent)])
+    answered = Deflate().for_server.for_request(headers).respond(parse_extensions(offer)[0])
+    assert answered is not None
+    assert answered[1].keeps_incoming is keeps
+
+
+@pytest.mark.parametrize("user_agent", [BROWSER, None])
+@pytest.mark.parametrize(
+    ("settings", "response"),
+    [
+        ({"peer_context_takeover": True}, SERVER_FORGETS),
+        ({"peer_context_takeover": False}, FORGETFUL),
+        ({"context_takeover": True}, NAME),
+        ({"context_takeover": True, "peer_context_takeover": True}, NAME),
+        ({"context_takeover": True, "peer_context_takeover": False}, f"{NAME}; client_no_context_takeover"),
+    ],
+)
+def test_a_choice_for_the_peer_is_for_browsers_and_others(
+    user_agent: str | None, settings: dict[str, Any], response: str
+) -> None:
+    assert answer(CHROME, Deflate(**settings), user_agent) == response
 
 
 HOSTILE = [
@@ -244,6 +325,26 @@ def test_responses_that_do_not_answer_the_offer_fail_the_handshake(response: str
         accept(response, Deflate(**settings))
 
 
+def test_a_server_that_must_forget_and_does_not_confirm_it() -> None:
+    settings = Deflate(peer_context_takeover=False)
+    assert accept(FORGETFUL, settings) == (False, False, 12, 15)
+    with pytest.raises(HandshakeError, match="without server_no_context_takeover: connect with peer_context_takeover="):
+        accept(NAME, settings)
+
+
+def test_a_server_that_agrees_to_both_offers() -> None:
+    """Libsoup 3 does so, and compresses what it sends twice."""
+    both = f"{FORGETFUL}; client_max_window_bits=15, {NAME}; client_max_window_bits=15"
+    response = wire.response("AAAAAAAAAAAAAAAAAAAAAA==", headers=[("Sec-WebSocket-Extensions", both)])
+    for fallbacks in (True, False):
+        handshake = ClientHandshake(
+            parse_url("ws://localhost"), nonce=bytes(16), extensions=[Deflate().for_client], fallbacks=fallbacks
+        )
+        with pytest.raises(HandshakeError, match="the server agreed to the extension 'permessage-deflate' twice"):
+            handshake.receive_data(response)
+        assert handshake.took_both_offers is fallbacks
+
+
 @pytest.mark.parametrize("extensions", [f"{FORGETFUL}, {FORGETFUL}", "x-other", f"{NAME}-2"])
 def test_a_response_with_more_than_was_offered_fails_the_handshake(extensions: str) -> None:
     handshake = ClientHandshake(parse_url("ws://localhost"), nonce=bytes(16), extensions=[ClientDeflate(Deflate())])
@@ -258,6 +359,7 @@ def test_a_response_with_more_than_was_offered_fails_the_handshake(extensions: s
 SETTINGS = st.builds(
     Deflate,
     context_takeover=st.booleans(),
+    peer_context_takeover=st.none() | st.booleans(),
     server_max_window_bits=st.none() | st.integers(9, 15),
     client_max_window_bits=st.none() | st.integers(9, 15),
 )
@@ -274,8 +376,9 @@ def test_two_ends_agree_on_the_same(client: Deflate, server: Deflate) -> None:
         assert sender.keeps_outgoing <= receiver.keeps_incoming
         assert sender.outgoing_window_bits <= receiver.incoming_window_bits
     if not client.context_takeover:
-        assert not theirs.keeps_outgoing
         assert not ours.keeps_outgoing
+        assert theirs.keeps_outgoing <= (client.peer_context_takeover is True)
+    assert not (theirs.keeps_incoming and server.peer_context_takeover is False)
 
 
 @given(SETTINGS, st.booleans(), st.booleans(), st.none() | st.integers(9, 15), st.none() | st.integers(9, 15))
@@ -312,4 +415,5 @@ def test_connections_without_context_takeover_share_one_codec() -> None:
     assert first is not None
     assert second is not None
     assert first[1] is not second[1]
-    assert agreed(NAME, Deflate()) == (False, False, 12, 15)
+    assert agreed(NAME, Deflate()) == (False, True, 12, 15)
+    assert agreed(FORGETFUL, Deflate()) == (False, False, 12, 15)

@@ -361,6 +361,26 @@ def test_a_compressed_message_is_inflated_piece_by_piece(role: Role, fragment: i
         assert most < 50_000 + 64 * 1024 + len(data) + 1000
 
 
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("fragments", [1, 2])
+def test_an_empty_message_without_even_its_block(role: Role, fragments: int) -> None:
+    """It may come behind another one where the peer keeps its context."""
+    data = from_peer(role, TEXT, b"", rsv=RSV1, fin=fragments == 1)
+    if fragments == 2:
+        data += from_peer(role, CONTINUATION, b"")
+    for size in (1, len(data)):
+        endpoint = compressing(role, takeover=True)
+        assert endpoint.begin_stream() is None
+        begun = None
+        for part in pieces_of(data, size):
+            endpoint.receive_data(part)
+            begun = begun or endpoint.begin_stream()
+        assert begun == TEXT
+        assert endpoint.next_piece() is None
+        assert not is_streaming(endpoint)
+        assert endpoint.violation is None
+
+
 def test_a_small_message_that_inflates_enormously_is_bounded() -> None:
     content = bytes(100_000_000)
     data = deflated_frames(SERVER, raw_deflate(content), 1 << 20)

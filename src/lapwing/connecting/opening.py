@@ -64,6 +64,7 @@ class ClientOpening:
         self._subprotocols = check_subprotocols(() if protocol is None else protocol)
         self._is_foreign = False  # whether a redirect has led to another origin: it stays so
         self._visited: list[URL] = []
+        self._offers_twice = True  # whether an extension may make a second offer
         headers = settings.headers
         self._headers = headers if hasattr(headers, "items") else list(headers)
         target = parse_url(url)
@@ -81,8 +82,10 @@ class ClientOpening:
     def _go_to(self, url: URL) -> None:
         self.url = url
         self._visited.append(url)
-        headers = self._headers
-        subprotocols = self._subprotocols
+        self._begin()
+
+    def _begin(self) -> None:
+        url, headers, subprotocols = self.url, self._headers, self._subprotocols
         if self._is_foreign:
             headers = [pair for pair in check_headers(headers) if is_public(pair[0])]
             subprotocols = tuple(without_tokens(subprotocols))
@@ -98,6 +101,7 @@ class ClientOpening:
             origin=self.settings.origin,
             headers=headers,
             extensions=() if self.settings.deflate is None else (self.settings.deflate.for_client,),
+            fallbacks=self._offers_twice,
         )
         self.proxy = self._choose_proxy()
         self._tunnel: TunnelHandshake | None = None
@@ -187,6 +191,8 @@ class ClientOpening:
         Once a redirect leads to another origin, only headers that cannot be credentials go along, and no subprotocol
         that may be a token. The cookies, the URL's user name and password and `server_hostname` stay behind.
 
+        A server that has agreed to both offers of an extension is asked again, with one.
+
         Args:
             error: how the attempt failed.
 
@@ -194,6 +200,10 @@ class ClientOpening:
             HandshakeError: the failure, when it is no redirect or none is to be followed; or a redirect that is not
                 followed, with the words that say why.
         """
+        if self.handshake.took_both_offers and self.settings.sock is None:
+            self._offers_twice = False
+            self._begin()
+            return
         location = None if error.headers is None else error.headers.get("Location")
         # The redirect of a proxy is its own affair: following it would hand the handshake to whom it names.
         if (

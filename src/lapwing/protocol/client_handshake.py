@@ -9,7 +9,7 @@ from binascii import b2a_base64
 from typing import TYPE_CHECKING
 
 from .errors import HandshakeError
-from .extension import format_extensions, parse_extensions
+from .extension import FallbackOffer, format_extensions, parse_extensions
 from .handshake import (
     MAX_SHOWN,
     NONCE_LENGTH,
@@ -26,9 +26,9 @@ from .secrecy import shown_subprotocols
 from .url import shown_url
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from .extension import ClientExtension
+    from .extension import ClientExtension, ExtensionOffer
     from .url import URL
 
 __all__ = ["ClientHandshake"]
@@ -66,6 +66,7 @@ class ClientHandshake:
             own.
         extensions: what is offered, in the order of preference.
         user_agent: the value of the User-Agent header; None sends none.
+        fallbacks: whether an extension may make a second offer, for servers that decline its first.
 
     Attributes:
         request: what `data_to_send` returns, as a `Request`.
@@ -73,6 +74,8 @@ class ClientHandshake:
         subprotocol: the one that the server chose; None without one.
         extensions: what the extensions' `accept` returned, in the order of the response.
         rest: the bytes that followed the response: they belong to the first frames.
+        took_both_offers: whether the handshake failed because the server agreed to both offers of an extension. Another
+            handshake without `fallbacks` does not.
 
     Raises:
         TypeError: an argument has the wrong type.
@@ -80,6 +83,7 @@ class ClientHandshake:
     """
 
     __slots__ = (
+        "_fallbacks",
         "_key",
         "_offered",
         "_output",
@@ -91,6 +95,7 @@ class ClientHandshake:
         "response",
         "rest",
         "subprotocol",
+        "took_both_offers",
     )
 
     #: Whether another handshake follows this one, as it does on the way through a proxy.
@@ -106,6 +111,7 @@ class ClientHandshake:
         headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
         extensions: Sequence[ClientExtension] = (),
         user_agent: str | None = "lapwing",
+        fallbacks: bool = True,
     ) -> None:
         if not isinstance(nonce, bytes):
             raise TypeError(f"the nonce must be bytes, not {type(nonce).__name__}")
@@ -116,6 +122,13 @@ class ClientHandshake:
         self._subprotocols = check_subprotocols(subprotocols or ())
         check_extension_names(extensions)
         self._offered = {extension.name: extension for extension in extensions}
+        self._fallbacks: dict[str, ExtensionOffer] = {}
+        if fallbacks:
+            for extension in extensions:
+                fallback = extension.fallback() if isinstance(extension, FallbackOffer) else None
+                if fallback is not None:
+                    self._fallbacks[extension.name] = fallback
+        self.took_both_offers = False
         self._key = b2a_base64(nonce, newline=False).decode("ascii")
         self._secure = url.secure
         pairs = self._headers(url, origin, headers, user_agent)
@@ -152,8 +165,7 @@ class ClientHandshake:
         if self._subprotocols:
             pairs.append(("Sec-WebSocket-Protocol", ", ".join(self._subprotocols)))
         if self._offered:
-            offers = format_extensions(extension.offer() for extension in self._offered.values())
-            pairs.append(("Sec-WebSocket-Extensions", offers))
+            pairs.append(("Sec-WebSocket-Extensions", format_extensions(self._offers())))
         if user_agent is not None:
             pairs.append(("User-Agent", user_agent))
         if url.userinfo is not None:
@@ -165,6 +177,12 @@ class ClientHandshake:
         if "host" in replaced:
             pairs.insert(0, more.pop(0))
         return pairs + more
+
+    def _offers(self) -> Iterator[ExtensionOffer]:
+        for name, extension in self._offered.items():
+            yield extension.offer()
+            if name in self._fallbacks:
+                yield self._fallbacks[name]
 
     def data_to_send(self) -> bytes:
         """Return what is to be sent to the server: the request at the first call, nothing at later ones."""
@@ -255,6 +273,8 @@ class ClientHandshake:
             extension = offered.pop(name, None)
             if extension is None:
                 again = " twice" if name in self._offered else ", which was not offered"
+                # libsoup 3 agrees to each of several offers, and then compresses what it sends once for each.
+                self.took_both_offers = name in self._fallbacks
                 raise HandshakeError(f"the server agreed to the extension {shown(name)}{again}")
             agreed.append(extension.accept(parameters))
         return agreed

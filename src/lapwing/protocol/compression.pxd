@@ -22,7 +22,6 @@ cdef class PerMessageDeflate:
     cdef list small_pool            # likewise, for small messages
     # With context takeover: of this connection alone.
     cdef object compressor
-    cdef bytes window               # the end of what was received, for the next message to refer to
     cdef void *lock
 
     # Compress a message: its payload with `FLUSHED` bytes behind it that are not sent. None when it is to be sent as it
@@ -44,6 +43,8 @@ cdef class PerMessageDeflate:
 
 cdef class Inflation:
     cdef PerMessageDeflate codec
+    cdef bytes before               # the window: the end of what was received earlier; None for nothing
+    cdef bytes kept                 # the window for the next message, once this one is complete; None else
     cdef object stream
     cdef bytes first                # the first piece of output, while it is the only one
     cdef PyObject *output           # all pieces, a bytes object with room, owned; NULL while `first` holds them

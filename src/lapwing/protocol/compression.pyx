@@ -12,9 +12,10 @@ every message gets a fresh one, which costs a microsecond: whatever a peer sends
 
 With context takeover a compressor belongs to its connection, and is made when the first message is compressed. To
 forget it and begin with a new one is always allowed, since then nothing is referred to: that is what happens when
-anything goes wrong between compressing and queueing. Of what came in, the last bytes are kept, as many as the window
-has, and are handed to the decompressor of the next message as its dictionary. So a decompressor never outlives its
-message, and its end can be made sure of: see `END`.
+anything goes wrong between compressing and queueing. Where the peer may refer to its earlier messages, the connection
+keeps the end of what it has sent compressed, as many bytes as the window has at most, and hands them to the
+decompressor of the next message as its dictionary. So a decompressor never outlives its message, and its end can be
+made sure of: see `END`.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -97,8 +98,7 @@ cdef int load() except -1:
 cdef class PerMessageDeflate:
     """permessage-deflate as agreed on (RFC 7692): what an endpoint needs to compress and to inflate.
 
-    Without context takeover in either direction one object may serve any number of connections; with it, each
-    connection has its own.
+    One object may serve any number of connections, unless it `keeps_outgoing`.
 
     Args:
         keeps_outgoing: whether messages that are sent refer to earlier ones.
@@ -255,10 +255,12 @@ cdef class Inflation:
 
     Args:
         codec: what was agreed.
+        before: the end of the messages that it may refer to; None for nothing.
     """
 
-    def __cinit__(self, PerMessageDeflate codec not None):
+    def __cinit__(self, PerMessageDeflate codec not None, bytes before=None):
         self.codec = codec
+        self.before = before
 
     def __dealloc__(self):
         drop(self.output)
@@ -270,9 +272,15 @@ cdef class Inflation:
             part = self.pending
             last = self.pending_ends
             self.pending = None
+        elif last and size == 0 and self.taken == 0 and self.codec.keeps_incoming:
+            # An empty message is the one byte of an empty block (RFC 7692 section 7.2.3.6). A compressor that keeps its
+            # context does not make that block again right behind another one, so some peers send nothing.
+            self.is_complete = True
+            return INFLATED
         else:
             part = PyBytes_FromStringAndSize(NULL, size + (PyBytes_GET_SIZE(END) if last else 0))
-            memcpy(PyBytes_AS_STRING(part), data, size)
+            if size:    # `data` may be NULL
+                memcpy(PyBytes_AS_STRING(part), data, size)
             if last:
                 memcpy(PyBytes_AS_STRING(part) + size, PyBytes_AS_STRING(END), PyBytes_GET_SIZE(END))
             self.taken += size
@@ -282,7 +290,7 @@ cdef class Inflation:
         if not self.is_complete:
             return NOT_DEFLATED
         if self.codec.keeps_incoming:
-            self.codec.window = self.window()
+            self.kept = self.window()
         return outcome
 
     cdef Inflated inflate(self, bytes data, bint last, uint64_t limit) except *:
@@ -335,13 +343,13 @@ cdef class Inflation:
         cdef int bits = -max(self.codec.incoming_window_bits, 9)
         if library is None:
             load()
-        window = self.window() if self.final_blocks else self.codec.window
+        window = self.window() if self.final_blocks else self.before
         return new_decompressor(bits, window) if window else new_decompressor(bits)
 
     cdef bytes window(self):
         """Build what the next bytes may refer to: the end of what was inflated before and now."""
         cdef size_t width = <size_t>1 << self.codec.incoming_window_bits
-        cdef bytes before = (self.codec.window if self.recent is None else self.recent) or b""
+        cdef bytes before = (self.before if self.recent is None else self.recent) or b""
         cdef const unsigned char *place = self.inflated()
         cdef size_t old
         if self.size >= width:

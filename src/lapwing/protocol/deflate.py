@@ -1,6 +1,22 @@
 """permessage-deflate in the opening handshake (RFC 7692 section 7.1): settings, offers, responses.
 
 What was agreed on is a `PerMessageDeflate` of `compression`, which does the work from then on.
+
+A peer that refers to its earlier messages makes this end keep a window of up to 32 KiB of them. So each end asks the
+other one not to, but does not depend on it, because peers differ:
+
+- Browsers obey `client_no_context_takeover` in the response, whatever they offered. Most connections of a server are
+  with browsers, so these get it, and cost no memory. A browser is known by its User-Agent, which begins with
+  "Mozilla/": its offer may be the same as that of Netty's or Tornado's client.
+- The clients of Tornado and Mojolicious do not see the parameter and go on referring to earlier messages, and Netty's
+  client refuses a response that has it. So other clients get it only when they offered it. The window of the others is
+  as large as what they have sent compressed, up to 32 KiB.
+- Netty's server declines an offer with `server_no_context_takeover`, Tornado's and Mojolicious' ignore it. So a client
+  makes a second offer without it, and keeps a window where the response does not promise that none is needed.
+- libsoup 3 agrees to both offers and then compresses each message twice. So a client connects to it once more, with the
+  first offer alone.
+
+bench/NOTES.md has the figures.
 """
 
 from __future__ import annotations
@@ -17,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .extension import Parameters
+    from .http import Headers
 
 __all__ = ["ClientDeflate", "Deflate", "ServerDeflate"]
 
@@ -43,9 +60,8 @@ _THRESHOLD_WITH_CONTEXT: Final = 64
 class Deflate:
     """How to compress (permessage-deflate, RFC 7692): a value for the option `compression`.
 
-    By default there is no context takeover: each message is compressed by itself, and a connection owns no memory for
-    compression. Where messages are small and alike, context takeover makes them several times smaller, for up to 200
-    KiB of memory for each connection.
+    By default each message is compressed by itself, and a connection owns no memory for compressing. Where messages are
+    alike, context takeover makes them several times smaller, for some 300 KiB of memory for each connection.
 
     Args:
         level: from 1, quick, to 9, small; None for 6, and 9 for messages below 2 KiB.
@@ -54,6 +70,12 @@ class Deflate:
             takeover.
         context_takeover: whether messages may refer to earlier ones of their connection, in either direction; the peer
             may refuse to (RFC 7692 section 7.1.1).
+        peer_context_takeover: whether the peer's messages may refer to its earlier ones, of which up to 32 KiB are kept
+            for each connection. True: a server lets browsers do it, too, and a client does not ask the server not to.
+            False: never; a server tells every client not to, which the clients of Tornado, Mojolicious and Netty do not
+            take, and a client fails the handshake where the server does not agree. None: as True with
+            `context_takeover`; else a server tells it to browsers and to clients that offer it, and a client asks the
+            server, and goes on where it does not agree.
         server_max_window_bits: base-2 logarithm of the largest window in bytes that a server compresses with, 9 to 15;
             None for no limit, then 12 is used. A client asks the server for it, and reads a server that does not
             confirm it as one without a limit.
@@ -70,6 +92,7 @@ class Deflate:
     memory_level: int = 5
     threshold: int | None = None
     context_takeover: bool = False
+    peer_context_takeover: bool | None = None
     server_max_window_bits: int | None = None
     client_max_window_bits: int | None = None
 
@@ -81,6 +104,10 @@ class Deflate:
         _check("client_max_window_bits", self.client_max_window_bits, 9, 15)
         if not isinstance(self.context_takeover, bool):
             raise TypeError(f"expected context_takeover to be True or False, got {self.context_takeover!r}")
+        if self.peer_context_takeover is not None and not isinstance(self.peer_context_takeover, bool):
+            raise TypeError(
+                f"expected peer_context_takeover to be True, False or None, got {self.peer_context_takeover!r}"
+            )
 
     @cached_property
     def for_client(self) -> ClientDeflate:
@@ -147,7 +174,7 @@ class _Codecs:
 
     def __init__(self, settings: Deflate) -> None:
         self._settings = settings
-        self._shared: dict[tuple[int, int], PerMessageDeflate] = {}
+        self._shared: dict[tuple[bool, int, int], PerMessageDeflate] = {}
 
     def make(self, *, keeps_outgoing: bool, keeps_incoming: bool, outgoing: int, incoming: int) -> PerMessageDeflate:
         settings = self._settings
@@ -164,11 +191,12 @@ class _Codecs:
             memory_level=settings.memory_level,
             threshold=threshold,
         )
-        if keeps_outgoing or keeps_incoming:
+        if keeps_outgoing:
             return make()
-        codec = self._shared.get((outgoing, incoming))
+        key = keeps_incoming, outgoing, incoming
+        codec = self._shared.get(key)
         if codec is None:
-            codec = self._shared[outgoing, incoming] = make()
+            codec = self._shared[key] = make()
         return codec
 
 
@@ -178,7 +206,7 @@ def _outgoing(agreed: int | None, own: int | None) -> int:
 
 
 class ClientDeflate:
-    """permessage-deflate as a client offers it; a `ClientExtension`."""
+    """permessage-deflate as a client offers it; a `ClientExtension`, and a `FallbackOffer`."""
 
     name: ClassVar[str] = NAME
 
@@ -187,17 +215,30 @@ class ClientDeflate:
         self._codecs = _Codecs(settings)
         bits = settings.server_max_window_bits
         client_bits = settings.client_max_window_bits
+        may_keep = settings.peer_context_takeover
+        if may_keep is None:
+            may_keep = settings.context_takeover
         parameters: list[tuple[str, str | None]] = []
+        if not may_keep:
+            parameters.append((_SERVER_FORGETS, None))
         if not settings.context_takeover:
-            parameters += [(_SERVER_FORGETS, None), (_CLIENT_FORGETS, None)]
+            parameters.append((_CLIENT_FORGETS, None))
         if bits is not None:
             parameters.append((_SERVER_BITS, str(bits)))
-        parameters.append((_CLIENT_BITS, None if client_bits is None else str(client_bits)))
-        self._offer = ExtensionOffer(NAME, tuple(parameters))
+        last: tuple[str, str | None] = (_CLIENT_BITS, None if client_bits is None else str(client_bits))
+        self._offer = ExtensionOffer(NAME, (*parameters, last))
+        # A server may decline the first offer for its wishes; the second one has none.
+        has_wishes = bits is not None or not may_keep
+        is_strict = settings.peer_context_takeover is False
+        self._fallback = ExtensionOffer(NAME, (last,)) if has_wishes and not is_strict else None
 
     def offer(self) -> ExtensionOffer:
         """Return what to offer to the server (RFC 7692 section 7.1)."""
         return self._offer
+
+    def fallback(self) -> ExtensionOffer | None:
+        """Return the second offer, for servers that decline the first (RFC 7692 section 5.1); None for none."""
+        return self._fallback
 
     def accept(self, parameters: Parameters) -> PerMessageDeflate:
         """Take what the server agreed to.
@@ -210,8 +251,13 @@ class ClientDeflate:
             response = _parse(parameters, from_client=False)
         except ValueError as error:
             raise HandshakeError(f"the server's {NAME} is malformed: {error}") from None
-        # A server that confirms neither that it forgets nor how large its window is may do as it likes: both can be read
-        # (section 7.1 has a client fail only what it does not support).
+        # A server that confirms neither that it forgets nor how large its window is may do as it likes, and can be read
+        # (section 7.1: a client fails what it does not support).
+        if settings.peer_context_takeover is False and not response.server_forgets:
+            raise HandshakeError(
+                f"the server agreed to {NAME} without {_SERVER_FORGETS}: connect with peer_context_takeover=None, "
+                "which keeps up to 32 KiB of its messages, or with compression=False"
+            )
         bound = settings.server_max_window_bits
         if bound is not None and response.server_bits is not None and response.server_bits > bound:
             raise HandshakeError(
@@ -232,13 +278,29 @@ class ClientDeflate:
 
 
 class ServerDeflate:
-    """permessage-deflate as a server supports it; a `ServerExtension`."""
+    """permessage-deflate as a server supports it; a `ServerExtension`, and `RequestAware`.
+
+    Args:
+        settings: how to compress.
+        for_browsers: whether the client is a browser.
+    """
 
     name: ClassVar[str] = NAME
 
-    def __init__(self, settings: Deflate) -> None:
+    def __init__(self, settings: Deflate, *, for_browsers: bool = False) -> None:
         self._settings = settings
         self._codecs = _Codecs(settings)
+        self._client_may_keep = settings.peer_context_takeover
+        if self._client_may_keep is None:
+            self._client_may_keep = settings.context_takeover or not for_browsers
+        self._for_browsers = self if for_browsers else ServerDeflate(settings, for_browsers=True)
+
+    def for_request(self, headers: Headers) -> ServerDeflate:
+        """Return the extension for the client that sent these headers."""
+        # RFC 9110 section 10.1.5: the User-Agent is there to work around the limits of single clients. Every browser's
+        # begins like this.
+        user_agent = headers.by_name().get("user-agent")
+        return self._for_browsers if user_agent is not None and user_agent[0].startswith("Mozilla/") else self
 
     def respond(self, offer: ExtensionOffer) -> tuple[ExtensionOffer, PerMessageDeflate] | None:
         """Answer an offer; None declines it (RFC 7692 sections 5.1 and 7.1)."""
@@ -249,11 +311,12 @@ class ServerDeflate:
             return None
         if asked.server_bits == 8:  # zlib compresses wrongly with it
             return None
-        forgets = not settings.context_takeover
+        server_forgets = asked.server_forgets or not settings.context_takeover
+        client_forgets = asked.client_forgets or not self._client_may_keep
         parameters: list[tuple[str, str | None]] = []
-        if forgets or asked.server_forgets:
+        if server_forgets:
             parameters.append((_SERVER_FORGETS, None))
-        if forgets or asked.client_forgets:
+        if client_forgets:
             parameters.append((_CLIENT_FORGETS, None))
         server_bits = settings.server_max_window_bits
         if asked.server_bits is not None:
@@ -270,8 +333,8 @@ class ServerDeflate:
         if client_bits is not None:
             parameters.append((_CLIENT_BITS, str(client_bits)))
         codec = self._codecs.make(
-            keeps_outgoing=not (forgets or asked.server_forgets),
-            keeps_incoming=not (forgets or asked.client_forgets),
+            keeps_outgoing=not server_forgets,
+            keeps_incoming=not client_forgets,
             outgoing=_outgoing(server_bits, settings.server_max_window_bits),
             # What a client says of its own window in an offer binds it to nothing until the server repeats it.
             incoming=client_bits or _MOST_BITS,

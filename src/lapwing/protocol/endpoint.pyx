@@ -9,6 +9,7 @@ that makes bytes of messages. Here is what connects the two: control frames, kee
 """
 
 cimport cython
+from cpython.bytes cimport PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free
 
 from .compression cimport PerMessageDeflate
@@ -124,8 +125,9 @@ cdef class Endpoint(Outbound):
     def held(self):
         """Bytes held for this connection, all together.
 
-        These are undecoded input, the message being put together or inflated, messages that wait for the application,
-        and output. Of a compressed message nothing is held before it is inflated.
+        These are undecoded input, the message being put together or inflated, the window of earlier messages that a
+        compressed one may refer to, messages that wait for the application, and output. Of a compressed message nothing
+        is held before it is inflated.
         """
         return self.held_input() + output_size(&self.output) + self.postponed_bytes
 
@@ -134,6 +136,8 @@ cdef class Endpoint(Outbound):
         with cython.critical_section(self):
             if self.inflation is not None:
                 inflated = self.inflation.size
+            if self.window is not None:
+                inflated += PyBytes_GET_SIZE(self.window)
         return snapshot(buffer_size(&self.undecoded)) + self.assembled + inflated + self.message_bytes
 
     @property

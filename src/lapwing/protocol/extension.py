@@ -5,7 +5,7 @@ It knows no extension by name: what a parameter means is the extension's busines
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from .errors import HandshakeError
 from .http import is_token
@@ -13,11 +13,15 @@ from .http import is_token
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from .http import Headers
+
 __all__ = [
     "MAX_ELEMENTS",
     "ClientExtension",
     "ExtensionOffer",
+    "FallbackOffer",
     "Parameters",
+    "RequestAware",
     "ServerExtension",
     "format_extensions",
     "parse_extensions",
@@ -67,6 +71,14 @@ class ClientExtension(Protocol):
         """
 
 
+@runtime_checkable
+class FallbackOffer(Protocol):
+    """A client's extension with a second offer, for servers that decline the first."""
+
+    def fallback(self) -> ExtensionOffer | None:
+        """Return the second offer to the server; None for none."""
+
+
 class ServerExtension(Protocol):
     """An extension as a server supports it. One object may serve many connections."""
 
@@ -81,6 +93,14 @@ class ServerExtension(Protocol):
             What to agree to and the extension as agreed on, for this connection; None to decline the offer, malformed
             or unknown parameters included.
         """
+
+
+@runtime_checkable
+class RequestAware(Protocol):
+    """A server's extension whose answers depend on the client's other headers."""
+
+    def for_request(self, headers: Headers) -> ServerExtension:
+        """Return the extension that answers the offers of a request with these headers."""
 
 
 def parse_extensions(value: str) -> list[ExtensionOffer]:

@@ -63,6 +63,7 @@ cdef class Inbound(FrameNotes):
     # permessage-deflate
     cdef PerMessageDeflate codec    # None unless it was agreed on
     cdef Inflation inflation        # of the compressed message under way, None when there is none; see `set_inflation`
+    cdef bytes window               # the end of what came compressed, for the next message; None for nothing
     # what waits for the application: messages, and input to be decoded
     cdef Queue messages
     cdef size_t message_bytes
@@ -80,6 +81,7 @@ cdef class Inbound(FrameNotes):
     cdef object pop_message(self)
     cdef list pop_messages(self, Py_ssize_t limit)
     cdef int set_inflation(self, Inflation inflation) noexcept
+    cdef int keep_window(self, bytes window) noexcept
     cdef int drop_assembly(self) except -1
     cdef int drop_input(self) except -1
     cdef int end_loan(self) except -1

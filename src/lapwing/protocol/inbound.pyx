@@ -229,9 +229,20 @@ cdef class Inbound(FrameNotes):
 
     cdef int set_inflation(self, Inflation inflation) noexcept:
         """Begin or end inflating a message. Other threads may be asking meanwhile how many bytes it holds."""
-        cdef Inflation _held = self.inflation   # goes when nobody can find it any more
+        cdef Inflation ended = self.inflation   # goes when nobody can find it any more
         with cython.critical_section(self):
+            if ended is not None and ended.kept is not None:
+                self.keep_window(ended.kept)
             self.inflation = inflation
+        return 0
+
+    cdef int keep_window(self, bytes window) noexcept:
+        """Keep a window, or with None let go of it. It grows at the cost of what may wait for the application."""
+        cdef bytes before = self.window    # goes when no thread can find it any more
+        self.window = window
+        if window is not None:
+            self.max_held_input -= min(
+                <size_t>(len(window) - (0 if before is None else len(before))), self.max_held_input - 1)
         return 0
 
     cdef int drop_assembly(self) except -1:
@@ -257,6 +268,8 @@ cdef class Inbound(FrameNotes):
     cdef int drop_input(self) except -1:
         """Let go of everything that will never become a message."""
         self.drop_assembly()
+        with cython.critical_section(self):
+            self.keep_window(None)
         buffer_free(&self.undecoded)
         return 0
 
@@ -424,7 +437,7 @@ cdef class Inbound(FrameNotes):
                 if opcode == CONTINUATION_FRAME:
                     return self.fail_by(Violation.COMPRESSED_CONTINUATION)
                 if self.route != SKIPPED:
-                    self.set_inflation(Inflation.__new__(Inflation, self.codec))
+                    self.set_inflation(Inflation.__new__(Inflation, self.codec, self.window))
             if opcode != CONTINUATION_FRAME:
                 self.message_opcode = opcode
                 self.utf8_state = UTF8_ACCEPT

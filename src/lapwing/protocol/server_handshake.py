@@ -9,7 +9,7 @@ from binascii import a2b_base64
 from typing import TYPE_CHECKING
 
 from .errors import HandshakeError
-from .extension import format_extensions, parse_extensions
+from .extension import RequestAware, format_extensions, parse_extensions
 from .handshake import (
     NONCE_LENGTH,
     VERSION,
@@ -67,7 +67,7 @@ class ServerPolicy:
             to write instead.
     """
 
-    __slots__ = ("_default", "_extensions", "_headers", "_origins", "_subprotocols", "plain_http")
+    __slots__ = ("_default", "_extensions", "_headers", "_origins", "_request_aware", "_subprotocols", "plain_http")
 
     def __init__(
         self,
@@ -89,6 +89,9 @@ class ServerPolicy:
         self._origins = _parse_origins(origins)
         check_extension_names(extensions)
         self._extensions = {extension.name: extension for extension in extensions}
+        self._request_aware = [
+            (extension.name, extension) for extension in extensions if isinstance(extension, RequestAware)
+        ]
         self._headers = tuple(check_headers(headers))
         self.plain_http = plain_http
 
@@ -157,6 +160,8 @@ class ServerPolicy:
         except HandshakeError as error:
             raise HTTPError(400, str(error)) from None
         left = dict(self._extensions)
+        for name, aware in self._request_aware:
+            left[name] = aware.for_request(headers)
         answers: list[ExtensionOffer] = []
         agreed: list[object] = []
         for offer in offers:
