@@ -67,6 +67,39 @@ def test_only_a_connection_that_was_stable_begins_anew() -> None:
         assert (attempt.cause.was_clean, attempt.cause.code, attempt.cause.reason) == LOST
 
 
+@pytest.mark.parametrize(("lasted", "number"), [(0.002, 2), (9.9, 2), (10, 1), (None, 1)])
+def test_a_connection_that_ended_earlier_than_the_body(lasted: float | None, number: int) -> None:
+    times = Times()
+    backoff = times.backoff(initial=1, stable_after=10)
+    assert backoff.failed(REFUSED, 0).number == 1
+    backoff.connected()
+    times.now += 60
+    assert backoff.ended(LOST, times.now, lasted).number == number
+
+
+def test_a_failure_is_news_when_it_is_the_first_or_another() -> None:
+    times = Times()
+    backoff = times.backoff()
+    refused_elsewhere = ConnectionRefusedError(111, "nothing listens on the other address")
+    assert [backoff.is_news(cause) for cause in (REFUSED, refused_elsewhere, REFUSED)] == [True, False, False]
+    assert [backoff.is_news(with_status(status)) for status in (503, 503, 429)] == [True, False, True]
+    lost, restarting = lapwing.ConnectionClosed(*LOST), lapwing.ConnectionClosed(True, 1012, "")
+    assert [backoff.is_news(cause) for cause in (lost, lost, restarting, lost)] == [True, False, True, True]
+    backoff.connected()
+    backoff.ended(LOST, times.now + 1)
+    assert not backoff.is_news(lost)
+    backoff.connected()
+    backoff.ended(LOST, times.now + 10)
+    assert backoff.is_news(lost)  # after a stable connection
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1005])
+def test_an_ordinary_end_is_no_news(code: int) -> None:
+    backoff = Times().backoff()
+    assert not backoff.is_news(lapwing.ConnectionClosed(True, code, ""))
+    assert backoff.is_news(lapwing.ConnectionClosed(False, code, ""))
+
+
 def test_a_failure_after_a_stable_connection_counts_on() -> None:
     times = Times()
     backoff = times.backoff(initial=1, stable_after=10)

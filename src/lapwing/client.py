@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Generator, Sequence
     from types import TracebackType
 
     from .connecting.reconnect import Backoff, Reconnect, Reconnection
@@ -99,7 +99,7 @@ class Connector:
             return Backoff(self._reconnect)
         raise TypeError(f"expected reconnect to be True, False or a lapwing.Reconnect, got {self._reconnect!r}")
 
-    def __iter__(self) -> Iterator[Client]:
+    def __iter__(self) -> Generator[Client]:
         return _reconnecting(self._url, self._protocol, self._options, self._backoff())
 
     def __aiter__(self) -> AsyncReconnecting:
@@ -138,7 +138,11 @@ def connect(  # type: ignore[misc]
     The loops connect again when an attempt fails for a reason that may pass, and when the body comes to its end or to
     `continue`: the connection is closed before that, if it is not yet. `break` closes it and leaves the loop. What the
     body raises leaves the loop as ever, `ConnectionClosed` included: catch it, and `continue`. See `lapwing.Reconnect`
-    for the delays, and for what is final and raised. Cancelling an `async for` leaves nothing open.
+    for the delays, and for what is final and raised. Cancelling an `async for` leaves nothing open. A connection on
+    which a wait has expired, with nothing from the peer since, is aborted rather than closed.
+
+    `contextlib.closing(iter(connector))`, or `aclosing(aiter(connector))` in asyncio, closes at the end of its block,
+    and waits for the closing handshake.
 
     Args:
         url: `ws://host[:port]/path?query`, or `wss://` for TLS; `ws+unix:///path/of/socket:/path?query`, or
@@ -158,8 +162,8 @@ def connect(  # type: ignore[misc]
 
 def _reconnecting(
     url: str, protocol: str | Sequence[str] | None, options: ClientOptions, backoff: Backoff
-) -> Iterator[Client]:
-    """Give one connected client after the other; whoever drops the generator has closed the last one."""
+) -> Generator[Client]:
+    """Give one connected client after the other; closing the generator closes the last one."""
     import time
 
     from .faces.sync import Client
@@ -169,89 +173,103 @@ def _reconnecting(
         try:
             client.connect(url, protocol)
         except Exception as error:  # noqa: BLE001 - `failed` raises it again when it is final
-            attempt = backoff.failed(error, time.time())
+            delay = _announce(url, backoff.failed(error, time.time()), backoff)
         else:
             backoff.connected()
             try:
                 yield client
             finally:
-                left_at = backoff.settings.clock()
+                left_at, lasted = backoff.settings.clock(), client._lasted()
+                if client._is_stalled():
+                    client.abort()
                 closed = client.close()
-            attempt = backoff.ended(closed, left_at)
-        _announce(url, attempt, backoff)
-        time.sleep(attempt.delay)
+            delay = _announce(url, backoff.ended(closed, left_at, lasted), backoff)
+        time.sleep(delay)
 
 
 class AsyncReconnecting:
-    """What `async for` goes through: one connected `AsyncClient` after the other.
+    """The iterator of `async for`: one connected `AsyncClient` after the other.
 
-    Dropped, as at the end of a loop that was left, it begins to close the last one: the reactor does the rest.
+    An asynchronous generator makes the connections, so the event loop ends it wherever the loop over it is left: when
+    its last reference goes, and when the event loop shuts down. That begins to close the last connection, and the
+    reactor does the rest. `aclose` waits for it, too.
     """
 
-    __slots__ = ("_backoff", "_client", "_options", "_protocol", "_url")
+    __slots__ = ("_client", "_connections")
 
     def __init__(
         self, url: str, protocol: str | Sequence[str] | None, options: ClientOptions, backoff: Backoff
     ) -> None:
-        self._url = url
-        self._protocol = protocol
-        self._options = options
-        self._backoff = backoff
+        self._connections = _connecting(url, protocol, options, backoff)
         self._client: AsyncClient | None = None
 
     def __aiter__(self) -> AsyncReconnecting:
         return self
 
     async def __anext__(self) -> AsyncClient:
-        import asyncio
-        import time
+        self._client = None
+        self._client = await anext(self._connections)
+        return self._client
 
-        from .faces.aio import AsyncClient
+    async def aclose(self) -> None:
+        """Close the last connection, with its closing handshake; there is no other after it.
 
-        attempt: Reconnection | None = None
-        client, self._client = self._client, None
-        if client is not None:
-            left_at = self._backoff.settings.clock()
-            attempt = self._backoff.ended(await client.close(), left_at)
-        while True:
-            if attempt is not None:
-                _announce(self._url, attempt, self._backoff)
-                await asyncio.sleep(attempt.delay)
-            client = AsyncClient(**self._options)
+        Cancelled, the closing goes on.
+        """
+        await self._connections.aclose()
+        if self._client is not None:
+            await self._client.close()
+
+
+async def _connecting(
+    url: str, protocol: str | Sequence[str] | None, options: ClientOptions, backoff: Backoff
+) -> AsyncGenerator[AsyncClient]:
+    import asyncio
+    import time
+
+    from .faces.aio import AsyncClient
+
+    while True:
+        client = AsyncClient(**options)
+        try:
+            await client.connect(url, protocol)
+        except Exception as error:  # noqa: BLE001 - `failed` raises it again when it is final
+            delay = _announce(url, backoff.failed(error, time.time()), backoff)
+        else:
+            backoff.connected()
             try:
-                await client.connect(self._url, self._protocol)
-            except Exception as error:  # noqa: BLE001 - `failed` raises it again when it is final
-                attempt = self._backoff.failed(error, time.time())
-            else:
-                self._backoff.connected()
-                self._client = client
-                return client
-
-    def __del__(self) -> None:
-        client = self._client
-        if client is not None and client.closed is None and not client._loop.is_closed():
-            client._begin_close(1000, "")
+                yield client
+            finally:
+                left_at, lasted = backoff.settings.clock(), client._lasted()
+                if client._is_stalled():
+                    client.abort()
+                # Without a wait: a task of the event loop that shuts down may be what closes this generator.
+                client._begin_close(1000, "")
+            delay = _announce(url, backoff.ended(await client.close(), left_at, lasted), backoff)
+        await asyncio.sleep(delay)
 
 
-def _announce(url: str, attempt: Reconnection, backoff: Backoff) -> None:
-    """Say that there will be another attempt: to the program if it wants to know, or in the log."""
+def _announce(url: str, attempt: Reconnection, backoff: Backoff) -> float:
+    """Say that there will be another attempt, to the program if it wants to know, or in the log; returns the delay."""
     on_attempt = backoff.settings.on_attempt
     if on_attempt is not None:
         on_attempt(attempt)
-        return
+        return attempt.delay
     import logging
 
     from .protocol.url import parse_url
 
     # Without path and query: they may hold what is not for a log.
     where = parse_url(url)
-    logging.getLogger("lapwing.client").info(
+    logging.getLogger("lapwing.client").log(
+        logging.WARNING if backoff.is_news(attempt.cause) else logging.INFO,
         "connecting to %s again in %.1f s, attempt %d: %s",
         where.unix_path or where.host_header,
         attempt.delay,
         attempt.number,
         attempt.cause,
     )
+    return attempt.delay
 
 
 def sync(**options: Unpack[ClientOptions]) -> Client:

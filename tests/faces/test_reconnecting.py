@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
+import signal
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 
 import pytest
 
 import lapwing
 from lapwing.connecting.reconnect import Reconnection
-from tests.faces.callers import Face, call, hosting, url
+from tests.faces.callers import GUARD, Face, call, hosting, url
+from tests.faces.programs import program
+from tests.peers import wire
 from tests.peers.raw import RawListener, RawPeer
 from tests.peers.tunnels import TunnelProxy
 
@@ -32,7 +36,7 @@ class Program:
         self._face = face
         self._body = body
         self._connector = lapwing.connect(
-            where, timeout=20, **{"reconnect": QUICK, **({} if face.blocking else face._options), **options}
+            where, **{"timeout": 20, "reconnect": QUICK, **({} if face.blocking else face._options), **options}
         )
         self.seen: list[Any] = []
 
@@ -273,9 +277,10 @@ async def test_a_log_line_for_each_attempt(face: Face, caplog: pytest.LogCapture
     settings = lapwing.Reconnect(initial=0.001, attempts=2)
     with pytest.raises(ConnectionRefusedError):
         await Program(face, f"ws://ada:secret@127.0.0.1:{port}/?token=t0ken", body, reconnect=settings).run()
-    lines = [record.getMessage() for record in caplog.records if record.name == "lapwing.client"]
-    assert len(lines) == 2
-    for number, line in enumerate(lines, 1):
+    records = [record for record in caplog.records if record.name == "lapwing.client"]
+    # What makes the loop try again is said once to a program that asks for no log.
+    assert [record.levelno for record in records] == [logging.WARNING, logging.INFO]
+    for number, line in enumerate([record.getMessage() for record in records], 1):
         assert line.startswith(f"connecting to 127.0.0.1:{port} again in 0.0 s, attempt {number}: ")
         assert "secret" not in line
         assert "t0ken" not in line
@@ -293,6 +298,247 @@ async def test_it_goes_through_a_proxy_that_comes_back(face: Face, listen: Liste
         async with listen(default=handler) as server:
             await Program(face, url(server), body, proxy=proxy.url("socks5")).run()
         assert proxy.accepted == 3
+
+
+# --- how long a connection was up ---------------------------------------------------------------------------------
+
+
+async def test_the_time_of_the_body_is_not_that_of_the_connection(face: Face) -> None:
+    """The body goes on for long after the peer has closed, by the program's clock, and reads nothing of it."""
+    hours = 0.0
+    closed = threading.Semaphore(0)
+
+    def serve() -> None:
+        for _ in range(3):
+            with listener.accept() as peer:
+                peer.send_close(1012)
+                peer.half_close()
+                closed.release()
+                peer.read_to_end()
+
+    async def body(ws: Either) -> Any:
+        nonlocal hours
+        await call(closed.acquire)
+        if not face.blocking:
+            while ws.ws.closed is None:
+                await asyncio.sleep(0)
+        hours += 3600
+
+    settings = lapwing.Reconnect(initial=0.001, attempts=2, clock=lambda: hours, on_attempt=lambda _: None)
+    with RawListener() as listener:
+        serving = asyncio.create_task(call(serve))
+        program = Program(face, listener.url, body, reconnect=settings)
+        with pytest.raises(lapwing.ConnectionClosed) as caught:
+            await program.run()
+        await serving
+    assert caught.value.code == 1012
+    assert len(program.seen) == 3
+
+
+async def test_a_connection_that_is_open_all_the_time_is_stable(face: Face, listen: Listen) -> None:
+    hours = 0.0
+    attempts: list[Reconnection] = []
+
+    async def body(ws: Either) -> Any:
+        nonlocal hours
+        hours += 3600
+        return "break" if len(attempts) == 3 else None
+
+    settings = lapwing.Reconnect(initial=0.001, attempts=1, clock=lambda: hours, on_attempt=attempts.append)
+    async with hosting(listen) as (server, _):
+        await Program(face, url(server), body, reconnect=settings).run()
+    assert [attempt.number for attempt in attempts] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("way", ["continue", "raise"])
+async def test_a_stalled_peer_is_not_waited_for(face: Face, way: str) -> None:
+    """A closing handshake with it would take all of `close_timeout`."""
+
+    async def body(ws: Either) -> Any:
+        if loop.seen:
+            return "break"
+        try:
+            await ws("receive")
+        except TimeoutError:
+            if way == "raise":
+                raise
+        return "stalled"
+
+    with RawListener() as listener:
+        loop = Program(face, listener.url, body, timeout=0.05, close_timeout=10 * GUARD)
+        running = asyncio.create_task(loop.run())
+        with await call(listener.accept) as peer:
+            await call(peer.expect_reset_or_end)
+        if way == "raise":
+            with pytest.raises(TimeoutError):
+                await running
+            return
+        with await call(listener.accept) as peer:
+            await call(peer.expect_close)
+            peer.send_close()
+            peer.half_close()
+            await running
+
+
+async def test_a_peer_that_spoke_since_is_not_stalled(face: Face) -> None:
+    spoken = asyncio.Event()
+
+    async def body(ws: Either) -> Any:
+        with pytest.raises(TimeoutError):
+            await ws("receive")
+        spoken.set() if not face.blocking else loop.call_soon_threadsafe(spoken.set)
+        while True:
+            with contextlib.suppress(TimeoutError):
+                assert await ws("receive") == "here"
+                return "break"
+
+    loop = asyncio.get_running_loop()
+    with RawListener() as listener:
+        running = asyncio.create_task(Program(face, listener.url, body, timeout=0.02).run())
+        with await call(listener.accept) as peer:
+            await spoken.wait()
+            peer.send_frame(wire.TEXT, b"here")
+            await call(peer.expect_close, 1000)
+            peer.send_close()
+            peer.half_close()
+            await running
+
+
+# --- leaving ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("way", ["break", "return", "raise", "generator"])
+async def test_leaving_closes_without_the_collector(runtime: Any, face: Face, way: str) -> None:
+    """An attempt has failed before, so that there is an exception that knows frames of the loop."""
+    causes: list[BaseException] = []  # which a program may keep
+    settings = lapwing.Reconnect(initial=0.001, on_attempt=lambda attempt: causes.append(attempt.cause))
+
+    def connections(options: dict[str, Any]) -> Any:
+        return lapwing.connect(listener.url, reconnect=settings, **options)
+
+    def blocking() -> None:
+        for _ in connections({}):
+            if way == "break":
+                break
+            if way == "raise":
+                raise LookupError
+            return
+
+    async def awaiting() -> None:
+        async for _ in connections(runtime.options):
+            if way == "break":
+                break
+            if way == "raise":
+                raise LookupError
+            return
+
+    async def generating() -> None:
+        async def messages() -> AsyncGenerator[Any]:
+            async for ws in connections(runtime.options):
+                yield ws
+
+        async for _ in messages():
+            break
+
+    with RawListener() as listener:
+        run = generating if way == "generator" else (lambda: call(blocking)) if face.blocking else awaiting
+        running = asyncio.create_task(run())
+        await answers(listener, response("503 Service Unavailable"))
+        with await call(listener.accept) as peer:
+            await call(peer.expect_close, 1000)
+            peer.send_close(1000)
+            peer.half_close()
+            with pytest.raises(LookupError) if way == "raise" else contextlib.nullcontext():
+                await running
+            await call(peer.expect_reset_or_end)
+    assert len(causes) == 1
+
+
+LEFT = """
+    import asyncio, contextlib, gc, signal, sys, lapwing
+    gc.disable()
+    url, where, options = sys.argv[1], sys.argv[2], {"portable": "portable" in sys.argv}
+
+    async def follow():
+        settings = lapwing.Reconnect(initial=0.001)
+        async for ws in lapwing.connect(url, reconnect=settings, **options):
+            print("in", flush=True)
+            await ws.receive()
+            break
+
+    async def main():
+        if where == "task":
+            task = asyncio.create_task(follow())
+            await asyncio.Event().wait()
+        await follow()
+
+    def block():
+        for ws in lapwing.connect(url, reconnect=lapwing.Reconnect(initial=0.001)):
+            print("in", flush=True)
+            ws.receive()
+            break
+
+    with contextlib.suppress(KeyboardInterrupt):
+        block() if where == "blocking" else asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("where", "end"),
+    [("main", "ctrl-c"), ("task", "ctrl-c"), ("blocking", "ctrl-c"), ("main", "break"), ("blocking", "break")],
+)
+@pytest.mark.parametrize("way", ["epoll", "portable"])
+def test_a_program_that_ends_closes(where: str, way: str, end: str) -> None:
+    with RawListener() as listener, program(LEFT, listener.url, where, way) as process:
+        with listener.accept_bare() as peer:
+            peer.read_head()
+            peer.send(response("503 Service Unavailable"))
+        with listener.accept() as peer:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "in\n"
+            process.send_signal(signal.SIGINT) if end == "ctrl-c" else peer.send_frame(wire.TEXT, b"go")
+            peer.expect_close(1000)
+            peer.send_close(1000)
+            peer.half_close()
+            _, errors = process.communicate(timeout=GUARD)
+    assert process.returncode == 0, errors
+    assert "Traceback" not in errors
+    assert "destroyed" not in errors
+    assert "never" not in errors
+
+
+async def test_closing_by_hand_waits_for_the_closing_handshake(face: Face, listen: Listen) -> None:
+    options = {} if face.blocking else face._options
+    clients: list[Any] = []
+
+    def block() -> None:
+        with contextlib.closing(iter(lapwing.connect(url(server), reconnect=QUICK, **options))) as connections:
+            for ws in connections:
+                clients.append(ws)
+                break
+            assert clients[0].closed is None
+        assert clients[0].closed == (True, 1000, "")
+
+    async with hosting(listen) as (server, _):
+        if face.blocking:
+            await call(block)
+            return
+        async with contextlib.aclosing(aiter(lapwing.connect(url(server), reconnect=QUICK, **options))) as connections:
+            async for ws in connections:
+                clients.append(ws)
+                break
+        assert clients[0].closed == (True, 1000, "")
+        with pytest.raises(StopAsyncIteration):
+            await anext(connections)
 
 
 # --- asyncio alone -----------------------------------------------------------------------------------------------

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..io.clock import now
+from ..protocol.close import Closed, ended_well
 from ..protocol.errors import ConnectionClosed, HandshakeError, ProxyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from ..protocol.close import Closed
 
 __all__ = ["Backoff", "Reconnect", "Reconnection", "is_transient", "retry_after"]
 
@@ -56,16 +55,18 @@ class Reconnect:
         maximum: the limit that no delay exceeds, in seconds, but for `Retry-After`.
         multiplier: by how much the limit grows from one attempt to the next, at least 1. Each delay is drawn from
             all of 0 up to its limit.
-        stable_after: seconds that a connection has to stay up for the delays to begin anew.
+        stable_after: seconds that a connection has to be up for the delays to begin again. The time that the body of
+            the loop takes after the end of its connection does not count.
         attempts: how many attempts in a row, without a stable connection between them, may be made before the last
             error is raised; None for no end.
         retry_after_limit: seconds that a server may ask to wait for with `Retry-After` (RFC 9110 section 10.2.3);
             more is cut to this.
         final_codes: close codes after which there is no other attempt, but `ConnectionClosed` is raised.
         on_attempt: called with a `Reconnection` before each delay; by default one line is logged to the logger
-            `lapwing.client` at level INFO. It must not wait.
+            `lapwing.client`, at level WARNING for the first failure and whenever the cause changes, else at INFO. It
+            must not wait.
         random: gives numbers from 0 up to 1, to draw delays with.
-        clock: gives seconds that only increase, to tell how long a connection was up.
+        clock: gives seconds that only increase, to tell for how long the body of the loop had an open connection.
 
     Raises:
         TypeError, ValueError: a setting has the wrong type or is out of its range.
@@ -116,32 +117,38 @@ class Backoff:
         settings: how.
     """
 
-    __slots__ = ("_limit", "_number", "_up_since", "settings")
+    __slots__ = ("_last_failure", "_limit", "_number", "_up_since", "settings")
 
     def __init__(self, settings: Reconnect) -> None:
         self.settings = settings
         self._number = 0
         self._limit = settings.initial
         self._up_since: float | None = None
+        self._last_failure: tuple[object, ...] | None = None
 
     def connected(self) -> None:
         """Take note that a connection is open."""
         self._up_since = self.settings.clock()
 
-    def ended(self, closed: Closed, left_at: float) -> Reconnection:
+    def ended(self, closed: Closed, left_at: float, lasted: float | None = None) -> Reconnection:
         """Decide after the end of a connection.
 
         Args:
             closed: how it ended.
             left_at: when the program was done with it, by the clock of the settings.
+            lasted: seconds that it was up, where it had ended before; None where it was still open then.
 
         Raises:
             ConnectionClosed: there is no other attempt.
         """
         error = ConnectionClosed(*closed)
-        if self._up_since is not None and left_at - self._up_since >= self.settings.stable_after:
+        up = 0.0 if self._up_since is None else left_at - self._up_since
+        if lasted is not None:
+            up = min(up, lasted)
+        if up >= self.settings.stable_after:
             self._number = 0
             self._limit = self.settings.initial
+            self._last_failure = None
         self._up_since = None
         if closed.code in self.settings.final_codes:
             raise error
@@ -161,6 +168,19 @@ class Backoff:
             raise error
         wait = retry_after(error, wall_clock) if isinstance(error, HandshakeError) else 0.0
         return self._next(error, min(wait, self.settings.retry_after_limit))
+
+    def is_news(self, cause: Exception) -> bool:
+        """Tell whether this is the first failure, or has another cause than the last one; it is the last one now.
+
+        A connection that was closed without a complaint is no failure.
+        """
+        if isinstance(cause, ConnectionClosed) and ended_well(Closed(cause.was_clean, cause.code, cause.reason)):
+            return False
+        # The words of the same failure may differ: they name addresses and times.
+        details = (getattr(cause, name, None) for name in ("status", "code", "errno"))
+        failure = (type(cause), *details)
+        before, self._last_failure = self._last_failure, failure
+        return failure != before
 
     def _next(self, cause: Exception, least: float) -> Reconnection:
         settings = self.settings

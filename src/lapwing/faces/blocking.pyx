@@ -449,6 +449,7 @@ cdef class BlockingConnection(Messages):
         except TimeoutError:
             self.attended_at = clock()
             if deadline <= due:
+                self.expired_at = self.attended_at
                 raise
             return self.attend(due)
         except OSError as error:
@@ -500,6 +501,8 @@ cdef class BlockingConnection(Messages):
         """Go on with the end of the connection as `Ending` says, at most until the deadline, and close the
         descriptor."""
         cdef unsigned long seen
+        if self.ended_at == 0:
+            self.ended_at = clock()
         deadline = min(deadline, clock() + min(self.endpoint.close_timeout, LONGEST_LINGER))
         if self.is_given_up():
             self.send_output(0)
@@ -565,6 +568,8 @@ cdef class BlockingConnection(Messages):
         finally:
             self.is_sending = False
             self.leave()
+        if deadline > 0:
+            self.expired_at = clock()
         self.left_over()
         return LATE
 

@@ -20,6 +20,8 @@ cdef class BaseConnection(Source):
     cdef object opened              # what tells of the opening handshake: a client's handshake, a server's request head
     cdef readonly str subprotocol
     cdef double opened_at           # when the opening handshake was done, 0 before
+    cdef double ended_at            # when the end of the connection was noticed, 0 before
+    cdef double expired_at          # when a wait for the peer last expired, 0 before
     # Bytes that had arrived when a ping of the keepalive was queued behind others; negative when it was not.
     cdef int64_t delivered
     cdef object frame_log           # a `FrameLog`; None unless somebody wants to see the frames

@@ -168,6 +168,7 @@ cdef class BaseConnection(Source):
 
     cdef int begin_life(self, double now) except -1:
         self.opened_at = now
+        self.ended_at = self.expired_at = 0
         self.delivered = -1
         self.frame_log = None
         self.endpoint.keep_alive(self._settings.ping_interval, self._settings.ping_timeout, now)
@@ -289,6 +290,15 @@ cdef class BaseConnection(Source):
         self.endpoint.record_frames(-1 if log is None else payload)
         self.frame_log = log
         return before
+
+    def _lasted(self):
+        """Return for how many seconds the connection was open; None while it is."""
+        return None if self.ended_at == 0 else max(self.ended_at - self.opened_at, 0.0)
+
+    def _is_stalled(self):
+        """Tell whether a wait for the peer expired, and nothing has come from it since."""
+        cdef Endpoint endpoint = self.find_endpoint()
+        return endpoint is not None and self.expired_at > endpoint.now
 
     def _sample(self):
         """Return what changes while a connection is used, as plain numbers: cheaper than `stats`.

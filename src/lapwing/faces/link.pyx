@@ -101,6 +101,7 @@ cdef class Link(BaseConnection):
         for waiter in waiters:
             if waiter.deadline and not waiter.is_done:
                 if waiter.deadline <= now:
+                    self.expired_at = now
                     waiter.wake(TimeoutError(waiter.missed))
                 elif next_due == 0 or waiter.deadline < next_due:
                     next_due = waiter.deadline
@@ -571,6 +572,8 @@ cdef class Link(BaseConnection):
     cdef int wake_all(self) except -1:
         """Wake everybody who waits for something that will not come any more, or has come with the end."""
         cdef Waiter waiter
+        if self.ended_at == 0:
+            self.ended_at = clock()
         waiter = self.opener
         if waiter is not None:
             waiter.wake(ConnectionResetError("closed during the opening handshake"))

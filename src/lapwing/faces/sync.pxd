@@ -4,6 +4,7 @@ from .blocking cimport BlockingConnection
 
 
 cdef class Client(BlockingConnection):
+    cdef int look_for_end(self) except -1
     cdef int connect_by(self, object opening, object timeout) except -1
     cdef int attempt(self, object opening, double deadline) except -1
     cdef int open_stream(self, object opening, double deadline) except -1

@@ -10,6 +10,7 @@ from ..io.clock cimport clock
 from ..io.stream cimport END_OF_STREAM, Stream
 from ..protocol.outbound cimport output_clear
 from ..native.sharing cimport give_lock, put_down, take_lock, take_up
+from ..protocol.state cimport CLOSED, OPEN
 from .turns cimport NEVER
 
 from ..connecting import route
@@ -21,6 +22,11 @@ from ..protocol.errors import HandshakeError
 from ..protocol.state import Role
 
 __all__ = ["Client"]
+
+
+cdef enum:
+    # A peer that never stops sending is read from no more often, to see whether it has ended the connection.
+    MANY_READS = 64
 
 
 @cython.no_gc_clear
@@ -78,6 +84,34 @@ cdef class Client(BlockingConnection):
         finally:
             give_lock(&self.lock)
         return self
+
+    def _lasted(self):
+        cdef double attended_at
+        take_lock(&self.lock)
+        try:
+            attended_at = self.attended_at
+            self.look_for_end()
+            if self.ended_at == 0 and self.endpoint.phase == CLOSED:
+                # It ended at some time since a thread last came back from reading.
+                return max(attended_at - self.opened_at, 0.0)
+        finally:
+            give_lock(&self.lock)
+        return BlockingConnection._lasted(self)
+
+    cdef int look_for_end(self) except -1:
+        """Take in what has arrived: the end of the connection may be in it, which no call has read yet."""
+        cdef double expired_at = self.expired_at
+        cdef int reads = 0
+        try:
+            while (
+                self.is_connected and self.endpoint.phase == OPEN and not self.is_reading
+                and not self.endpoint.is_paused() and reads < MANY_READS
+            ):
+                self.read_alone(self.changes, clock())
+                reads += 1
+        except TimeoutError:
+            self.expired_at = expired_at
+        return 0
 
     cdef int connect_by(self, object opening, object timeout) except -1:
         seconds = self._settings.opening if timeout is UNSET else timeout
