@@ -311,7 +311,9 @@ class Server:
             To how many connections it goes.
 
         Raises:
-            TypeError: the message is neither `str` nor bytes-like, or `compress` is not True, False or None.
+            TypeError: the message is neither `str` nor bytes-like, `compress` is not True, False or None, or the key is
+                not hashable.
+            BufferError: the bytes-like object is not in one piece.
             ValueError: no handler has this subprotocol, there is no such policy, the opcode is neither TEXT nor BINARY,
                 or bytes for TEXT are not UTF-8.
         """

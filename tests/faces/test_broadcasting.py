@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
+import ctypes
+import mmap
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -190,6 +193,50 @@ async def test_one_slow_reader_stops_nobody(listen: Listen) -> None:
                 server.broadcast(numbered(number))
                 assert await call(eager.read_message) == (wire.BINARY, numbered(number))
         assert server.stats().dropped_broadcasts > 0
+
+
+Form = Callable[..., Awaitable[int]]
+
+
+def forms_of_broadcast(server: Any, ws: Any) -> dict[str, Form]:
+    """Every way to broadcast, awaited."""
+
+    async def at_once(*args: Any, **how: Any) -> int:
+        return int(server.broadcast(*args, **how))
+
+    async def of_connection(*args: Any, **how: Any) -> int:
+        return int(await call(ws.broadcast, *args, **how) if in_thread else ws.broadcast(*args, **how))
+
+    async def threadsafe(*args: Any, **how: Any) -> int:
+        return int(await asyncio.wrap_future(server.broadcast_threadsafe(*args, **how)))
+
+    in_thread = isinstance(ws, lapwing.BlockingConnection)
+    return {"server": at_once, "connection": of_connection, "threadsafe": threadsafe}
+
+
+@pytest.mark.parametrize("kind", ["task", "thread"])
+async def test_every_buffer_that_send_takes(listen: Listen, kind: str) -> None:
+    mapped = mmap.mmap(-1, mmap.PAGESIZE)
+    messages = [array.array("d", [0.5, 2]), mapped, (ctypes.c_ushort * 2)(1, 2), memoryview(b"0123").cast("B", (2, 2))]
+    async with one_reader(listen, kind) as (server, ws, peer):
+        for form in forms_of_broadcast(server, ws).values():
+            for message in messages:
+                assert await form(message) == 1
+                assert await call(peer.read_message) == (wire.BINARY, memoryview(message).tobytes())
+            with pytest.raises(BufferError, match="contiguous"):
+                await form(memoryview(b"a-b-c")[::2])
+
+
+@pytest.mark.parametrize("kind", ["task", "thread"])
+@pytest.mark.parametrize("lagging", [None, "keep-latest"])
+async def test_a_key_that_is_not_hashable(listen: Listen, kind: str, lagging: Any) -> None:
+    """It is refused before any connection gets the message, whether or not a reader lags."""
+    async with one_reader(listen, kind) as (server, ws, peer):
+        for form in forms_of_broadcast(server, ws).values():
+            with pytest.raises(TypeError, match=r"expected key to be hashable.*got list: \['EURUSD'\]"):
+                await form("x", lagging=lagging, key=["EURUSD"])
+            assert await form("y", lagging=lagging, key=("EURUSD", 1)) == 1
+            assert await call(peer.read_message) == (wire.TEXT, b"y")
 
 
 async def test_wrong_policies(listen: Listen) -> None:

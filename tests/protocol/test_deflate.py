@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import array
+import ctypes
 import json
+import mmap
 import os
+import pickle
 import threading
 import zlib
 from typing import Any
@@ -698,6 +702,55 @@ def test_prepared_messages_are_checked() -> None:
         Prepared("x", 8)
     with pytest.raises(ValueError):
         Prepared(b"\xff", TEXT)
+
+
+def buffers() -> dict[str, Any]:
+    """Objects that are bytes-like, each with the bytes of `text` at least."""
+    text = b"0123456789abcdef"
+    mapped = mmap.mmap(-1, mmap.PAGESIZE)
+    mapped.write(text)
+    return {
+        "bytearray": bytearray(text),
+        "memoryview": memoryview(text)[2:6],
+        "wide items": memoryview(array.array("I", [1, 2**31])),
+        "array": array.array("d", [1.5, -2]),
+        "mmap": mapped,
+        "ctypes": (ctypes.c_uint16 * 3)(1, 2, 65535),
+        "structure": ctypes.c_longlong(-2),
+        "rows": memoryview(text).cast("B", (4, 4)),
+        "pickle": pickle.PickleBuffer(text),
+    }
+
+
+@pytest.mark.parametrize("kind", buffers())
+def test_prepared_messages_are_of_every_buffer_that_is_sent(kind: str) -> None:
+    message = buffers()[kind]
+    endpoint = Endpoint(SERVER)
+    endpoint.send(message)
+    assert Prepared(message).frame_for(None) == endpoint.data_to_send()
+    assert Prepared(message).message == memoryview(message).tobytes()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [memoryview(b"a-b-c")[::2], memoryview(b"abc")[::-1], [b"x"], (b"x",), None, 5, object(), {}],
+    ids=lambda message: type(message).__name__,
+)
+def test_prepared_messages_are_of_no_other_than_is_sent(message: Any) -> None:
+    endpoint = Endpoint(SERVER)
+    with pytest.raises((TypeError, BufferError)) as of_send:
+        endpoint.send(message)
+    with pytest.raises(of_send.type, match="contiguous|expected a message of str or bytes-like"):
+        Prepared(message)
+
+
+def test_a_prepared_message_keeps_the_bytes_that_it_had() -> None:
+    message = array.array("B", b"before")
+    prepared = Prepared(message)
+    message[0] = 0
+    assert prepared.message == b"before"
+    with pytest.raises(ValueError, match="UTF-8"):
+        Prepared(array.array("B", b"\xff"), TEXT)
 
 
 def test_only_what_is_shared_is_compressed_for_others() -> None:

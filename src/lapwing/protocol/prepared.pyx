@@ -1,6 +1,8 @@
 """A message framed once for many connections of a server, and compressed once for all that compress alike."""
 
 cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_FromStringAndSize
 
 from .compression cimport PerMessageDeflate
 from .frame cimport COMPRESSED
@@ -25,12 +27,12 @@ cdef class Prepared:
 
     Raises:
         TypeError: the message is neither `str` nor bytes-like, or `compress` is not True, False or None.
+        BufferError: the bytes-like object is not in one piece (a `memoryview` with steps).
         ValueError: the opcode is neither TEXT nor BINARY, or bytes for TEXT are not UTF-8.
     """
 
     def __init__(self, message, opcode=None, compress=None):
         is_text = isinstance(message, str)
-        payload = message.encode() if isinstance(message, str) else message
         if opcode is None:
             opcode = Opcode.TEXT if is_text else Opcode.BINARY
         if opcode not in (Opcode.TEXT, Opcode.BINARY):
@@ -39,16 +41,14 @@ cdef class Prepared:
             raise TypeError(
                 f"expected compress to be True, False, or None for the threshold to decide, got {compress!r}"
             )
-        if not isinstance(payload, (bytes, bytearray, memoryview)):
-            raise TypeError(f"expected a message of str or bytes-like, got {type(message).__name__}: encode it first")
+        self.payload = message.encode() if is_text else copied(message)     # one that lags gets it later
         if opcode == Opcode.TEXT and not is_text:
             try:
-                str(payload, "utf-8")
+                str(self.payload, "utf-8")
             except UnicodeDecodeError as error:
                 raise ValueError(
                     "expected valid UTF-8 for a TEXT message (RFC 6455 section 8.1): send it as BINARY"
                 ) from error
-        self.payload = bytes(payload)   # one that lags gets it later
         self.message = message if is_text else self.payload
         self.opcode = opcode
         self.compress = compress
@@ -81,3 +81,17 @@ cdef class Prepared:
                 self.opcode, deflated, reserved=COMPRESSED >> 4)
             self.deflated[codec.outgoing_window_bits] = frame
         return frame
+
+
+cdef bytes copied(object message):
+    """Return the bytes of any object that `send` takes: they may change once it returns."""
+    cdef Py_buffer view
+    if type(message) is bytes:
+        return message
+    if not PyObject_CheckBuffer(message):
+        raise TypeError(f"expected a message of str or bytes-like, got {type(message).__name__}: encode it first")
+    PyObject_GetBuffer(message, &view, PyBUF_SIMPLE)
+    try:
+        return PyBytes_FromStringAndSize(<char *>view.buf, view.len)
+    finally:
+        PyBuffer_Release(&view)

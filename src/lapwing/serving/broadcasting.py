@@ -38,6 +38,9 @@ class Broadcast:
     Attributes:
         prepared: the message.
         threshold: unsent bytes at which a reader lags.
+
+    Raises:
+        TypeError: the key is not hashable.
     """
 
     __slots__ = ("_budget", "_key", "_lagging", "_seconds", "prepared", "threshold")
@@ -45,6 +48,12 @@ class Broadcast:
     def __init__(
         self, prepared: Prepared, lagging: Lagging, budget: int, seconds: float | None, key: Hashable = None
     ) -> None:
+        try:
+            hash(key)
+        except TypeError:  # now: some connections would have got the message when the first reader lags
+            raise TypeError(
+                f"expected key to be hashable, a name or a tuple of names say, got {type(key).__name__}: {key!r:.80}"
+            ) from None
         self.prepared = prepared
         self._lagging = lagging
         self._budget = budget
