@@ -217,7 +217,12 @@ def forms_of_broadcast(server: Any, ws: Any) -> dict[str, Form]:
 @pytest.mark.parametrize("kind", ["task", "thread"])
 async def test_every_buffer_that_send_takes(listen: Listen, kind: str) -> None:
     mapped = mmap.mmap(-1, mmap.PAGESIZE)
-    messages = [array.array("d", [0.5, 2]), mapped, (ctypes.c_ushort * 2)(1, 2), memoryview(b"0123").cast("B", (2, 2))]
+    messages: list[Any] = [
+        array.array("d", [0.5, 2]),
+        mapped,
+        (ctypes.c_ushort * 2)(1, 2),
+        memoryview(b"0123").cast("B", (2, 2)),
+    ]
     async with one_reader(listen, kind) as (server, ws, peer):
         for form in forms_of_broadcast(server, ws).values():
             for message in messages:

@@ -740,7 +740,7 @@ def test_prepared_messages_are_of_no_other_than_is_sent(message: Any) -> None:
     endpoint = Endpoint(SERVER)
     with pytest.raises((TypeError, BufferError)) as of_send:
         endpoint.send(message)
-    with pytest.raises(of_send.type, match="contiguous|expected a message of str or bytes-like"):
+    with pytest.raises(of_send.type, match=r"contiguous|expected a message of str or bytes-like"):
         Prepared(message)
 
 

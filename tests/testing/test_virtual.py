@@ -120,6 +120,71 @@ def test_whoever_waits_for_ever_is_told_so() -> None:
         testing.run(main(), patience=0.01)
 
 
+def test_a_missing_message_ends_in_spite_of_keepalive() -> None:
+    """The pings of an open connection are timers that never end."""
+    loops: list[VirtualLoop] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        loops.append(loop)
+        async with testing.serve(silence) as served, served.connect() as client:
+            await client.receive()
+
+    with pytest.raises(testing.Deadlock, match="nothing happened but the keepalive") as caught:
+        testing.run(main())
+    assert DAY - 60 < loops[0].time() - 1000 < DAY + 60
+    assert "main, " in str(caught.value)
+    assert "for <receive() of <lapwing.AsyncClient OPEN" in str(caught.value)
+    assert ": await it" not in str(caught.value)
+
+
+def test_a_missing_message_ends_in_spite_of_a_ticker() -> None:
+    async def tick() -> None:
+        while True:
+            await asyncio.sleep(600)
+
+    async def main() -> None:
+        async with testing.serve(silence) as served, served.connect() as client:
+            ticking = asyncio.create_task(tick(), name="ticker")
+            try:
+                await client.receive()
+            finally:
+                ticking.cancel()
+
+    with pytest.raises(testing.Deadlock, match=r"86400 s of virtual time have passed.*limit=(?s:.)*ticker, .*tick"):
+        testing.run(main(), limit=DAY)
+
+
+@virtual_time(limit=3 * DAY)
+async def test_what_waits_with_a_time_limit_is_no_deadlock() -> None:
+    async with testing.serve(silence) as served, served.connect() as client:
+        begin = now()
+        with pytest.raises(TimeoutError):
+            await client.receive(timeout=2 * DAY)
+        assert now() - begin == 2 * DAY
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.9 * DAY):
+                await client.receive()
+
+
+def test_connections_are_closed_in_order_after_the_limit() -> None:
+    """What a test does when it is cancelled has time again."""
+    ended: list[str] = []
+
+    async def main() -> None:
+        try:
+            await asyncio.sleep(2 * DAY)
+        finally:
+            await asyncio.sleep(3600)
+            ended.append("in order")
+
+    with pytest.raises(testing.Deadlock, match="limit"):
+        testing.run(main(), limit=DAY)
+    assert ended == ["in order"]
+    testing.run(asyncio.sleep(100 * DAY), limit=None)
+
+
 def test_a_thread_may_end_the_waiting() -> None:
     async def main() -> bool:
         loop = asyncio.get_running_loop()
@@ -144,7 +209,7 @@ def test_a_decorated_test_is_a_plain_function_with_its_own_signature() -> None:
     assert test(3) == 3
 
 
-@pytest.mark.parametrize("name", ["grace", "patience"])
+@pytest.mark.parametrize("name", ["grace", "patience", "limit"])
 def test_options_out_of_range(name: str) -> None:
     with pytest.raises(ValueError, match=name):
         VirtualLoop(**{name: -1.0})

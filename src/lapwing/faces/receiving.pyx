@@ -142,7 +142,7 @@ cdef class Receive(Waiter):
             warn_never_awaited()
 
     def __repr__(self):
-        return f"<receive() of {self.connection!r}: await it>"
+        return f"<receive() of {self.connection!r}{'' if self.stage == WAITING else ': await it'}>"
 
 
 cdef int warn_never_awaited() except -1:

@@ -54,9 +54,17 @@ cdef class Waiter:
     def __cinit__(self):
         self.vectorcall = call_waiter
 
+    @property
+    def is_limited(self):
+        """Whether the wait expires by itself."""
+        return self.deadline != 0
+
     def get_loop(self):
         """Return the loop of the waiting task."""
         return self.loop
+
+    def __repr__(self):
+        return f"<a wait of {self.subject!r}>"
 
     def add_done_callback(self, callback, *, context=None):
         """Take the waiting task's wake-up."""

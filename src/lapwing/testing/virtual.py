@@ -7,6 +7,10 @@ same in each run: lapwing's native clock follows the loop's for as long as the l
 What happens outside of the loop takes real time, and the loop has to be told of it or to wait for it: calls in an
 executor are counted, and while there are any, no leap is made before the time has really passed; for everything else,
 threads and processes with connections to this one, there is `grace`.
+
+A test that waits for what never comes must end. Without a timer that is plain; but an open connection has one always,
+for the pings of its keepalive, and a program may have a ticker. So there are two bounds, both in virtual time: for how
+long lapwing's timers alone may run, while no task waits with a time limit; and for how long everything may run.
 """
 
 from __future__ import annotations
@@ -15,9 +19,11 @@ import asyncio
 import functools
 import math
 import selectors
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, TypeVarTuple, Unpack, overload
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, TypeVarTuple, Unpack, overload
 
+from ..faces.waiting import Waiter
 from ..io.clock import set_clock
+from ..io.reactor import Reactor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -32,12 +38,22 @@ Arguments = TypeVarTuple("Arguments")
 #: When time begins: not at 0, so that a time that was never set is not mistaken for one that was.
 _START = 1000.0
 
+#: Virtual seconds for which nothing but the keepalive of connections may go on: some thousands of pings.
+_KEEPALIVE_ALONE = 86_400.0
+
+#: Virtual seconds for which a loop may run, by default: a month.
+_LIMIT = 30 * 86_400.0
+
 #: Of so many tasks a `Deadlock` says where they wait.
 _TASKS_NAMED = 8
 
 
 class Deadlock(RuntimeError):  # noqa: N818 - it is what it is called
-    """Every task waits, no timer runs, and nothing came from outside: the test would wait for ever."""
+    """The test would wait for ever, or waits for longer than its limit; the message says which task waits for what.
+
+    Every task waits, nothing came from outside, and no timer runs; or none but those of lapwing's keepalive, for a day
+    of virtual time; or `limit` seconds of virtual time have passed.
+    """
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -51,19 +67,23 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             this loop; 0.02 or so where other threads, other processes or TCP take part.
         patience: real seconds to wait for something from outside when every task waits and no timer runs; after that
             `Deadlock` is raised.
+        limit: virtual seconds that may pass, 30 days by default; after that `Deadlock` is raised. None for no limit.
 
     Raises:
-        ValueError: `grace` or `patience` is less than 0.
+        ValueError: `grace`, `patience` or `limit` is less than 0.
     """
 
-    def __init__(self, *, grace: float = 0.0, patience: float = 5.0) -> None:
+    def __init__(self, *, grace: float = 0.0, patience: float = 5.0, limit: float | None = _LIMIT) -> None:
         self._grace = grace
         self._patience = patience
+        self._limit = math.inf if limit is None else limit
+        self._latest = _START + self._limit  # when the limit is reached
+        self._kept_alive = 0.0  # virtual seconds for which only keepalive has gone on
         self._in_executor = 0
         self._now = _START
         super().__init__(_Selector(self._idle))
         self._set_now(_START)
-        for name, value in (("grace", grace), ("patience", patience)):
+        for name, value in (("grace", grace), ("patience", patience), ("limit", self._limit)):
             if not value >= 0:
                 self.close()
                 raise ValueError(f"expected {name} to be 0 or more seconds, got {value!r}")
@@ -129,24 +149,61 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if timeout is None:
             ready = wait(None if self._in_executor else self._patience)
             if not ready:
-                raise Deadlock(self._describe())
+                self._give_up(
+                    f"every task waits, no timer runs, and nothing came from outside within {self._patience:g} s: this "
+                    "would wait for ever"
+                )
             return ready
         real = timeout if self._in_executor else self._grace
         ready = wait(real) if real else []
         if not ready:
+            self._require_progress(timeout)
             self.block(timeout)
         return ready
 
-    def _describe(self) -> str:
-        """Say who waits where."""
-        lines = []
-        for task in sorted(asyncio.all_tasks(self), key=lambda task: task.get_name())[:_TASKS_NAMED]:
-            places = [f"{frame.f_code.co_filename}:{frame.f_lineno}" for frame in task.get_stack(limit=1)]
-            lines.append(f"\n  {task.get_name()}, {getattr(task.get_coro(), '__qualname__', '?')}, {''.join(places)}")
-        return (
-            "every task waits, no timer runs, and nothing came from outside within "
-            f"{self._patience:g} s: this would wait for ever. There wait:{''.join(lines) or ' nobody'}"
+    def _require_progress(self, seconds: float) -> None:
+        """Refuse a leap of so many seconds in a test that waits for what never comes."""
+        if self._now + seconds > self._latest:
+            self._give_up(
+                f"{self._limit:g} s of virtual time have passed, which is the limit: a message may be missing. Pass "
+                "limit= for a test that takes longer, None for no limit"
+            )
+        self._kept_alive = self._kept_alive + seconds if self._has_lapwings_timers_alone() else 0.0
+        if self._kept_alive > _KEEPALIVE_ALONE:
+            if any(_is_limited(task) for task in asyncio.all_tasks(self)):
+                self._kept_alive = 0.0
+                return
+            self._give_up(
+                f"for {_KEEPALIVE_ALONE:g} s of virtual time nothing happened but the keepalive of connections: this "
+                "would wait for ever"
+            )
+
+    def _has_lapwings_timers_alone(self) -> bool:
+        timers: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
+        return all(
+            timer.cancelled() or isinstance(getattr(timer._callback, "__self__", None), Reactor)  # type: ignore[attr-defined]
+            for timer in timers
         )
+
+    def _give_up(self, why: str) -> NoReturn:
+        # What the tasks do when they are cancelled, closing connections say, may take its time again.
+        self._latest, self._kept_alive = self._now + self._limit, 0.0
+        lines = [_describe(task) for task in sorted(asyncio.all_tasks(self), key=asyncio.Task.get_name)[:_TASKS_NAMED]]
+        raise Deadlock(f"{why}. There wait:{''.join(lines) or ' no tasks'}")
+
+
+def _is_limited(task: asyncio.Task[Any]) -> bool:
+    """Tell whether a task waits for a connection with a time limit."""
+    waiter = getattr(task, "_fut_waiter", None)
+    return isinstance(waiter, Waiter) and waiter.is_limited
+
+
+def _describe(task: asyncio.Task[Any]) -> str:
+    """Say where a task waits, and for what if that is a connection."""
+    places = [f"{frame.f_code.co_filename}:{frame.f_lineno}" for frame in task.get_stack(limit=1)]
+    waiter = getattr(task, "_fut_waiter", None)
+    what = f", for {waiter!r}" if isinstance(waiter, Waiter) else ""
+    return f"\n  {task.get_name()}, {getattr(task.get_coro(), '__qualname__', '?')}, {''.join(places)}{what}"
 
 
 class _Selector(selectors.DefaultSelector):
@@ -163,22 +220,30 @@ class _Selector(selectors.DefaultSelector):
         return self._idle(timeout, super().select)
 
 
-def run(main: Coroutine[Any, Any, T], *, grace: float = 0.0, patience: float = 5.0, debug: bool | None = None) -> T:
+def run(
+    main: Coroutine[Any, Any, T],
+    *,
+    grace: float = 0.0,
+    patience: float = 5.0,
+    limit: float | None = _LIMIT,
+    debug: bool | None = None,
+) -> T:
     """Run a coroutine in virtual time, as `asyncio.run` does in real time.
 
     Args:
         main: the coroutine.
         grace: see `VirtualLoop`.
         patience: see `VirtualLoop`.
+        limit: see `VirtualLoop`.
         debug: whether asyncio's debug mode is on; as the environment says by default.
 
     Returns:
         What the coroutine returns.
 
     Raises:
-        Deadlock: everybody waits for ever.
+        Deadlock: every task waits for ever, or the limit has passed.
     """
-    make = functools.partial(VirtualLoop, grace=grace, patience=patience)
+    make = functools.partial(VirtualLoop, grace=grace, patience=patience, limit=limit)
     with asyncio.Runner(debug=debug, loop_factory=make) as runner:
         return runner.run(main)
 
@@ -189,11 +254,13 @@ def virtual_time(test: Callable[P, Coroutine[Any, Any, T]], /) -> Callable[P, T]
 
 @overload
 def virtual_time(
-    *, grace: float = 0.0, patience: float = 5.0
+    *, grace: float = 0.0, patience: float = 5.0, limit: float | None = _LIMIT
 ) -> Callable[[Callable[P, Coroutine[Any, Any, T]]], Callable[P, T]]: ...
 
 
-def virtual_time(test: Any = None, /, *, grace: float = 0.0, patience: float = 5.0) -> Any:
+def virtual_time(
+    test: Any = None, /, *, grace: float = 0.0, patience: float = 5.0, limit: float | None = _LIMIT
+) -> Any:
     """Make an `async def` test a plain one, which runs in a `VirtualLoop` of its own.
 
     ::
@@ -208,12 +275,13 @@ def virtual_time(test: Any = None, /, *, grace: float = 0.0, patience: float = 5
         test: the test.
         grace: see `VirtualLoop`.
         patience: see `VirtualLoop`.
+        limit: see `VirtualLoop`.
     """
 
     def decorate(test: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
         @functools.wraps(test)
         def in_virtual_time(*args: P.args, **kwargs: P.kwargs) -> T:
-            return run(test(*args, **kwargs), grace=grace, patience=patience)
+            return run(test(*args, **kwargs), grace=grace, patience=patience, limit=limit)
 
         return in_virtual_time
 
