@@ -23,6 +23,8 @@ from pathlib import Path
 import lapwing
 
 TICKS = os.sysconf("SC_CLK_TCK")
+#: Of the live page.
+TOKEN = "a token for this measurement"
 #: Seconds that pass before a turn is measured.
 SETTLING = 1.0
 
@@ -34,7 +36,7 @@ async def echo(ws: lapwing.Connection) -> None:
 
 def serve(ready: Pipe) -> None:
     async def main() -> None:
-        async with lapwing.listen(0, "127.0.0.1", {"echo": echo}, inspector=True) as server:
+        async with lapwing.listen(0, "127.0.0.1", {"echo": echo}, inspector=lapwing.Inspector(token=TOKEN)) as server:
             ready.send(server.port)
             await server.serve_forever()
 
@@ -92,7 +94,12 @@ class Watcher:
     def __enter__(self) -> Watcher:
         from threading import Thread
 
-        self._ws = lapwing.connect(self._url, "lapwing.inspector.1", max_message_size=None).__enter__()
+        self._ws = lapwing.connect(
+            self._url,
+            "lapwing.inspector.1",
+            max_message_size=None,
+            headers={"Authorization": f"Bearer {TOKEN}"},
+        ).__enter__()
         if self._tail:
             while json.loads(self._ws.receive() or "")["type"] != "tick":
                 pass

@@ -74,19 +74,23 @@ class Crowd:
 
     def __init__(self, clients: int) -> None:
         self.port = 0
+        self.page: str | None = None
         self._clients = clients
         self._begun = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), daemon=True)
 
-    def begin(self) -> int:
+    def begin(self) -> tuple[int, str]:
+        """Return the server's port, and the address of its live page."""
         self._thread.start()
         self._begun.wait()
-        return self.port
+        assert self.page is not None
+        return self.port, self.page
 
     async def _main(self) -> None:
         protocols = {"chat.v1": echo, "prices.v2": feed, "telemetry": echo}
         async with lapwing.listen(0, "127.0.0.1", protocols, echo, inspector=True) as server:
             self.port = server.port
+            self.page = server.inspector_url
             self._begun.set()
             url = f"ws://127.0.0.1:{server.port}/rooms/kitchen?since=42"
             talking = []
@@ -195,12 +199,12 @@ def take_session(browser: Browser, port: int) -> None:
 
 def main(seconds: float) -> None:
     OUT.mkdir(exist_ok=True)
-    port = Crowd(36).begin()
+    port, page = Crowd(36).begin()
     desktop = {"width": 1440, "height": 900}
     phone = {"width": 390, "height": 780, "phone": True, "scale": 1.5}
     with Browser() as browser:
         browser.look_like(**desktop)  # type: ignore[arg-type]
-        browser.show(f"http://127.0.0.1:{port}/_lapwing/")
+        browser.show(page)
         _rest(browser, seconds)
         take(browser, "inspector-light", theme="light", **desktop)
         take(browser, "inspector-dark", theme="dark", **desktop)

@@ -1,4 +1,4 @@
-"""A server whose connections can be watched in a browser.
+"""A server whose connections can be watched in a browser, at the address that it prints.
 
 Usage: python live_page.py [PORT]
 """
@@ -15,5 +15,4 @@ async def echo(ws: lapwing.Connection) -> None:
 
 if __name__ == "__main__":
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 8080
-    print(f"watch it at http://localhost:{port}/_lapwing/", flush=True)
     lapwing.run(port=port, default=echo, inspector=True)

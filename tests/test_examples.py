@@ -267,10 +267,14 @@ def test_served() -> None:
 def test_live_page(start: Start) -> None:
     port = free_port()
     server = start("live_page.py", port)
-    address = server.line().split()[-1]
+    found = re.fullmatch(r"live page: (http://localhost:\d+/_lapwing/)#token=(\S+)", server.complaint())
+    assert found
     wait_for_port(port, server)
-    with urllib.request.urlopen(address, timeout=TIMEOUT) as answer:
+    with urllib.request.urlopen(found[1], timeout=TIMEOUT) as answer:
         assert b"<title>lapwing</title>" in answer.read()
+    asked = urllib.request.Request(f"{found[1]}session", headers={"Authorization": f"Bearer {found[2]}"})
+    with urllib.request.urlopen(asked, timeout=TIMEOUT) as answer:
+        assert answer.status == 204
 
 
 def test_live_page_with_a_token(start: Start, tls: Certificates) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, get_args
 
 from .inspector.settings import Inspector
 from .protocol.deflate import Deflate
+from .protocol.http_reader import MAX_HEAD, MAX_HEADERS, MAX_LINE
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -75,6 +76,10 @@ class ConnectionOptions(TypedDict, total=False):
             the operating system gives the connection up; None leaves that to the system. Default None. Linux only.
         compression: whether to offer, or to agree to, compressing messages (permessage-deflate, RFC 7692); a
             `lapwing.Deflate` says how. Default True.
+        max_header_line: bytes that a line of the peer's opening handshake may have, such as a long cookie, from 256 to
+            65,536; a server answers a longer one with 431 (414 for the request line), a client raises
+            `HandshakeError`. The whole head has at most 64 KiB in any case. Default 8192.
+        max_headers: header lines that the peer's opening handshake may have, from 16 to 4096. Default 128.
         json: what `send_json` and `receive_json` use: an object with `dumps` and `loads`, the module `orjson` say, or a
             pair of two such functions. `dumps` gives `str`, or bytes in UTF-8. Default the standard library's `json`.
     """
@@ -89,6 +94,8 @@ class ConnectionOptions(TypedDict, total=False):
     tcp_keepalive: float | None
     tcp_user_timeout: float | None
     compression: bool | Deflate | None
+    max_header_line: int
+    max_headers: int
     json: JSONCodec
 
 
@@ -177,8 +184,8 @@ class ServerOptions(ConnectionOptions, total=False):
         reuse_port: whether other processes of this user may listen on the same port with SO_REUSEPORT; the kernel
             spreads the connections. Default False.
         inspector: whether to serve the live page, which shows the connections, their frames and numbers, at
-            `/_lapwing/` on the same port: True for browsers on this machine alone, or a `lapwing.Inspector` with a
-            token that opens it to others. Default False.
+            `/_lapwing/` on the same port, to everybody who has its token. True makes a token and prints the page's
+            address with it, see `Server.inspector_url`; a `lapwing.Inspector` has one of the program's. Default False.
     """
 
     ssl: SSLContext | None
@@ -235,6 +242,8 @@ class ConnectionSettings:
     tcp_keepalive: float | None = None
     tcp_user_timeout: float | None = None
     compression: bool | Deflate | None = True
+    max_header_line: int = MAX_LINE
+    max_headers: int = MAX_HEADERS
     json: JSONCodec = None
 
     def __post_init__(self) -> None:
@@ -243,6 +252,8 @@ class ConnectionSettings:
         if self.max_message_size is not None:
             _check_count("max_message_size", self.max_message_size, most=_MOST_BYTES)
         _check_count("max_buffered", self.max_buffered, most=_MOST_BYTES)
+        _check_count("max_header_line", self.max_header_line, least=256, most=MAX_HEAD)
+        _check_count("max_headers", self.max_headers, least=16, most=4096)
         if self.ping_interval is None and self.ping_timeout not in (None, _PING_TIMEOUT):
             raise ValueError(
                 f"expected a ping_interval to go with ping_timeout={self.ping_timeout!r}, got None: without pings "
@@ -409,9 +420,7 @@ class ServerSettings(ConnectionSettings):
     @property
     def live_page(self) -> Inspector | None:
         """What is known of the live page; None without it."""
-        if isinstance(self.inspector, Inspector):
-            return self.inspector
-        return Inspector() if self.inspector else None
+        return self.inspector if isinstance(self.inspector, Inspector) else None
 
     @property
     def opening(self) -> float:
@@ -567,15 +576,11 @@ def _check_place(settings: ServerSettings) -> None:
 def _check_inspector(settings: ServerSettings) -> None:
     if not isinstance(settings.inspector, (bool, Inspector)):
         raise TypeError(f"expected inspector to be True, False or a lapwing.Inspector, got {settings.inspector!r}")
+    if settings.inspector is True:
+        object.__setattr__(settings, "inspector", Inspector())  # with a token, which must stay the same
     page = settings.live_page
     if page is None:
         return
-    if page.token is None and (settings.proxy_protocol or settings.unix is not None):
-        which = "proxy_protocol" if settings.proxy_protocol else "unix"
-        raise ValueError(
-            f"with {which} nobody can be known to be on this machine, whom alone inspector={settings.inspector!r} lets "
-            "in: give a token, as in inspector=lapwing.Inspector(token=...)"
-        )
     if settings.health is not None and (settings.health + "/").startswith(page.path + "/"):
         raise ValueError(f"health={settings.health!r} is within the live page's path {page.path!r}: choose another")
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Unpack
 
+from .inspector.settings import Inspector, announce
 from .io import trust
 from .options import ServerOptions, ServerSettings, check_duration, settings_from
 from .server import Handler, listen
@@ -81,8 +82,12 @@ def run(
         settings = replace(settings, ssl=context, certfile=None, keyfile=None)
     places = Places(settings, interface, port)
     try:
+        page, addresses = settings.live_page, [sock.getsockname() for sock in places.sockets]
+        announce(page, addresses, is_secure=settings.ssl is not None)
+        if page is not None:
+            settings = replace(settings, inspector=Inspector(page.path, page.token))  # printed once, not by each worker
         given = _options(settings, places)
-        logger.info("listening on %s with %d workers", [sock.getsockname() for sock in places.sockets], workers)
+        logger.info("listening on %s with %d workers", addresses, workers)
         patience = 2 * settings.closing + sum(drain or ()) + _MARGIN
         serve = partial(_serve, partial(listen, protocols=protocols, default=default, **given), loop_factory, drain)
         Supervisor(workers, serve, patience).run()

@@ -9,6 +9,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
+from .inspector.settings import announce, page_url
 from .io import tcp, trust
 from .io.listen import HOLD_OFF, hold_off
 from .options import ServerOptions, ServerSettings, check_duration, check_lagging, settings_from
@@ -79,19 +80,24 @@ class Server:
         self._tls = settings.ssl
         if settings.certfile is not None:
             self._tls = trust.server_context(settings.certfile, settings.keyfile)
+        accepted: dict[str, Any] = {
+            "origins": settings.origins,
+            "max_header_line": settings.max_header_line,
+            "max_headers": settings.max_headers,
+        }
         self._policy = ServerPolicy(
             subprotocols=list(handlers.by_protocol),
             default=handlers.default is not None,
-            origins=settings.origins,
             extensions=() if settings.deflate is None else (settings.deflate.for_server,),
             plain_http=settings.on_request is not None or settings.health is not None or settings.live_page is not None,
+            **accepted,
         )
         self._admission = Admission(settings, self._loop, self._context)
         self._live_page: LivePage | None = None
         if settings.live_page is not None:
             from .inspector.live import LivePage
 
-            self._live_page = LivePage(self, settings, settings.live_page)
+            self._live_page = LivePage(self, settings.live_page, accepted)
         #: A table without values: it is gone through quicker than a set, and in the order in which they came.
         self._connections: dict[ServerConnection, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -108,6 +114,11 @@ class Server:
     def _listen(self, interface: str | Sequence[str], port: int) -> None:
         settings = self._settings
         self._places = Places(settings, interface, port)
+        # What begins with a PROXY header comes from a proxy, whatever the address.
+        if self._places.is_loopback_only and not settings.proxy_protocol:
+            self._policy.loopback_only = True
+            if self._live_page is not None:
+                self._live_page.policy.loopback_only = True
         for sock in self._places.sockets:
             # What is accepted inherits it.
             tcp.watch_peer(sock, settings.tcp_keepalive, settings.tcp_user_timeout)
@@ -116,6 +127,7 @@ class Server:
             )
             self._listeners.append(listener)
             self._addresses.append(listener.address)
+        announce(settings.live_page, self._addresses, is_secure=self._tls is not None)
 
     def _stop_listening(self) -> None:
         for listener in self._listeners:
@@ -142,6 +154,18 @@ class Server:
     def addresses(self) -> list[Any]:
         """Every address that it listens on, as `socket.getsockname` gives them: the path of a unix socket is a str."""
         return list(self._addresses)
+
+    @property
+    def inspector_url(self) -> str | None:
+        """The address of the live page with its token, for a browser; None without the option `inspector`.
+
+        It is a secret: what follows the "#" opens the page. A server on unix sockets alone has no host and port; then
+        it is the rest of the address.
+        """
+        page = self._settings.live_page
+        if page is None:
+            return None
+        return page_url(page, self._addresses, is_secure=self._tls is not None)
 
     @property
     def connections(self) -> frozenset[Connection | BlockingConnection]:

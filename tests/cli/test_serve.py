@@ -114,9 +114,10 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         served.end(signal.SIGKILL)
 
 
-def _get(url: str, **options: Any) -> tuple[int, str]:
+def _get(url: str, *, token: str | None = None, **options: Any) -> tuple[int, str]:
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT, **options) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT, **options) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -149,7 +150,10 @@ def test_the_page_shows_what_it_prints(serve: Serve) -> None:
     served = serve("--access-log")
     _, printed = block("serve-demo").splitlines()
     line = served.line("serving ws")
+    line, token = line.split("#token=")
+    printed, shown = printed.split("#token=")
     assert _without_ports(line) == _without_ports(printed)
+    assert len(token) == len(shown)
     url, page, _ = re.findall(r"\S+://\S+", line)
     assert _get(page)[0] == 200
     with lapwing.connect(url, "chat", timeout=TIMEOUT):
@@ -173,6 +177,7 @@ def test_the_commands_of_the_page_are_understood() -> None:
 def test_an_echo_a_chat_and_the_pages(serve: Serve) -> None:
     served = serve("--access-log", "--health", "/healthz")
     line = served.line("serving ws")
+    line, token = line.split("#token=")
     addresses = re.findall(r"\S+://\S+", line)
     assert [re.sub(r":\d+", "", each) for each in addresses] == [
         "ws://localhost/",
@@ -198,6 +203,8 @@ def test_an_echo_a_chat_and_the_pages(serve: Serve) -> None:
         assert ws.closed == (True, 1008, 'expected an object in JSON with "name"')
     assert "<title>A chat</title>" in _get(page)[1]
     assert "<title>lapwing</title>" in _get(live)[1]
+    assert _get(live + "session")[0] == 401
+    assert _get(live + "session", token=token)[0] == 204
     assert _get(page + "healthz") == (200, "ok\n")
     assert _get(page + "missing\x7f".replace("\x7f", "%1b"))[0] == 404
     lines = [served.line(r'"GET') for _ in range(5)]
@@ -214,6 +221,44 @@ def test_ctrl_c_ends_it(serve: Serve) -> None:
     served = serve("--no-inspector")
     assert "live page" not in served.line("serving")
     assert served.end(signal.SIGINT) == 0
+
+
+@pytest.mark.parametrize(
+    ("says", "arguments", "shown"),
+    [
+        ("", [], "/_lapwing/#token={made}"),
+        ("", ["--token", "the-token-of-the-command"], "/_lapwing/#token=the-token-of-the-command"),
+        ("'inspector': True", [], "/_lapwing/#token={made}"),
+        ("'inspector': False", [], None),
+        ("'inspector': False", ["--inspector"], "/_lapwing/#token={made}"),
+        ("'inspector': lapwing.Inspector('/look', 'the-token-of-the-program')", [], "/look/"),
+        (
+            "'inspector': lapwing.Inspector('/look', 'the-token-of-the-program')",
+            ["--token", "the-token-of-the-command"],
+            "/look/#token=the-token-of-the-command",
+        ),
+        ("'proxy_protocol': True", [], "/_lapwing/#token={made}"),
+    ],
+)
+def test_the_token_of_the_live_page(
+    serve: Serve, tmp_path: Path, says: str, arguments: list[str], shown: str | None
+) -> None:
+    (tmp_path / "app.py").write_text(
+        "import lapwing\n"
+        "async def echo(ws):\n    async for message in ws: await ws.send(message)\n"
+        f"options = {{'default': echo, {says}}}\n",
+        encoding="utf-8",
+    )
+    served = serve("app:options", *arguments, LAPWING_TOKEN="the-token-of-the-environment")
+    line = served.line("serving")
+    if shown is None:
+        assert "live page" not in line
+    else:
+        assert re.sub(r":\d+", "", line).endswith(
+            "live page http://localhost" + shown.format(made="the-token-of-the-environment")
+        )
+    assert served.end(signal.SIGINT) == 0
+    assert served.rest() == []  # the address is printed once
 
 
 def test_handlers_of_a_module(serve: Serve, tmp_path: Path) -> None:

@@ -60,6 +60,8 @@ def test_the_limits_are_those_of_the_code(kind: type[ClientSettings | ServerSett
         "max_buffered": settings.max_buffered,
         "ping_interval": settings.ping_interval,
         "ping_timeout": settings.ping_timeout,
+        "max_header_line": settings.max_header_line,
+        "max_headers": settings.max_headers,
     }
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import pickle
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import lapwing
 from tests.faces.callers import Face, call, hosting, url
 from tests.peers import wire
-from tests.peers.raw import RawListener
+from tests.peers.raw import RawListener, RawPeer
+
+if TYPE_CHECKING:
+    from tests.conftest import Runtime
 
 Listen = Callable[..., Any]
 
@@ -159,6 +162,42 @@ async def test_a_page_of_a_foreign_host_is_refused_with_403(
             assert caught.value.status == 403
             assert origin is not None
             assert origin.encode() in caught.value.body
+
+
+async def _idle(ws: lapwing.Connection) -> None:
+    await ws.receive()
+
+
+@pytest.mark.parametrize(
+    ("interface", "welcome"),
+    [("127.0.0.1", False), (["127.0.0.1", "localhost"], False), ("0.0.0.0", True), ("*", True)],
+)
+async def test_a_server_of_one_machine_refuses_rebound_names(
+    face: Face, runtime: Runtime, interface: Any, welcome: bool
+) -> None:
+    """DNS rebinding: the Host is that of the page, as for every page of the server itself."""
+    options = {"health": "/healthz", **runtime.options}
+    async with lapwing.listen(0, interface, default=_idle, **options) as server:
+        place = f"evil.example:{server.port}"
+        headers, origin = {"Host": place}, f"http://{place}"
+        client = face.client(headers=headers, origin=origin)
+        target = f"ws://127.0.0.1:{server.port}/"
+        health = f"GET /healthz HTTP/1.1\r\nHost: {place}\r\nOrigin: {origin}\r\n\r\n".encode()
+        if welcome:
+            await client.connect(target)
+            await client.close()
+        else:
+            with pytest.raises(lapwing.HandshakeError, match="403") as caught:
+                await client.connect(target)
+            assert b"unless its option origins names them" in caught.value.body
+        with await call(RawPeer.open, server.port) as peer:
+            peer.send(health)
+            assert (await call(peer.read_head)).start_line.split()[1] == ("200" if welcome else "403")
+        with await call(RawPeer.open, server.port) as peer:
+            peer.send(b"GET /healthz HTTP/1.0\r\n\r\n")
+            assert (await call(peer.read_head)).start_line.split()[1] == "200"
+    async with lapwing.listen(0, interface, default=_idle, origins=[origin], **runtime.options) as server:
+        await (await face.client(headers=headers, origin=origin).connect(f"ws://127.0.0.1:{server.port}/")).close()
 
 
 async def test_connection_closed_names_the_rule_that_the_peer_broke(face: Face) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
 
 import lapwing
 from lapwing.serving.admission import _SURPLUS, _SURPLUS_PER_ADDRESS
-from tests.faces.callers import call, steps
+from tests.faces.callers import Face, call, steps, url
 from tests.peers import wire
-from tests.peers.raw import RawPeer
+from tests.peers.raw import RawListener, RawPeer
 from tests.peers.servers import echo
 
 Listen = Callable[..., Any]
@@ -134,3 +135,65 @@ def test_one_subscriber_of_ipv6_is_one_network() -> None:
 def test_limits_are_whole_numbers_from_one(name: str, value: object, error: type[Exception]) -> None:
     with pytest.raises(error, match=name):
         lapwing.listen(default=echo, **{name: value})  # type: ignore[arg-type]
+
+
+# --- the opening handshake ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("headers", "options", "words"),
+    [
+        ([("Cookie", "c" * 9000)], {"max_header_line": 10_000}, "longer than 8192 bytes"),
+        ([(f"X-{number}", "v") for number in range(200)], {"max_headers": 256}, "more than 128 header lines"),
+    ],
+)
+async def test_long_cookies_and_many_headers_of_a_client(
+    face: Face, listen: Listen, headers: list[tuple[str, str]], options: dict[str, Any], words: str
+) -> None:
+    async with listen(default=echo, health="/healthz") as server:
+        with pytest.raises(lapwing.HandshakeError, match="431") as caught:
+            await face.client(headers=headers).connect(url(server))
+        assert words.encode() in caught.value.body
+    async with listen(default=echo, health="/healthz", **options) as server:
+        ws = await face.client(headers=headers).connect(url(server))
+        await ws.send("hello")
+        assert await ws.receive() == "hello"
+        [connection] = server.connections
+        assert connection.request.headers[headers[-1][0]] == headers[-1][1]
+        assert connection.response.status == 101
+        await ws.close()
+
+
+@pytest.mark.parametrize("through_a_proxy", [False, True])
+async def test_long_lines_of_a_server_and_of_a_proxy(face: Face, through_a_proxy: bool) -> None:
+    long = f"Set-Cookie: {'c' * 9000}\r\n"
+    with RawListener() as listener:
+        options: dict[str, Any] = {}
+        if through_a_proxy:
+            options["proxy"] = listener.url.replace("ws:", "http:").rstrip("/")
+
+        def serve() -> None:
+            for _ in range(2):
+                with listener.accept_bare() as peer:
+                    head = peer.read_head()
+                    if through_a_proxy:
+                        peer.send(f"HTTP/1.1 200 OK\r\n{long}\r\n".encode())
+                        try:
+                            head = peer.read_head()
+                        except (OSError, AssertionError, EOFError):
+                            continue
+                        peer.send(wire.response(head.one("sec-websocket-key")))
+                    else:
+                        answer = wire.response(head.one("sec-websocket-key")).decode()
+                        peer.send(answer.replace("\r\n\r\n", f"\r\n{long}\r\n").encode())
+                    with suppress(OSError):
+                        peer.send_close(1000)
+
+        serving = asyncio.create_task(call(serve))
+        error = lapwing.ProxyError if through_a_proxy else lapwing.HandshakeError
+        with pytest.raises(error, match="longer than 8192 bytes: max_header_line= allows more"):
+            await face.client(**options).connect("ws://server.invalid/" if through_a_proxy else listener.url)
+        ws = face.client(max_header_line=9100, **options)
+        await ws.connect("ws://server.invalid/" if through_a_proxy else listener.url)
+        await ws.close()
+        await serving

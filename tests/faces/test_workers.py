@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -139,6 +140,16 @@ def test_several_processes_serve_one_port_and_end_on_a_signal(number: signal.Sig
         server.end()
         for pid in workers:
             gone(pid)
+
+
+def test_the_live_page_of_all_workers_has_one_token_which_is_printed_once() -> None:
+    with serving(workers=2, inspector=True) as server:
+        workers = server.all_workers(2)
+        server.process.send_signal(signal.SIGTERM)
+        _, errors = server.process.communicate(timeout=GUARD)
+    assert len(workers) == 2
+    [line] = errors.splitlines()
+    assert re.fullmatch(rf"live page: http://127\.0\.0\.1:{server.port}/_lapwing/#token=\S{{40,}}", line)
 
 
 def test_a_signal_to_the_whole_group_is_one_signal() -> None:

@@ -10,60 +10,16 @@ import lapwing
 from lapwing.inspector.guard import TOKEN_PREFIX, check
 from lapwing.protocol.http import Headers, HTTPError
 
-HERE = ("127.0.0.1", 50000)
 TOKEN = "a-token-of-some-length"
 
 
-def _refusal(
-    *headers: tuple[str, str],
-    peer: tuple[str, int] | tuple[str, int, int, int] | None = HERE,
-    token: str | None = None,
-    host: str = "localhost:8080",
-) -> int | None:
+def _refusal(*headers: tuple[str, str], token: str = TOKEN) -> int | None:
     """The status that a request is refused with, None if it is not."""
     try:
-        check(lapwing.Inspector(token=token), Headers([("Host", host), *headers]), peer)
+        check(token, Headers(headers))
     except HTTPError as error:
         return error.status
     return None
-
-
-@pytest.mark.parametrize(
-    "peer",
-    [HERE, ("127.8.9.1", 1), ("::1", 1, 0, 0), ("::ffff:127.0.0.1", 1, 0, 0)],
-)
-def test_browsers_on_this_machine_may(peer: tuple[str, int]) -> None:
-    assert _refusal(peer=peer) is None
-
-
-@pytest.mark.parametrize(
-    "peer",
-    [("192.168.1.7", 1), ("10.0.0.1", 1), ("::ffff:192.168.1.7", 1, 0, 0), ("fe80::1%eth0", 1, 0, 2), None],
-)
-def test_others_may_not(peer: tuple[str, int] | None) -> None:
-    assert _refusal(peer=peer) == 403
-
-
-@pytest.mark.parametrize(
-    "name", ["X-Forwarded-For", "x-forwarded-proto", "Forwarded", "Via", "X-Real-IP", "CF-Connecting-IP"]
-)
-def test_what_came_through_a_proxy_is_from_nobody_knows_where(name: str) -> None:
-    assert _refusal((name, "127.0.0.1")) == 403
-    assert _refusal((name, ""), token=TOKEN) == 401  # where the token decides, it alone does
-    assert _refusal((name, ""), ("Authorization", f"Bearer {TOKEN}"), token=TOKEN) is None
-
-
-@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8080", "[::1]:8080", "app.localhost:1"])
-def test_hosts_that_are_this_machine(host: str) -> None:
-    assert _refusal(host=host) is None
-
-
-@pytest.mark.parametrize(
-    "host", ["example.com", "localhost.example.com", "192.168.1.7:8080", "127.0.0.1.nip.io", "::", ""]
-)
-def test_a_name_that_was_made_to_lead_here_is_refused(host: str) -> None:
-    """DNS rebinding: a page of example.com whose name now has the address 127.0.0.1."""
-    assert _refusal(host=host) == 403
 
 
 def _as_subprotocol(token: str) -> tuple[str, str]:
@@ -73,14 +29,15 @@ def _as_subprotocol(token: str) -> tuple[str, str]:
 
 @pytest.mark.parametrize("token", [TOKEN, "ünïcode-tökens-as-well"])
 def test_a_token_opens_it_to_all_who_have_it(token: str) -> None:
-    peer = ("203.0.113.9", 1)
-    assert _refusal(_as_subprotocol(token), peer=peer, token=token, host="example.com") is None
-    assert _refusal(_as_subprotocol(token + "!"), peer=peer, token=token) == 401
+    assert _refusal(_as_subprotocol(token), token=token) is None
+    assert _refusal(_as_subprotocol(token + "!"), token=token) == 401
+    assert _refusal(("Authorization", f"bearer {TOKEN}")) is None
 
 
-def test_a_token_is_wanted_of_this_machine_too() -> None:
-    """A proxy that says nothing of itself looks like this machine."""
-    assert _refusal(token=TOKEN) == 401
+def test_nothing_but_the_token_opens_it() -> None:
+    """What comes from this machine may come through a gateway on it."""
+    assert _refusal() == 401
+    assert _refusal(("Host", "localhost:8080"), ("Origin", "http://localhost:8080")) == 401
 
 
 @pytest.mark.parametrize(
@@ -95,14 +52,15 @@ def test_a_token_is_wanted_of_this_machine_too() -> None:
     ],
 )
 def test_what_is_no_token(header: tuple[str, str]) -> None:
-    assert _refusal(header, token=TOKEN) == 401
+    assert _refusal(header) == 401
 
 
-def test_the_page_itself_asks_for_the_token() -> None:
-    headers = Headers([("Host", "example.com")])
-    check(lapwing.Inspector(token=TOKEN), headers, ("203.0.113.9", 1), wants_token=False)
-    with pytest.raises(HTTPError):
-        check(lapwing.Inspector(), headers, ("203.0.113.9", 1), wants_token=False)
+def test_a_token_is_made_where_none_is_given() -> None:
+    tokens = {lapwing.Inspector().token, lapwing.Inspector(token="").token, lapwing.Inspector("/look").token}
+    assert len(tokens) == 3
+    assert all(len(token) >= 40 for token in tokens)
+    assert lapwing.Inspector().is_made
+    assert not lapwing.Inspector(token=TOKEN).is_made
 
 
 @pytest.mark.parametrize(
@@ -135,13 +93,9 @@ async def _serve(ws: lapwing.Connection) -> None: ...
     ("options", "error", "words"),
     [
         ({"inspector": "yes"}, TypeError, "True, False or a lapwing.Inspector"),
-        ({"inspector": True, "proxy_protocol": True}, ValueError, "with proxy_protocol nobody can be known"),
-        ({"inspector": True, "unix": "/tmp/a"}, ValueError, "with unix nobody"),
         ({"inspector": True, "health": "/_lapwing/health"}, ValueError, "within the live page's path"),
     ],
 )
 def test_options_that_do_not_go_with_it(options: dict[str, object], error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         lapwing.listen(0, default=_serve, **options)  # type: ignore[arg-type]
-    if "inspector" in options and error is ValueError and "health" not in options:
-        lapwing.listen(0, default=_serve, **options | {"inspector": lapwing.Inspector(token=TOKEN)})  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -83,9 +84,15 @@ def _url(server: lapwing.Server, path: str = "") -> str:
     return f"ws://127.0.0.1:{server.port}{path}"
 
 
+def _token(server: lapwing.Server) -> dict[str, str]:
+    """The header that opens the page."""
+    assert server.inspector_url is not None
+    return {"Authorization": f"Bearer {server.inspector_url.partition('#token=')[2]}"}
+
+
 @asynccontextmanager
 async def watching(server: lapwing.Server, path: str = "/_lapwing/live", **options: Any) -> AsyncIterator[Page]:
-    async with lapwing.connect(_url(server, path), LIVE, **options) as ws:
+    async with lapwing.connect(_url(server, path), LIVE, headers=_token(server), **options) as ws:
         page = Page(ws)
         hello = await page.take()
         assert hello["type"] == "hello"
@@ -134,9 +141,10 @@ async def test_the_files_of_the_page() -> None:
         for missing in ("/_lapwing/nothing.js", "/_lapwing/../server.py", "/_lapwing/%2e%2e/server.py"):
             assert (await _get(server, missing))[0] == 404
         assert (await _get(server, "/_lapwing/", method="POST"))[0] == 405
-        assert (await _get(server, "/_lapwing/live"))[0] == 426
+        token = "Authorization: {Authorization}".format(**_token(server))
+        assert (await _get(server, "/_lapwing/live", token))[0] == 426
         assert (await _get(server, "/_lapwingish"))[0] == 426  # nobody else's path
-        assert (await _get(server, "/_lapwing/session"))[0] == 204
+        assert (await _get(server, "/_lapwing/session", token))[0] == 204
 
 
 async def test_without_the_option_there_is_no_page() -> None:
@@ -144,38 +152,40 @@ async def test_without_the_option_there_is_no_page() -> None:
         assert (await _get(server, "/_lapwing/"))[0] == 426
 
 
-async def test_who_is_refused() -> None:
+async def test_who_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """What comes from this machine may come through a gateway, or from a page that was made to lead here."""
     async with lapwing.listen(0, "127.0.0.1", default=echo, inspector=True) as server:
-        status, _, body = await _get(server, "/_lapwing/", "X-Forwarded-For: 127.0.0.1")
-        assert status == 403
-        assert b"x-forwarded-for" in body
-        for options, status in (
-            ({"headers": {"X-Forwarded-For": "127.0.0.1"}}, 403),
-            ({"headers": {"Host": "evil.example"}}, 403),
-            ({"origin": "http://evil.example"}, 403),
-            ({"origin": f"http://127.0.0.1:{server.port + 1}"}, 403),
-        ):
-            with pytest.raises(lapwing.HandshakeError) as caught:
-                await lapwing.connect(_url(server, "/_lapwing/live"), LIVE, **options)
-            assert caught.value.status == status
-        with pytest.raises(lapwing.HandshakeError) as caught:
-            await lapwing.connect(_url(server, "/_lapwing/live"))
-        assert caught.value.status == 400
+        address = f"http://127.0.0.1:{server.port}/_lapwing/#token="
+        assert server.inspector_url is not None
+        assert server.inspector_url.startswith(address)
+        assert capsys.readouterr().err == f"live page: {server.inspector_url}\n"
+        for headers in ({}, {"Authorization": "Bearer another-token-of-some-length"}):
+            lines = [f"{name}: {value}" for name, value in headers.items()]
+            for path in ("session", "live"):
+                status, sent, _ = await _get(server, f"/_lapwing/{path}", *lines)
+                assert (status, sent["www-authenticate"]) == (401, "Bearer")
+            with pytest.raises(lapwing.HandshakeError, match="401"):
+                await lapwing.connect(_url(server, "/_lapwing/live"), LIVE, headers=headers)
+        for origin in ("http://evil.example", f"http://127.0.0.1:{server.port + 1}"):
+            with pytest.raises(lapwing.HandshakeError, match="403"):
+                await lapwing.connect(_url(server, "/_lapwing/live"), LIVE, origin=origin, headers=_token(server))
+        rebound = {"Host": f"evil.example:{server.port}", **_token(server)}
+        with pytest.raises(lapwing.HandshakeError, match="403"):
+            await lapwing.connect(
+                _url(server, "/_lapwing/live"), LIVE, origin=f"http://{rebound['Host']}", headers=rebound
+            )
+        with pytest.raises(lapwing.HandshakeError, match="400"):
+            await lapwing.connect(_url(server, "/_lapwing/live"), headers=_token(server))
         async with watching(server, origin=f"http://127.0.0.1:{server.port}"):
             pass
 
 
-async def test_origins_of_the_server_do_not_open_the_page() -> None:
-    async with lapwing.listen(0, "127.0.0.1", default=echo, inspector=True, origins="*") as server:
-        async with lapwing.connect(_url(server), origin="http://evil.example"):
-            pass
-        with pytest.raises(lapwing.HandshakeError):
-            await lapwing.connect(_url(server, "/_lapwing/live"), LIVE, origin="http://evil.example")
-
-
-async def test_a_token() -> None:
+async def test_a_token(capsys: pytest.CaptureFixture[str]) -> None:
     inspector = lapwing.Inspector(path="/look", token=TOKEN)
-    async with lapwing.listen(0, "127.0.0.1", default=echo, inspector=inspector) as server:
+    origins = ["https://example.com"]
+    async with lapwing.listen(0, "127.0.0.1", default=echo, inspector=inspector, origins=origins) as server:
+        assert server.inspector_url == f"http://127.0.0.1:{server.port}/look/#token={TOKEN}"
+        assert capsys.readouterr().err == "", "the program knows it"
         assert (await _get(server, "/look/", "X-Forwarded-For: 203.0.113.9"))[0] == 200  # it asks for the token
         status, headers, _ = await _get(server, "/look/session")
         assert (status, headers["www-authenticate"]) == (401, "Bearer")
@@ -193,8 +203,22 @@ async def test_a_token() -> None:
             origin="https://example.com",
         ) as ws:
             assert ws.subprotocol == LIVE
-        async with watching(server, "/look/live", headers={"Authorization": f"Bearer {TOKEN}"}) as page:
+        async with watching(server, "/look/live") as page:
             await page.take()
+
+
+async def test_the_address_of_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with lapwing.listen(0, "127.0.0.1", default=echo) as server:
+        assert server.inspector_url is None
+    async with lapwing.listen(0, default=echo, inspector=lapwing.Inspector(token="with # and % in it")) as server:
+        assert (
+            server.inspector_url == f"http://localhost:{server.port}/_lapwing/#token=with%20%23%20and%20%25%20in%20it"
+        )
+    assert capsys.readouterr().err == ""
+    async with lapwing.listen(unix=tmp_path / "socket", default=echo, inspector=True) as server:
+        assert server.inspector_url is not None
+        assert server.inspector_url.startswith("/_lapwing/#token=")
+    assert capsys.readouterr().err == f"live page: {server.inspector_url}\n"
 
 
 async def test_numbers_of_connections() -> None:
@@ -206,7 +230,7 @@ async def test_numbers_of_connections() -> None:
         async with watching(server) as page:
             await page.until(lambda: page.server)
             assert page.introduced == {}
-            async with lapwing.connect(_url(server), "chat") as ws:
+            async with lapwing.connect(_url(server, "/?token=secret"), "chat") as ws:
                 await page.until(lambda: page.introduced)
                 [(number, introduction)] = page.introduced.items()
                 _, peer, subprotocol, _, is_thread, user = introduction
@@ -222,7 +246,7 @@ async def test_numbers_of_connections() -> None:
                 assert page.server["messages"] == [3, 3]
                 assert page.server["connections"] == 1
                 details = (await page.ask("details", number=number))["details"]
-                assert (details["path"], details["agent"], details["handler"]) == ("/", "lapwing", "task")
+                assert (details["path"], details["agent"], details["handler"]) == ("/?***", "lapwing", "task")
             await page.until(lambda: not page.introduced)
             await page.until(lambda: page.server["closed"] == {"1000": 1})
 
@@ -406,9 +430,10 @@ async def test_what_makes_no_sense_is_answered(request_: str, words: str) -> Non
 
 async def test_watchers_are_few() -> None:
     async with lapwing.listen(0, "127.0.0.1", default=echo, inspector=True) as server:
-        pages = [await lapwing.connect(_url(server, "/_lapwing/live"), LIVE) for _ in range(16)]
+        where, token = _url(server, "/_lapwing/live"), _token(server)
+        pages = [await lapwing.connect(where, LIVE, headers=token) for _ in range(16)]
         with pytest.raises(lapwing.HandshakeError) as caught:
-            await lapwing.connect(_url(server, "/_lapwing/live"), LIVE)
+            await lapwing.connect(where, LIVE, headers=token)
         assert caught.value.status == 503
         for page in pages:
             await page.close()

@@ -75,8 +75,10 @@ def answering(ws: lapwing.Client) -> Iterator[None]:
         thread.join()
 
 
-def _open(page: Browser, server: ServerThread) -> None:
-    page.show(f"http://127.0.0.1:{server.port}/_lapwing/")
+def _open(page: Browser, server: ServerThread, *, with_token: bool = True) -> None:
+    address = server.server.inspector_url
+    assert address is not None
+    page.show(address if with_token else address.partition("#")[0])
 
 
 def _live(page: Browser) -> None:
@@ -203,14 +205,18 @@ def test_holding_and_clearing_the_frames(page: Browser) -> None:
 
 
 def test_a_server_that_comes_back(page: Browser) -> None:
-    with served() as server, lapwing.connect(server.url, timeout=TIMEOUT) as ws:
+    inspector = lapwing.Inspector(token="the-same-token-as-before")
+    with served(inspector=inspector) as server, lapwing.connect(server.url, timeout=TIMEOUT) as ws:
         port = server.port
         _open(page, server)
         _choose(page, ws)
     page.wait_for("document.querySelector('#state-text').textContent == 'Reconnecting'")
     assert page.run("document.querySelector('#panel-state').textContent") != ""
     assert page.run("document.querySelector('#send button').disabled")
-    with served(port=port) as server, lapwing.connect(server.url, "chat", timeout=TIMEOUT) as ws:
+    with (
+        served(port=port, inspector=inspector) as server,
+        lapwing.connect(server.url, "chat", timeout=TIMEOUT) as ws,
+    ):
         _live(page)
         _choose(page, ws)
         ws.send("here again")
@@ -378,7 +384,7 @@ def test_it_fits(page: Browser, width: int, height: int, phone: bool) -> None:
 def test_a_token_is_asked_for(page: Browser) -> None:
     token = "a-token-of-some-length"
     with served(inspector=lapwing.Inspector(token=token)) as server:
-        _open(page, server)
+        _open(page, server, with_token=False)
         page.wait_for("document.querySelector('#ask').open")
         page.run("document.querySelector('#token').focus()")
         page.write("another-token-of-some-length")
@@ -419,9 +425,9 @@ def test_a_thousand_connections(page: Browser) -> None:
     server = Program([sys.executable, str(EXAMPLE), str(port)])
     begun, stop = threading.Event(), threading.Event()
     try:
-        address = server.line().split()[-1].replace("localhost", "127.0.0.1")
+        address = server.complaint().split()[-1].replace("localhost", "127.0.0.1")
         wait_for_port(port, server)
-        url = address.replace("http", "ws").removesuffix("/_lapwing/")
+        url = f"ws://127.0.0.1:{port}"
         thread = threading.Thread(target=lambda: asyncio.run(crowd(url, begun, stop)))
         thread.start()
         try:

@@ -90,6 +90,7 @@ class Site:
                 protocols={"echo": self.seen.handler},
                 default=self.seen.handler,
                 health="/healthz",
+                inspector=True,
                 on_request=lambda request: None if request.is_websocket else lapwing.Response.of(200, "a page\n"),
                 **options,
             )
@@ -163,6 +164,21 @@ def test_pages_and_health_come_through(site: Site) -> None:
 
     assert ask("/") == b"a page\n"
     assert ask("/healthz") == b"ok\n"
+
+
+def test_the_live_page_wants_its_token(site: Site) -> None:
+    """The gateway runs on the server's machine, and says nothing of itself but what its configuration has it say."""
+    address = site.server.server.inspector_url
+    assert address is not None
+    for token, status in (("", 401), ("another-token-of-some-length", 401), (address.partition("#token=")[2], 204)):
+        asked = urllib.request.Request(site.url.replace("ws", "http", 1) + "/_lapwing/session")
+        asked.add_header("Authorization", f"Bearer {token}")
+        try:
+            with urllib.request.urlopen(asked, timeout=TIMEOUT, context=site.options.get("ssl")) as response:
+                assert response.status == status
+        except urllib.error.HTTPError as error:
+            with error:
+                assert error.code == status
 
 
 def test_the_address_is_the_client_s(site: Site, front: str) -> None:

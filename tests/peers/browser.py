@@ -100,7 +100,7 @@ class Browser:
         self.ask("Page.enable")
         self.ask("Page.navigate", url=url)
         self.run("new Promise(done => document.readyState == 'complete' ? done() : addEventListener('load', done))")
-        assert self.run("location.href").startswith(url), "the page did not open"
+        assert self.run("location.href").startswith(url.partition("#")[0]), "the page did not open"
 
     def run(self, script: str) -> Any:
         """Run a script in the page; what it comes to, or its promise does, is returned as JSON data."""

@@ -43,6 +43,7 @@ class Program:
         self.stdin = self.process.stdin
         self._said: queue.Queue[str | None] = queue.Queue()
         self._complaints: list[str] = []
+        self._complained = threading.Event()
         self._threads = [
             threading.Thread(target=_follow, args=(self.process.stdout, self._said.put), daemon=True),
             threading.Thread(target=_follow, args=(self.process.stderr, self._complain), daemon=True),
@@ -58,6 +59,11 @@ class Program:
             line = None
         assert line is not None, f"expected a line, but it says nothing more; on stderr: {self.complaints}"
         return line
+
+    def complaint(self) -> str:
+        """The first line that it prints on stderr."""
+        assert self._complained.wait(TIMEOUT), "expected a line on stderr, but nothing comes"
+        return self._complaints[0]
 
     def port(self) -> int:
         """The port at the end of its next line."""
@@ -101,6 +107,7 @@ class Program:
     def _complain(self, line: str | None) -> None:
         if line is not None:
             self._complaints.append(line)
+            self._complained.set()
 
 
 def _follow(stream: IO[str], put: Callable[[str | None], None]) -> None:

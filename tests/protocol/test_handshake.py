@@ -810,6 +810,8 @@ def test_server_any_bytes(data: bytes) -> None:
         ("http://a.example:8080", "a.example:8080"),
         ("http://[::1]:8080", "[::1]:8080"),
         ("http://127.0.0.1:8080", "127.0.0.1:8080"),
+        ("http://a.example/", "a.example"),  # as Go's x/net/websocket sends it
+        ("https://a.example:8080/", "a.example:8080"),
     ],
 )
 def test_server_allows_pages_of_its_own_host(origin: str | None, host: str) -> None:
@@ -834,7 +836,8 @@ def test_server_allows_pages_of_its_own_host(origin: str | None, host: str) -> N
         ("", "a.example"),
         ("a.example", "a.example"),
         ("//a.example", "a.example"),
-        ("http://a.example/", "a.example"),
+        ("http://a.example//", "a.example"),
+        ("http://a.example/a/", "a.example"),
         ("http://a.example http://b.example", "a.example"),
         ("http://u@a.example", "a.example"),
         ("http://a.example:0", "a.example"),
@@ -855,6 +858,41 @@ def test_server_refuses_foreign_pages_by_default(origin: str, host: str) -> None
     accepted(request(origin=origin, host=host), ServerPolicy(subprotocols=[], default=True, origins="*"))
 
 
+@pytest.mark.parametrize(
+    ("origin", "host", "welcome"),
+    [
+        (None, "a.example", True),
+        ("http://localhost:8080", "localhost:8080", True),
+        ("https://127.0.0.1", "127.0.0.1", True),
+        ("http://[::1]:81", "[::1]:81", True),
+        ("http://app.localhost", "app.localhost", True),
+        ("https://listed.example", "127.0.0.1:8080", True),
+        ("https://listed.example", "listed.example", True),
+        ("http://evil.example:8080", "evil.example:8080", False),
+        ("http://127.0.0.1.nip.io", "127.0.0.1.nip.io", False),
+        ("http://192.168.1.7", "192.168.1.7", False),
+        ("http://localhost:81", "localhost:8080", False),
+        ("http://localhost", "127.0.0.1", False),
+        ("null", "localhost", False),
+    ],
+)
+def test_server_of_one_machine_refuses_names_that_were_made_to_lead_there(
+    origin: str | None, host: str, welcome: bool
+) -> None:
+    """DNS rebinding: a page of evil.example whose name has the address 127.0.0.1 now, and so its own origin."""
+    policy = ServerPolicy(subprotocols=[], default=True, loopback_only=True, origins=["https://listed.example"])
+    if welcome:
+        accepted(request(origin=origin, host=host), policy)
+    else:
+        response = refused(request(origin=origin, host=host), policy)
+        assert response.status == 403
+        assert b"may not connect" in response.body
+    accepted(
+        request(origin=origin, host=host),
+        ServerPolicy(subprotocols=[], default=True, loopback_only=True, origins="*"),
+    )
+
+
 def test_server_wants_one_origin() -> None:
     assert refused(request("Origin: http://server.example.com")).status == 400
 
@@ -864,6 +902,7 @@ def test_server_wants_one_origin() -> None:
     [
         ("https://b.example", None),
         ("https://B.example:443", None),
+        ("https://b.example/", None),
         ("http://server.example.com", None),
         ("http://c.example:8080", None),
         ("chrome-extension://abc", None),

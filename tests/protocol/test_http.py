@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -21,13 +22,13 @@ from lapwing.protocol.http import (
     build_request,
     build_response,
     encode_headers,
+    is_loopback,
     is_token,
     parse_authority,
     split_list,
 )
 from lapwing.protocol.http_reader import (
     MAX_BODY,
-    MAX_HEAD,
     MAX_HEADERS,
     MAX_LINE,
     HeadReader,
@@ -61,9 +62,9 @@ def one_by_one(data: bytes) -> list[bytes]:
     return [data[i : i + 1] for i in range(len(data))]
 
 
-def read_head(pieces: list[bytes], limit: int = MAX_HEAD) -> tuple[bytes, bytes] | None:
+def read_head(pieces: list[bytes], **limits: int) -> tuple[bytes, bytes] | None:
     """Read pieces up to the one that completes the head; what is in later pieces counts as the rest."""
-    reader = HeadReader(limit)
+    reader = HeadReader(**limits)
     for number, piece in enumerate(pieces):
         found = reader.receive_data(piece)
         if found is not None:
@@ -267,11 +268,55 @@ def test_limits(data: bytes, status: int | None, split: Callable[[bytes], list[b
 
 
 @pytest.mark.parametrize("split", SPLITS, ids=["whole", "byte by byte", "by thousands"])
-def test_limit_of_the_whole_head_is_exact(split: Callable[[bytes], list[bytes]]) -> None:
-    assert read_head(split(REQUEST + b"rest"), limit=len(REQUEST)) == (REQUEST, b"rest")
+def test_limit_of_the_whole_head_is_exact(
+    split: Callable[[bytes], list[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_reader, "MAX_HEAD", len(REQUEST))
+    assert read_head(split(REQUEST + b"rest")) == (REQUEST, b"rest")
+    monkeypatch.setattr(http_reader, "MAX_HEAD", len(REQUEST) - 1)
     with pytest.raises(HTTPError) as info:
-        read_head(split(REQUEST), limit=len(REQUEST) - 1)
+        read_head(split(REQUEST))
     assert info.value.status == 431
+
+
+@pytest.mark.parametrize("split", SPLITS, ids=["whole", "byte by byte", "by thousands"])
+@pytest.mark.parametrize(
+    ("data", "limits", "status"),
+    [
+        (request(b"Cookie: " + b"c" * 60_000), {"max_line": 65_536}, None),
+        (request(b"A: " + b"b" * 297), {"max_line": 300}, None),
+        (request(b"A: " + b"b" * 298), {"max_line": 300}, 431),
+        (request(*[b"A: b"] * 999), {"max_headers": 1000}, None),
+        (request(*[b"A: b"] * 1000), {"max_headers": 1000}, 431),
+        (request(*[b"A: " + b"b" * 60_000] * 2), {"max_line": 65_536, "max_headers": 1000}, 431),
+    ],
+)
+def test_limits_that_are_chosen(
+    data: bytes, limits: dict[str, int], status: int | None, split: Callable[[bytes], list[bytes]]
+) -> None:
+    """The limit of the whole head stays, whatever is chosen."""
+    if status is None:
+        assert read_head(split(data), **limits) == (data, b"")
+        return
+    with pytest.raises(HTTPError) as info:
+        read_head(split(data), **limits)
+    assert info.value.status == status
+
+
+def test_a_response_over_a_limit_names_the_option() -> None:
+    cases: list[tuple[bytes, dict[str, Any], str]] = [
+        (b"A: " + b"b" * 300, {"max_line": 300}, "max_header_line= allows more"),
+        (b"A: b\r\n" * 20 + b"A: b", {"max_headers": 16}, "max_headers= allows more"),
+    ]
+    for extra, limits, option in cases:
+        for pieces in (
+            [b"HTTP/1.1 101 S\r\n" + extra + b"\r\n\r\n"],
+            one_by_one(b"HTTP/1.1 101 S\r\n" + extra + b"\r\n\r\n"),
+        ):
+            reader = ResponseReader(**limits)
+            with pytest.raises(HandshakeError, match=option):
+                for piece in pieces:
+                    reader.receive_data(piece)
 
 
 class CountingBytes(bytearray):
@@ -291,11 +336,10 @@ class CountingBytes(bytearray):
 
 @pytest.mark.parametrize("size", [8_000, 16_000, 32_000, 64_000])
 @pytest.mark.parametrize("line", [10, 1000, 8000])
-def test_byte_by_byte_is_linear(size: int, line: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_byte_by_byte_is_linear(size: int, line: int) -> None:
     """CVE-2023-43669: the work grows with the length of a head and not with its square."""
-    monkeypatch.setattr(http_reader, "MAX_HEADERS", 10_000)
     data = request(*[b"A: " + b"b" * line] * (size // (line + 5)))
-    reader = HeadReader()
+    reader = HeadReader(max_headers=10_000)
     reader._buffer = CountingBytes()
     CountingBytes.looked_at = 0
     for byte in one_by_one(data[:-1]):
@@ -381,6 +425,32 @@ def test_values(line: bytes, value: str) -> None:
 def test_names_are_tokens() -> None:
     name = "!#$%&'*+-.^_`|~0123456789ABCdefz"
     assert parse_request(request(name.encode() + b": 1")).headers[name] == "1"
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "localhost.", "app.localhost", "127.0.0.1", "127.8.9.1", "::1", "[::1]", "::ffff:127.0.0.1"]
+)
+def test_hosts_that_are_this_machine(host: str) -> None:
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "",
+        "example.com",
+        "localhost.example.com",
+        "notlocalhost",
+        "127.0.0.1.nip.io",
+        "192.168.1.7",
+        "::2",
+        "0.0.0.0",
+        "[::]",
+        "1",
+    ],
+)
+def test_hosts_that_are_not(host: str) -> None:
+    assert not is_loopback(host)
 
 
 @pytest.mark.parametrize("name", [b"__proto__", b"constructor", b"__class__", b"toString", b"hasOwnProperty"])
@@ -775,13 +845,46 @@ def test_malformed_status_line(line: bytes) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    [b"A : b", b" A: b", b": b", b"A", b"A: b\r\n c", b"A: b\nc", b"A: b\rc", b"A: \0", b"A: \x7f", b"A(: b",
-     b"\xe9: b", b"Content-Length: 1\r\nTransfer-Encoding: chunked", b"Content-Length: 1, 1", b"Content-Length: x"],
+    [b"A : b", b" A: b", b"\tA: b\r\n c", b": b", b"A", b"A\r\n : b", b"A: b\nc", b"A: b\rc", b"A: \0", b"A: \x7f",
+     b"A(: b", b"\xe9: b", b"Content-Length: 1\r\nTransfer-Encoding: chunked", b"Content-Length: 1, 1",
+     b"Content-Length: x"],
 )  # fmt: skip
 def test_malformed_response_headers(line: bytes) -> None:
     for status in (b"101 Switching Protocols", b"404 Not Found"):
         with pytest.raises(HandshakeError):
             parse_response(b"HTTP/1.1 " + status + b"\r\n" + line + b"\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (b"A: b\r\n c", [("A", "b c")]),
+        (b"A: b  \t\r\n\t \t c", [("A", "b c")]),
+        (b"A:\r\n b\r\n c\r\nD: e", [("A", "b c"), ("D", "e")]),
+        (b"A: b\r\n \r\nD: e\r\n\t", [("A", "b"), ("D", "e")]),
+        (b"A: b\r\n C: d", [("A", "b C: d")]),
+    ],
+)
+def test_folded_lines_of_a_response_are_unfolded(lines: bytes, expected: list[tuple[str, str]]) -> None:
+    """RFC 9112 section 5.2: a client must replace each fold by spaces."""
+    head = b"HTTP/1.1 101 Switching Protocols\r\n" + lines + b"\r\n\r\n"
+    for pieces in ([head], one_by_one(head), [head + b"rest"]):
+        found = read_response(pieces)
+        assert found is not None
+        assert found[0].headers.items() == expected
+
+
+def test_folded_lines_before_a_body() -> None:
+    head = b"HTTP/1.1 404 N\r\nA: b\r\n c\r\nContent-Length:\r\n 2\r\n\r\n"
+    for pieces in ([head + b"xyz"], one_by_one(head + b"xyz")):
+        found = read_response(pieces)
+        assert found is not None
+        assert (found[0].body, found[0].headers["A"]) == (b"xy", "b c")
+
+
+def test_folds_count_for_the_limits() -> None:
+    with pytest.raises(HandshakeError, match="more than 128 header lines"):
+        read_response([b"HTTP/1.1 101 S\r\nA: b" + b"\r\n c" * 128 + b"\r\n\r\n"])
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@
   lapwing serve app.py:echo          what `echo` in the file app.py is
 
 What is named is a handler, a dict of subprotocols and handlers, or a dict of options of lapwing.listen with "protocols"
-or "default" among them. The live page, which shows the connections, is at /_lapwing/ for browsers on this machine.
+or "default" among them. The live page, which shows the connections, is at /_lapwing/, with the token that is printed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import socket
 import sys
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import lapwing
 
@@ -72,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="",
         metavar="TOKEN",
-        help=f"open it to all who have this token; without one the environment's {_TOKEN_VARIABLE}, or a new one",
+        help=f"the token that opens it; without one the environment's {_TOKEN_VARIABLE}, or a new one",
     )
     logs = parser.add_argument_group("output")
     logs.add_argument("--access-log", action="store_true", help="print a line for each connection and request")
@@ -87,8 +88,9 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if complaint := _complaint(arguments):
         return _fail(complaint, 2)
-    if arguments.token is not None:
-        arguments.token = arguments.token or os.environ.get(_TOKEN_VARIABLE) or secrets.token_urlsafe()
+    # Made here, it is the same after each reload.
+    arguments.has_token = arguments.token is not None
+    arguments.token = arguments.token or os.environ.get(_TOKEN_VARIABLE) or secrets.token_urlsafe()
     try:
         sockets = _open(arguments.interface or ["localhost"], arguments.port)
     except OSError as error:
@@ -170,15 +172,7 @@ def _settled(arguments: argparse.Namespace, target: Target) -> tuple[dict[str, A
         options["origins"] = "*" if "*" in arguments.origin else arguments.origin
     if arguments.reload:
         options.setdefault("close_timeout", _QUICK_CLOSE)
-    if arguments.token is not None:
-        try:
-            options["inspector"] = lapwing.Inspector(token=arguments.token)
-        except ValueError as error:
-            raise TargetError(str(error)) from None
-    elif arguments.inspector is not None:
-        options["inspector"] = arguments.inspector and (options.get("inspector") or True)
-    elif not options.get("proxy_protocol"):  # with which it wants a token
-        options.setdefault("inspector", True)
+    options["inspector"] = _live_page(arguments, options.get("inspector"))
     protocols, default = target.protocols, target.default
     if arguments.access_log:
         from .access import AccessLog
@@ -188,6 +182,19 @@ def _settled(arguments: argparse.Namespace, target: Target) -> tuple[dict[str, A
         protocols = {name: log.handler(handler) for name, handler in protocols.items()}
         default = log.handler(default)
     return protocols, default, options
+
+
+def _live_page(arguments: argparse.Namespace, given: Any) -> Any:
+    """Say what becomes of the live page; `given` is what the target says, None for nothing."""
+    if arguments.inspector is False or (given is False and not (arguments.inspector or arguments.has_token)):
+        return False
+    own = isinstance(given, lapwing.Inspector)
+    if (own and not arguments.has_token) or (given and not own and given is not True):
+        return given  # the program's own; what is wrong is said when it is checked
+    try:
+        return lapwing.Inspector(given.path if own else "/_lapwing", arguments.token)
+    except ValueError as error:
+        raise TargetError(str(error)) from None
 
 
 def _open(interfaces: list[str], port: int) -> list[socket.socket]:
@@ -258,8 +265,7 @@ def _addresses(arguments: argparse.Namespace, sockets: list[socket.socket], opti
         parts.append(f"chat page {web}/")
     page = options.get("inspector")
     if page:
-        page = page if isinstance(page, lapwing.Inspector) else lapwing.Inspector()
-        secret = f"#token={page.token}" if page.token is not None and arguments.token is not None else ""
+        secret = f"#token={quote(page.token, safe='')}" if page.token == arguments.token else ""
         parts.append(f"live page {web}{page.path}/{secret}")
     return "  ".join(parts)
 

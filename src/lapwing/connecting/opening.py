@@ -102,13 +102,22 @@ class ClientOpening:
             headers=headers,
             extensions=() if self.settings.deflate is None else (self.settings.deflate.for_client,),
             fallbacks=self._offers_twice,
+            max_header_line=self.settings.max_header_line,
+            max_headers=self.settings.max_headers,
         )
         self.proxy = self._choose_proxy()
         self._tunnel: TunnelHandshake | None = None
         if self.proxy is not None and not self.proxy.is_socks:
             from ..protocol.tunnel import TunnelHandshake
 
-            self._tunnel = TunnelHandshake(url.host, url.port, self.proxy.userinfo, f"the proxy {self.proxy}")
+            self._tunnel = TunnelHandshake(
+                url.host,
+                url.port,
+                self.proxy.userinfo,
+                f"the proxy {self.proxy}",
+                max_header_line=self.settings.max_header_line,
+                max_headers=self.settings.max_headers,
+            )
         self._is_in_tunnel = self._tunnel is None
         self.first: TunnelHandshake | ClientHandshake = self._tunnel or self.handshake
 

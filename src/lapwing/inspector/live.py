@@ -24,7 +24,6 @@ from .tail import Tail
 from .watcher import Watcher
 
 if TYPE_CHECKING:
-    from ..options import ServerSettings
     from ..server import Server
     from ..serving.accepting import ServerConnection
     from .settings import Inspector
@@ -51,21 +50,20 @@ class LivePage:
 
     Args:
         server: the server.
-        options: its options.
         settings: the page's.
+        accepted: what the server accepts, as arguments of `ServerPolicy`.
 
     Attributes:
         sampler: what numbers the connections.
+        policy: which requests are accepted.
     """
 
-    def __init__(self, server: Server, options: ServerSettings, settings: Inspector) -> None:
+    def __init__(self, server: Server, settings: Inspector, accepted: dict[str, Any]) -> None:
         self.sampler = Sampler(server)
         self._server = server
         self._settings = settings
         self._loop = server._loop
-        # Without a token it is the browser's word on where a page comes from that keeps others out.
-        origins = None if settings.token is None else options.origins
-        self._policy = ServerPolicy(subprotocols=[SUBPROTOCOL], default=False, origins=origins, plain_http=True)
+        self.policy = ServerPolicy(subprotocols=[SUBPROTOCOL], default=False, plain_http=True, **accepted)
         self._connections: set[ServerConnection] = set()
         self._watchers: dict[ServerConnection, tuple[Watcher, asyncio.Task[None]]] = {}
         self._tails: dict[int, Tail] = {}
@@ -88,7 +86,7 @@ class LivePage:
 
     def take(self, connection: ServerConnection, handshake: ServerHandshake) -> bool:
         """Take over a connection that asks for the page, and decide on its request; see `Admission.decide`."""
-        own = ServerHandshake(self._policy)
+        own = ServerHandshake(self.policy)
         own.receive_data(handshake.request_head)
         if handshake.rest:
             own.rest = handshake.rest if own.accepted else b""
@@ -101,8 +99,9 @@ class LivePage:
             if len(self._connections) > _CONNECTIONS or self._is_closing:
                 raise HTTPError(503, "too many ask for this page: try again later", [("Retry-After", "5")])  # noqa: TRY301
             rest = request.path[len(self._settings.path) :]
-            is_page = rest not in ("/live", "/session")
-            check(self._settings, request.headers, connection.peer_address, wants_token=not is_page)
+            # The page itself is given out without the token: it has no secrets, and asks for it.
+            if rest in ("/live", "/session"):
+                check(self._settings.token, request.headers)
             self._decide(own, rest, request.method)
         except HTTPError as error:
             logger.debug("the live page is not for %s: %s", connection.peer_address, error)
@@ -139,7 +138,7 @@ class LivePage:
         logger.debug("the live page lost %s: %s", connection.peer_address, error)
 
     def _answer(self, request_head: bytes) -> Response | None:
-        handshake = ServerHandshake(self._policy)
+        handshake = ServerHandshake(self.policy)
         handshake.receive_data(request_head)
         return handshake.response
 

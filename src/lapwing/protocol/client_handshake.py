@@ -21,7 +21,7 @@ from .handshake import (
     shown,
 )
 from .http import Headers, Request, Response, build_request, lower_tokens, split_list
-from .http_reader import ResponseReader
+from .http_reader import MAX_HEADERS, MAX_LINE, ResponseReader
 from .secrecy import shown_subprotocols
 from .url import shown_url
 
@@ -67,6 +67,7 @@ class ClientHandshake:
         extensions: what is offered, in the order of preference.
         user_agent: the value of the User-Agent header; None sends none.
         fallbacks: whether an extension may make a second offer, for servers that decline its first.
+        max_header_line, max_headers: the most bytes of a line of the response's head, and the most header lines.
 
     Attributes:
         request: what `data_to_send` returns, as a `Request`.
@@ -112,6 +113,8 @@ class ClientHandshake:
         extensions: Sequence[ClientExtension] = (),
         user_agent: str | None = "lapwing",
         fallbacks: bool = True,
+        max_header_line: int = MAX_LINE,
+        max_headers: int = MAX_HEADERS,
     ) -> None:
         if not isinstance(nonce, bytes):
             raise TypeError(f"the nonce must be bytes, not {type(nonce).__name__}")
@@ -134,7 +137,7 @@ class ClientHandshake:
         pairs = self._headers(url, origin, headers, user_agent)
         self.request = Request("GET", url.target, Headers(pairs))
         self._output = build_request(url.target, pairs)
-        self._reader: ResponseReader | None = ResponseReader()
+        self._reader: ResponseReader | None = ResponseReader(max_line=max_header_line, max_headers=max_headers)
         self.response: Response | None = None
         self.subprotocol: str | None = None
         self.extensions: list[object] = []

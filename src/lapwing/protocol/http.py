@@ -25,6 +25,7 @@ __all__ = [
     "build_request",
     "build_response",
     "encode_headers",
+    "is_loopback",
     "is_token",
     "lower_tokens",
     "parse_authority",
@@ -264,6 +265,23 @@ def parse_authority(text: str) -> tuple[str, int | None]:
     if not right or (port and not (port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65535)):
         raise ValueError(f"expected a host and perhaps a port, got {text[:MAX_QUOTED]!a}")
     return host.lower(), int(port) if port else None
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine: a loopback address, `localhost` or a name below it (RFC 6761 section 6.3).
+
+    Args:
+        host: in lower case, an IPv6 address with its brackets or without.
+    """
+    if host in ("localhost", "127.0.0.1", "[::1]") or host.removesuffix(".").endswith(".localhost"):
+        return True
+    from ipaddress import ip_address
+
+    try:
+        address = ip_address(host.strip("[]").partition("%")[0])
+    except ValueError:
+        return host == "localhost."
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def encode_headers(headers: Iterable[tuple[str, str]]) -> bytes:

@@ -24,9 +24,9 @@ __all__ = [
 
 #: The most bytes of a head, from the first line to the empty line, which is counted.
 MAX_HEAD = 65536
-#: The most bytes of one line of a head, without its line break (the precedent: nginx and Apache allow about 8 KiB).
+#: The most bytes of one line of a head by default, without its line break (the precedent: nginx and Apache, 8 KiB).
 MAX_LINE = 8192
-#: The most header lines of a head (the precedent: Apache allows 100, websockets 128).
+#: The most header lines of a head by default (the precedent: Apache allows 100, websockets 128).
 MAX_HEADERS = 128
 #: The most bytes of a rejected response's body that are kept.
 MAX_BODY = 65536
@@ -42,16 +42,18 @@ class HeadReader:
     request is refused at its first byte, rather than after a time-out.
 
     Args:
-        limit: the most bytes of the head.
+        max_line: the most bytes of a line.
+        max_headers: the most header lines.
     """
 
-    __slots__ = ("_buffer", "_limit", "_line_start", "_lines", "_searched")
+    __slots__ = ("_buffer", "_line_start", "_lines", "_max_headers", "_max_line", "_searched")
 
     _subject = "request"
 
-    def __init__(self, limit: int = MAX_HEAD) -> None:
+    def __init__(self, max_line: int = MAX_LINE, max_headers: int = MAX_HEADERS) -> None:
         self._buffer = bytearray()
-        self._limit = limit
+        self._max_line = max_line
+        self._max_headers = max_headers
         self._lines = 0  # line breaks so far
         self._line_start = 0  # where the last line begins
         self._searched = 0  # up to where the last line was searched for its end
@@ -85,8 +87,8 @@ class HeadReader:
         end = view.find(b"\r\n\r\n", max(old - 3, 0))
         stop = len(view) if end < 0 else end + 4
         self._check_lines(view, old, stop)
-        if stop > self._limit or (end < 0 and stop == self._limit):
-            raise self._refusal(431, f"the {self._subject}'s head is longer than {self._limit} bytes")
+        if stop > MAX_HEAD or (end < 0 and stop == MAX_HEAD):
+            raise self._refusal(431, f"the {self._subject}'s head is longer than {MAX_HEAD} bytes")
         if end < 0:
             if not old:
                 self._buffer += view
@@ -107,9 +109,11 @@ class HeadReader:
                 self._check_first_line(bytes(view[: view.find(b"\r\n")]))
             self._lines += breaks
             # The first line and the empty one are no headers.
-            if self._lines > MAX_HEADERS + 2:
-                raise self._refusal(431, f"the {self._subject} has more than {MAX_HEADERS} header lines")
-        if stop <= MAX_LINE:
+            if self._lines > self._max_headers + 2:
+                raise self._refusal(
+                    431, f"the {self._subject} has more than {self._max_headers} header lines", "max_headers"
+                )
+        if stop <= self._max_line:
             return
         while (newline := view.find(b"\n", self._searched, stop)) >= 0:
             self._check_length(newline - 1)
@@ -118,10 +122,14 @@ class HeadReader:
         self._check_length(stop - 1)  # the last byte may be the CR of the line break
 
     def _check_length(self, end: int) -> None:
-        if end - self._line_start > MAX_LINE:
+        if end - self._line_start > self._max_line:
             # The line that names the target has a status of its own (RFC 9110 section 15.5.15).
             status = 431 if self._line_start else 414
-            raise self._refusal(status, f"a line of the {self._subject}'s head is longer than {MAX_LINE} bytes")
+            raise self._refusal(
+                status,
+                f"a line of the {self._subject}'s head is longer than {self._max_line} bytes",
+                "max_header_line",
+            )
 
     def _check_start(self, view: bytes | bytearray, old: int) -> None:
         """Refuse what is no HTTP by its first byte: a method is a token (RFC 9110 section 9.1)."""
@@ -140,8 +148,11 @@ class HeadReader:
         if b" HTTP/" not in line:
             raise HTTPError(400, f"expected a request line such as 'GET / HTTP/1.1', got {line[:MAX_QUOTED]!r}")
 
-    def _refusal(self, status: int, text: str) -> HandshakeError:
-        return HTTPError(status, text) if self._subject == "request" else HandshakeError(text)
+    def _refusal(self, status: int, text: str, option: str = "") -> HandshakeError:
+        """Make the error for a head that is refused; `option` names what allows more, where this end may choose it."""
+        if self._subject == "request":
+            return HTTPError(status, text)
+        return HandshakeError(f"{text}: {option}= allows more" if option else text)
 
 
 class _ResponseHeadReader(HeadReader):
@@ -191,7 +202,8 @@ def _parse_headers(
     # phrase.
     if len(head.translate(None, TEXT)) != 2 * head.count(b"\r\n"):
         return "a control character in the head"
-    # A folded line (RFC 9112 section 5.2) would be a header of its own here.
+    # A folded line would be a header of its own here. A server may refuse it (RFC 9112 section 5.2), and so may
+    # everybody where it comes first (section 2.2).
     if b"\r\n " in head or b"\r\n\t" in head:
         return "a header line that begins with white space"
     head_end, wrong = _HeadEnd(), "the head does not end"
@@ -289,8 +301,25 @@ def _check_host(target: str, hosts: list[str]) -> None:
         raise HTTPError(400, "the request target and the Host header name different hosts")
 
 
+def _unfold(head: bytes) -> bytes:
+    """Replace each line break within a value by a space, as a client must (RFC 9112 section 5.2).
+
+    A first header line that begins with white space stays as it is, for `_parse_headers` to refuse.
+    """
+    if b"\r\n " not in head and b"\r\n\t" not in head:
+        return head
+    lines: list[list[bytes]] = []
+    for number, line in enumerate(head.split(b"\r\n")):
+        if number > 1 and line[:1] in (b" ", b"\t") and not lines[-1][0].startswith((b" ", b"\t")):
+            lines[-1][-1] = lines[-1][-1].rstrip(b" \t")
+            lines[-1].append(line.strip(b" \t"))
+        else:
+            lines.append([line])
+    return b"\r\n".join(b" ".join(parts) for parts in lines)
+
+
 def parse_response(head: bytes) -> Response:
-    """Parse the head of a response (RFC 9112 sections 2 to 5).
+    """Parse the head of a response (RFC 9112 sections 2 to 5); folded lines are unfolded.
 
     Refused beyond what llhttp refuses: an empty line before the status line, a status below 100, control characters in
     the reason phrase, a version other than 1.0 and 1.1, a 101 with version 1.0.
@@ -304,6 +333,7 @@ def parse_response(head: bytes) -> Response:
     Raises:
         HandshakeError: it is malformed.
     """
+    head = _unfold(head)
     line = head[: head.find(b"\r\n")]
     version, _, rest = line.partition(b" ")
     status, _, reason = rest.partition(b" ")
@@ -347,7 +377,7 @@ class _BodyReader:
         self._parser = HttpResponseParser(self._collector)
         # Chunk headers and trailers are not body, but cost work all the same: so there is a limit on them too.
         self._left = 2 * MAX_BODY
-        self._parser.feed_data(head)
+        self._parser.feed_data(_unfold(head))
 
     @property
     def body(self) -> bytes:
@@ -376,16 +406,18 @@ class ResponseReader:
     Args:
         is_connect: whether the request was a CONNECT: a 2xx ends at the end of its head, whatever that says of a body
             (RFC 9110 section 9.3.6), and a 101 is malformed.
+        max_line, max_headers: as for `HeadReader`.
 
     Attributes:
         rest: the bytes that followed the head of a 101, or of a 2xx to a CONNECT.
     """
 
-    __slots__ = ("_body", "_head", "_interim", "_is_connect", "_response", "rest")
+    __slots__ = ("_body", "_head", "_interim", "_is_connect", "_limits", "_response", "rest")
 
-    def __init__(self, *, is_connect: bool = False) -> None:
+    def __init__(self, *, is_connect: bool = False, max_line: int = MAX_LINE, max_headers: int = MAX_HEADERS) -> None:
         self._is_connect = is_connect
-        self._head: HeadReader = _ResponseHeadReader()
+        self._limits = max_line, max_headers
+        self._head: HeadReader = _ResponseHeadReader(*self._limits)
         self._interim = 0
         self._response: Response | None = None
         self._body: _BodyReader | None = None
@@ -422,7 +454,7 @@ class ResponseReader:
                     raise HandshakeError("it switched to another protocol, which CONNECT does not ask for")
                 if self._interim > _MAX_INTERIM:
                     raise HandshakeError(f"the server sent more than {_MAX_INTERIM} interim responses (1xx)")
-                self._head = _ResponseHeadReader()
+                self._head = _ResponseHeadReader(*self._limits)
         self._body.receive_data(data)
         return self._response._replace(body=self._body.body) if self._body.complete else None
 

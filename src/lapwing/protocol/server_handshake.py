@@ -25,13 +25,14 @@ from .http import (
     Request,
     Response,
     build_response,
+    is_loopback,
     is_token,
     lower_tokens,
     parse_authority,
     reason_phrase,
     split_list,
 )
-from .http_reader import HeadReader, parse_request
+from .http_reader import MAX_HEADERS, MAX_LINE, HeadReader, parse_request
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -47,7 +48,7 @@ _WANTED = (("Upgrade", "websocket"), ("Sec-WebSocket-Version", VERSION))
 
 
 class ServerPolicy:
-    """What a server accepts: made and checked once, shared by its connections, not to be changed.
+    """What a server accepts: made and checked once, shared by its connections, not to be changed after the first one.
 
     Args:
         subprotocols: the names of the subprotocols on offer.
@@ -60,6 +61,9 @@ class ServerPolicy:
         headers: more headers for the response with which a handshake is accepted, pairs or a mapping.
         plain_http: whether `ServerHandshake.request` is there for other requests, too, so that `respond` may answer
             them: those of HTTP/1.0, and of any method.
+        loopback_only: whether the server can be reached from this machine alone. A page whose host is no loopback name
+            or address is refused then, unless `origins` allows it: its name was made to lead here (DNS rebinding).
+        max_header_line, max_headers: the most bytes of a line of a request's head, and the most header lines.
 
     Raises:
         TypeError: an argument has the wrong type.
@@ -67,7 +71,17 @@ class ServerPolicy:
             to write instead.
     """
 
-    __slots__ = ("_default", "_extensions", "_headers", "_origins", "_request_aware", "_subprotocols", "plain_http")
+    __slots__ = (
+        "_default",
+        "_extensions",
+        "_headers",
+        "_origins",
+        "_request_aware",
+        "_subprotocols",
+        "head_limits",
+        "loopback_only",
+        "plain_http",
+    )
 
     def __init__(
         self,
@@ -78,6 +92,9 @@ class ServerPolicy:
         extensions: Sequence[ServerExtension] = (),
         headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
         plain_http: bool = False,
+        loopback_only: bool = False,
+        max_header_line: int = MAX_LINE,
+        max_headers: int = MAX_HEADERS,
     ) -> None:
         if isinstance(subprotocols, str):
             raise TypeError(f"subprotocols must be a collection of str: write [{subprotocols!r}]")
@@ -94,6 +111,8 @@ class ServerPolicy:
         ]
         self._headers = tuple(check_headers(headers))
         self.plain_http = plain_http
+        self.loopback_only = loopback_only
+        self.head_limits = max_header_line, max_headers
 
     def check_origin(self, headers: Headers) -> None:
         """Check where the page comes from that connects (RFC 6455 section 4.2.2 item 4 and section 10.2).
@@ -106,19 +125,26 @@ class ServerPolicy:
             return
         if len(values) > 1:
             raise HTTPError(400, f"expected at most one Origin header, got {len(values)}")
-        origin, host = values[0], headers["Host"]
+        origin, host = values[0], headers.get("Host") or ""  # HTTP/1.0 may leave it out
         # What browsers send, and what is nearly always right, needs no parsing.
-        if origin == "http://" + host or origin == "https://" + host:
+        if not self.loopback_only and (origin == "http://" + host or origin == "https://" + host):
             return
         try:
-            scheme, name, port = _parse_origin(origin)
+            # Browsers send no slash at the end of an origin (RFC 6454 section 6.2); Go's x/net/websocket does.
+            scheme, name, port = _parse_origin(origin.removesuffix("/"))
         except ValueError:
             raise HTTPError(403, f"the origin {shown(origin)} may not connect to this server") from None
         if (scheme, name, port) in self._origins:
             return
+        if self.loopback_only and not is_loopback(name):
+            raise HTTPError(
+                403,
+                f"pages of {shown(origin)} may not connect to this server, which listens on its own machine alone, "
+                "unless its option origins names them",
+            )
         # A Host without a port leaves open whether it means 80 or 443, because TLS may end before this server: the port
         # that the origin's scheme implies is taken for both.
-        own_name, own_port = parse_authority(host)
+        own_name, own_port = parse_authority(host) if host else ("", None)
         default = _DEFAULT_PORTS.get(scheme)
         if default is None or (name, port) != (own_name, own_port or default):
             raise HTTPError(403, f"pages of {shown(origin)} may not connect to this server")
@@ -254,7 +280,7 @@ class ServerHandshake:
 
     def __init__(self, policy: ServerPolicy) -> None:
         self._policy = policy
-        self._reader = HeadReader()
+        self._reader = HeadReader(*policy.head_limits)
         self._output: bytes | None = None  # None until there is a decision, empty once it was taken to be sent
         self.request: Request | None = None
         self.request_head = b""
@@ -349,6 +375,21 @@ class ServerHandshake:
             raise ValueError(f"expected a status that refuses the handshake, from 300, got {status}")
         body = (text + "\n").encode("utf-8", "replace")
         self._overrule(status, [("Content-Type", "text/plain; charset=utf-8")], headers, body)
+
+    def refuse_page(self) -> bool:
+        """Refuse a request that names the origin of a page which may not connect, one for no WebSocket included.
+
+        Returns:
+            Whether it is refused.
+        """
+        if self.request is None:
+            return False
+        try:
+            self._policy.check_origin(self.request.headers)
+        except HTTPError as error:
+            self._refuse(error)
+            return True
+        return False
 
     def respond(self, response: Response) -> None:
         """Answer with an ordinary HTTP response rather than open a WebSocket, whatever was decided so far.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from .errors import HandshakeError, ProxyError
 from .http import encode_headers
-from .http_reader import ResponseReader
+from .http_reader import MAX_HEADERS, MAX_LINE, ResponseReader
 
 if TYPE_CHECKING:
     from .http import Response
@@ -37,6 +37,7 @@ class TunnelHandshake:
         port: its port.
         userinfo: the user name and password for the proxy (RFC 7617), or None.
         name: what error messages call the proxy.
+        max_header_line, max_headers: as for `ClientHandshake`.
 
     Attributes:
         rest: always empty: nobody speaks through the tunnel before this end does.
@@ -47,7 +48,16 @@ class TunnelHandshake:
     #: Whether the opening handshake is still to come.
     is_tunnel = True
 
-    def __init__(self, host: str, port: int, userinfo: tuple[str, str] | None, name: str) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        userinfo: tuple[str, str] | None,
+        name: str,
+        *,
+        max_header_line: int = MAX_LINE,
+        max_headers: int = MAX_HEADERS,
+    ) -> None:
         # The zone of an IPv6 address means something on this machine only.
         target = f"[{host.partition('%')[0]}]:{port}" if ":" in host else f"{host}:{port}"
         headers = [("Host", target)]
@@ -56,7 +66,7 @@ class TunnelHandshake:
             headers.append(("Proxy-Authorization", f"Basic {credentials}"))
         self._output = f"CONNECT {target} HTTP/1.1\r\n".encode("ascii") + encode_headers(headers) + b"\r\n"
         self._name = name
-        self._reader = ResponseReader(is_connect=True)
+        self._reader = ResponseReader(is_connect=True, max_line=max_header_line, max_headers=max_headers)
         self.rest = b""
 
     def data_to_send(self) -> bytes:

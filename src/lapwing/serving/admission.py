@@ -226,6 +226,8 @@ class Admission:
         if request is None:
             return True
         if self._health is not None and request.path == self._health:
+            if handshake.refuse_page():
+                return True
             status, text = (503, "draining\n") if self.is_draining else (200, "ok\n")
             handshake.respond(Response.of(status, text, [("Cache-Control", "no-store")]))
             return True

@@ -7,6 +7,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from ..io import listen as sockets
+from ..protocol.http import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,6 +52,13 @@ class Places:
             self.file, self._made = path, sockets.identity(path)
         else:
             self.sockets = _taken_over(settings)
+
+    @property
+    def is_loopback_only(self) -> bool:
+        """Whether TCP connections come from this machine alone; False where it listens on no TCP port."""
+        families = (socket.AF_INET, socket.AF_INET6)
+        hosts = [str(sock.getsockname()[0]) for sock in self.sockets if sock.family in families]
+        return bool(hosts) and all(is_loopback(host) for host in hosts)
 
     def remove_file(self) -> None:
         """Remove the unix socket's file, if it is still the one that was made."""
