@@ -257,6 +257,10 @@ def test_the_token_of_the_live_page(
         assert re.sub(r":\d+", "", line).endswith(
             "live page http://localhost" + shown.format(made="the-token-of-the-environment")
         )
+    if "proxy_protocol" not in says:
+        with lapwing.connect(re.findall(r"ws://\S+", line)[0], timeout=TIMEOUT) as ws:  # it takes signals now
+            ws.send("hello")
+            assert ws.receive() == "hello"
     assert served.end(signal.SIGINT) == 0
     assert served.rest() == []  # the address is printed once
 
