@@ -62,6 +62,7 @@ async def test_nobody_there() -> None:
         port = listener.port
     same("wrong-refused", await words_of(lambda: connect(port)), port)
     same("wrong-host", await words_of(lambda: lapwing.connect("ws://nowhere.invalid").__aenter__()))
+    same("wrong-password", await words_of(lambda: lapwing.connect("ws://ada:se#cret@localhost:8080/").__aenter__()))
     same("wrong-scheme", await words_of(lambda: lapwing.connect("http://localhost:8080").__aenter__()))
 
 
@@ -93,6 +94,8 @@ async def test_tls_with_one_end_only(tls: Certificates) -> None:
 async def test_refusals() -> None:
     await refusal("wrong-401", default=echo, on_request=bearer_auth({"token": "ada"}))
     await refusal("wrong-403", default=echo, client={"origin": "https://example.com"})
+    await refusal("wrong-rebinding", interface="127.0.0.1", default=echo, client={"origin": "https://example.com"})
+    await refusal("wrong-431", default=echo, client={"cookies": {"session": "c" * 9000}})
     await refusal("wrong-404", default=echo, on_request=lambda request: lapwing.Response.of(404))
     await refusal("wrong-400", protocols={"chat": echo}, client={"protocol": "echo"})
     async with lapwing.listen(0, default=echo, max_connections=1) as server:
