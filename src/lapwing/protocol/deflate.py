@@ -314,7 +314,8 @@ class ServerDeflate:
         server_forgets = asked.server_forgets or not settings.context_takeover
         client_forgets = asked.client_forgets or not self._client_may_keep
         parameters: list[tuple[str, str | None]] = []
-        if server_forgets:
+        # A client such as Netty's refuses each parameter that it did not offer: this end forgets without a word then.
+        if asked.server_forgets or (server_forgets and client_forgets):
             parameters.append((_SERVER_FORGETS, None))
         if client_forgets:
             parameters.append((_CLIENT_FORGETS, None))
