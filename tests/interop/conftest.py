@@ -13,14 +13,20 @@ import pytest
 
 from lapwing import Deflate
 from tests.interop.ends import TIMEOUT, AsyncPeer, Awaited, End, Listening, LoopThread, Peer
-from tests.interop.ours import AsyncioFace, BlockingClient, Engine
+from tests.interop.ours import AsyncioFace, BlockingClient, Engine, ThreadHandlers
+from tests.interop.program import ProgramPeer
 from tests.interop.with_aiohttp import Aiohttp
+from tests.interop.with_mojolicious import Mojolicious
+from tests.interop.with_netty import Netty
 from tests.interop.with_node import Node
 from tests.interop.with_picows import Picows
+from tests.interop.with_tornado import Tornado
+from tests.interop.with_uwebsockets import UWebSockets
 from tests.interop.with_websocket_client import WebsocketClient
 from tests.interop.with_websockets import Websockets
 from tests.interop.with_websockets_sync import WebsocketsSync
 from tests.peers.certificates import Certificates
+from tests.peers.uwebsockets import Compression
 
 #: Peers by other authors.
 THEIRS: dict[str, Callable[[], Peer | AsyncPeer]] = {
@@ -33,15 +39,49 @@ THEIRS: dict[str, Callable[[], Peer | AsyncPeer]] = {
     "websocket-client": WebsocketClient,
     "picows": Picows,
     "ws": Node,
+    "tornado": Tornado,
+    "tornado+deflate": partial(Tornado, compress=True),
+    "mojolicious": Mojolicious,
+    "netty": Netty,
+    "uwebsockets": partial(UWebSockets, Compression()),
+    "uwebsockets+shared": partial(UWebSockets, Compression(shared_decompressor=True)),
+    "uwebsockets+window": partial(UWebSockets, Compression(compressor_bits=9)),
 }
 CLIENTS_ONLY = {"websocket-client"}
+SERVERS_ONLY = {"uwebsockets", "uwebsockets+shared", "uwebsockets+window"}
+
+#: Those that take seconds for a message of 16 MiB.
+SLOW = {"mojolicious", "netty", *SERVERS_ONLY}
+
+#: Those that refer to their earlier messages unless they are told not to, and whose clients cannot be told.
+TAKING_OVER = ("tornado+deflate", "mojolicious", "netty")
+
+#: Those that cannot be asked to use a smaller window.
+FULL_WINDOW_ONLY = {"mojolicious", "netty"}
 
 #: Those that compress, as clients and as servers: the plain aiohttp only as a server.
-DEFLATING_CLIENTS = ("websockets+deflate", "websockets.sync+deflate", "aiohttp+deflate", "ws")
-DEFLATING_SERVERS = ("websockets+deflate", "websockets.sync+deflate", "aiohttp", "ws")
+DEFLATING_CLIENTS = ("websockets+deflate", "websockets.sync+deflate", "aiohttp+deflate", "ws", *TAKING_OVER)
+DEFLATING_SERVERS = (
+    "websockets+deflate",
+    "websockets.sync+deflate",
+    "aiohttp",
+    "ws",
+    *TAKING_OVER,
+    "uwebsockets",
+    "uwebsockets+shared",
+    "uwebsockets+window",
+)
+
+#: Those that differ from others in how they compress alone.
+VARIANTS = {"uwebsockets+shared", "uwebsockets+window"}
+
 
 #: lapwing's own.
-OUR_SERVERS: dict[str, Callable[[], Peer | AsyncPeer]] = {"listen": AsyncioFace, "Endpoint": Engine}
+OUR_SERVERS: dict[str, Callable[[], Peer | AsyncPeer]] = {
+    "listen": AsyncioFace,
+    "listen.threads": ThreadHandlers,
+    "Endpoint": Engine,
+}
 OUR_CLIENTS: dict[str, Callable[[], Peer | AsyncPeer]] = {
     "Client": BlockingClient,
     "AsyncClient": AsyncioFace,
@@ -72,20 +112,38 @@ class LinkName(NamedTuple):
 
 
 LINKS = [
-    *(LinkName(theirs, ours, True) for theirs in THEIRS for ours in OUR_SERVERS if "+" not in ours),
+    *(
+        LinkName(theirs, ours, True)
+        for theirs in THEIRS
+        if theirs not in SERVERS_ONLY
+        for ours in OUR_SERVERS
+        if "+" not in ours
+    ),
     *(
         LinkName(theirs, ours, False)
         for theirs in THEIRS
-        if theirs not in CLIENTS_ONLY
+        if theirs not in CLIENTS_ONLY | VARIANTS
         for ours in OUR_CLIENTS
         if "+" not in ours
     ),
 ]
 
-#: Those that compress, with each of the settings.
+
+def _is_tried(theirs: str, ours: str) -> bool:
+    """Whether two that can compress are tried with each other: where they agree, and the pair adds something."""
+    if "window" in ours and theirs in FULL_WINDOW_ONLY:
+        return False
+    if theirs in VARIANTS:
+        return ours in ("Client", "AsyncClient+takeover")
+    if theirs in (*TAKING_OVER, *SERVERS_ONLY):  # the faces have the same engine as Endpoint
+        return "Endpoint" not in ours
+    return ours != "Endpoint"
+
+
+#: Those that compress, with the default settings and with others.
 DEFLATING_LINKS = [
-    *(LinkName(theirs, ours, True) for theirs in DEFLATING_CLIENTS for ours in OUR_SERVERS if "+" in ours),
-    *(LinkName(theirs, ours, False) for theirs in DEFLATING_SERVERS for ours in OUR_CLIENTS if "+" in ours),
+    *(LinkName(theirs, ours, True) for theirs in DEFLATING_CLIENTS for ours in OUR_SERVERS if _is_tried(theirs, ours)),
+    *(LinkName(theirs, ours, False) for theirs in DEFLATING_SERVERS for ours in OUR_CLIENTS if _is_tried(theirs, ours)),
 ]
 
 
@@ -168,7 +226,7 @@ class World:
         """The one implementation of a kind."""
         if make not in self._peers:
             peer = make()
-            if isinstance(peer, Node):
+            if isinstance(peer, ProgramPeer):
                 self._stack.callback(peer.stop)
             if isinstance(peer, AsyncPeer):
                 peer = Awaited(self.our_loop if ours else self.their_loop, peer)

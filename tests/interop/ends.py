@@ -53,6 +53,11 @@ class End(ABC):
         return None
 
     @property
+    def wire_bytes(self) -> tuple[int, int]:
+        """How many bytes came and went in frames, where this end counts them."""
+        return 0, 0
+
+    @property
     @abstractmethod
     def ended(self) -> Ended:
         """What the peer's close frame said, once the connection has ended."""
@@ -97,9 +102,17 @@ class Peer(ABC):
 
     Attributes:
         fragments: whether it can send fragments.
+        empty_fragments: whether these may be empty.
+        pings_between: whether it takes pings between the fragments of a compressed message.
     """
 
     fragments = True
+    empty_fragments = True
+    pings_between = True
+
+    def can_send(self, parts: Sequence[bytes]) -> bool:
+        """Whether it can send a message in these fragments."""
+        return self.fragments and (self.empty_fragments or all(parts))
 
     @abstractmethod
     def connect(self, url: str, subprotocols: Sequence[str], tls: Certificates | None) -> End:
@@ -132,6 +145,10 @@ class AsyncEnd(ABC):
         return None
 
     @property
+    def wire_bytes(self) -> tuple[int, int]:
+        return 0, 0
+
+    @property
     @abstractmethod
     def ended(self) -> Ended: ...
 
@@ -158,13 +175,14 @@ class AsyncPeer(ABC):
     """What `Peer` is, for asyncio."""
 
     fragments = True
+    pings_between = True
 
     @abstractmethod
     async def connect(self, url: str, subprotocols: Sequence[str], tls: Certificates | None) -> AsyncEnd: ...
 
     @abstractmethod
     def listen(
-        self, tls: Certificates | None, accepted: Callable[[AsyncEnd], None]
+        self, tls: Certificates | None, accepted: Callable[[AsyncEnd | End], None]
     ) -> AbstractAsyncContextManager[int]:
         """Listen; the context is the port. `accepted` is called with each connection that has been opened."""
 
@@ -209,6 +227,10 @@ class AwaitedEnd(End):
         return self._end.extensions
 
     @property
+    def wire_bytes(self) -> tuple[int, int]:
+        return self._end.wire_bytes
+
+    @property
     def ended(self) -> Ended:
         return self._end.ended
 
@@ -236,11 +258,12 @@ class AwaitedListening(Listening):
 
     def __init__(self, loop: LoopThread) -> None:
         self._loop = loop
-        self._accepted: queue.SimpleQueue[AsyncEnd] = queue.SimpleQueue()
+        self._accepted: queue.SimpleQueue[AsyncEnd | End] = queue.SimpleQueue()
         self.put = self._accepted.put
 
     def accept(self) -> End:
-        return AwaitedEnd(self._loop, self._accepted.get(timeout=TIMEOUT))
+        end = self._accepted.get(timeout=TIMEOUT)
+        return end if isinstance(end, End) else AwaitedEnd(self._loop, end)
 
 
 class Awaited(Peer):
@@ -250,6 +273,7 @@ class Awaited(Peer):
         self._loop = loop
         self._peer = peer
         self.fragments = peer.fragments
+        self.pings_between = peer.pings_between
 
     def connect(self, url: str, subprotocols: Sequence[str], tls: Certificates | None) -> End:
         return AwaitedEnd(self._loop, self._loop.call(self._peer.connect(url, subprotocols, tls)))

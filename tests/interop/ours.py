@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import os
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 import lapwing
 from lapwing import Deflate
@@ -40,8 +42,13 @@ from tests.interop.ends import (
 from tests.peers.certificates import Certificates
 
 
-def _extensions(ws: lapwing.Client | lapwing.Connection) -> str | None:
+def _extensions(ws: lapwing.BlockingConnection | lapwing.Connection) -> str | None:
     return None if ws.response is None else ws.response.headers.get("Sec-WebSocket-Extensions")
+
+
+def _wire_bytes(ws: lapwing.BlockingConnection | lapwing.Connection) -> tuple[int, int]:
+    stats = ws.stats()
+    return stats.wire_received, stats.wire_sent
 
 
 def _ended(closed: lapwing.Closed | None) -> Ended:
@@ -67,8 +74,9 @@ class BlockingClient(Peer):
 
 
 class _BlockingEnd(End):
-    def __init__(self, client: lapwing.Client) -> None:
+    def __init__(self, client: lapwing.BlockingConnection) -> None:
         self._client = client
+        self.released = threading.Event()
 
     @property
     def subprotocol(self) -> str | None:
@@ -77,6 +85,10 @@ class _BlockingEnd(End):
     @property
     def extensions(self) -> str | None:
         return _extensions(self._client)
+
+    @property
+    def wire_bytes(self) -> tuple[int, int]:
+        return _wire_bytes(self._client)
 
     @property
     def ended(self) -> Ended:
@@ -107,6 +119,7 @@ class _BlockingEnd(End):
     def release(self) -> None:
         if self._client.closed is None:
             self._client.close()
+        self.released.set()
 
 
 class AsyncioFace(AsyncPeer):
@@ -124,12 +137,8 @@ class AsyncioFace(AsyncPeer):
         return _AsyncioEnd(client)
 
     @asynccontextmanager
-    async def listen(self, tls: Certificates | None, accepted: Callable[[AsyncEnd], None]) -> AsyncIterator[int]:
-        async def handler(ws: lapwing.Connection) -> None:
-            end = _AsyncioEnd(ws)
-            accepted(end)
-            await end.released.wait()
-
+    async def listen(self, tls: Certificates | None, accepted: Callable[[AsyncEnd | End], None]) -> AsyncIterator[int]:
+        handler = self._make_handler(accepted)
         context = None if tls is None else tls.good.server_context()
         async with lapwing.listen(
             port=0,
@@ -142,6 +151,26 @@ class AsyncioFace(AsyncPeer):
             compression=self._compression,
         ) as server:
             yield server.port
+
+    def _make_handler(self, accepted: Callable[[AsyncEnd | End], None]) -> Callable[..., Any]:
+        async def handler(ws: lapwing.Connection) -> None:
+            end = _AsyncioEnd(ws)
+            accepted(end)
+            await end.released.wait()
+
+        return handler
+
+
+class ThreadHandlers(AsyncioFace):
+    """`lapwing.listen` with a plain function as its handler: a thread serves each connection."""
+
+    def _make_handler(self, accepted: Callable[[AsyncEnd | End], None]) -> Callable[..., Any]:
+        def handler(ws: lapwing.BlockingConnection) -> None:
+            end = _BlockingEnd(ws)
+            accepted(end)
+            end.released.wait(TIMEOUT)
+
+        return handler
 
 
 class _AsyncioEnd(AsyncEnd):
@@ -156,6 +185,10 @@ class _AsyncioEnd(AsyncEnd):
     @property
     def extensions(self) -> str | None:
         return _extensions(self._ws)
+
+    @property
+    def wire_bytes(self) -> tuple[int, int]:
+        return _wire_bytes(self._ws)
 
     @property
     def ended(self) -> Ended:
@@ -245,6 +278,7 @@ class _EngineEnd(End):
         self._endpoint = Endpoint(role, max_message_size=LIMIT)
         self._endpoint.use(handshake.extensions)
         self._handshake = handshake
+        self._received = self._sent = 0
         self._endpoint.receive_data(handshake.rest, time.monotonic())
 
     @property
@@ -257,18 +291,30 @@ class _EngineEnd(End):
         return self._handshake.response.headers.get("Sec-WebSocket-Extensions")
 
     @property
+    def wire_bytes(self) -> tuple[int, int]:
+        return self._received, self._sent
+
+    @property
     def ended(self) -> Ended:
         return _ended(self._endpoint.closed)
 
     def _flush(self) -> None:
-        self._sock.sendall(self._endpoint.data_to_send())
+        data = self._endpoint.data_to_send()
+        self._sent += len(data)
+        self._sock.sendall(data)
 
     def _read(self) -> None:
-        if data := self._sock.recv(65536):
+        try:
+            data = self._sock.recv(65536)
+        except ConnectionResetError:  # a peer that does not wait for the answer to its close frame
+            data = b""
+        self._received += len(data)
+        if data:
             self._endpoint.receive_data(data, time.monotonic())
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the next read says so, too
+                self._flush()
         else:
             self._endpoint.receive_eof()
-        self._flush()
 
     def send(self, message: Message) -> None:
         self._endpoint.send(message)

@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType, web
 
-from tests.interop.ends import LIMIT, SUBPROTOCOLS, AsyncEnd, AsyncPeer, Ended, Message
+from tests.interop.ends import LIMIT, SUBPROTOCOLS, AsyncEnd, AsyncPeer, End, Ended, Message
 from tests.peers.certificates import Certificates
 
 
@@ -38,7 +38,7 @@ class Aiohttp(AsyncPeer):
         return _End(ws, session)
 
     @asynccontextmanager
-    async def listen(self, tls: Certificates | None, accepted: Callable[[AsyncEnd], None]) -> AsyncIterator[int]:
+    async def listen(self, tls: Certificates | None, accepted: Callable[[AsyncEnd | End], None]) -> AsyncIterator[int]:
         async def handler(request: web.Request) -> web.WebSocketResponse:
             ws = web.WebSocketResponse(protocols=SUBPROTOCOLS, max_msg_size=LIMIT, autoping=False)
             await ws.prepare(request)

@@ -19,7 +19,7 @@ from picows import (
     ws_create_server,
 )
 
-from tests.interop.ends import LIMIT, SUBPROTOCOLS, AsyncEnd, AsyncPeer, Ended, Message
+from tests.interop.ends import LIMIT, SUBPROTOCOLS, AsyncEnd, AsyncPeer, End, Ended, Message
 from tests.peers.certificates import Certificates
 
 _HEADER = "Sec-WebSocket-Protocol"
@@ -38,7 +38,7 @@ class Picows(AsyncPeer):
         return _End(listener, transport.response.headers.get(_HEADER))
 
     @asynccontextmanager
-    async def listen(self, tls: Certificates | None, accepted: Callable[[AsyncEnd], None]) -> AsyncIterator[int]:
+    async def listen(self, tls: Certificates | None, accepted: Callable[[AsyncEnd | End], None]) -> AsyncIterator[int]:
         def choose(request: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
             offered = [name.strip() for name in request.headers.get(_HEADER, "").split(",")]
             chosen = next((name for name in offered if name in SUBPROTOCOLS), None)

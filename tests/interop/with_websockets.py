@@ -14,7 +14,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from tests.interop.ends import LIMIT, SUBPROTOCOLS, AsyncEnd, AsyncPeer, Ended, Message
+from tests.interop.ends import LIMIT, SUBPROTOCOLS, AsyncEnd, AsyncPeer, End, Ended, Message
 from tests.peers.certificates import Certificates
 
 
@@ -30,7 +30,7 @@ class Websockets(AsyncPeer):
         return _End(await connect(url, subprotocols=offered, ssl=context, proxy=None, **self._options))
 
     @asynccontextmanager
-    async def listen(self, tls: Certificates | None, accepted: Callable[[AsyncEnd], None]) -> AsyncIterator[int]:
+    async def listen(self, tls: Certificates | None, accepted: Callable[[AsyncEnd | End], None]) -> AsyncIterator[int]:
         async def handler(connection: ServerConnection) -> None:
             end = _End(connection)
             accepted(end)

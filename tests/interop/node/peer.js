@@ -1,4 +1,4 @@
-// `ws` as a peer: told what to do, and telling what happened, in lines of JSON on stdin and stdout. Binary data is base64.
+// `ws` as a peer; ../program.py says what the words on stdin and stdout mean.
 "use strict";
 
 const fs = require("node:fs");
@@ -6,78 +6,86 @@ const http = require("node:http");
 const https = require("node:https");
 const { WebSocket, WebSocketServer } = require("ws");
 
+const TEXT = 1;
+const BINARY = 2;
+
 const servers = new Map();
 const ends = new Map();
 let accepted = 0;
 
-function tell(event) {
-  process.stdout.write(JSON.stringify(event) + "\n");
+const pack = (data) => Buffer.from(data).toString("base64");
+const unpack = (word) => (word === "-" ? null : Buffer.from(word, "base64"));
+const unpackText = (word) => unpack(word)?.toString();
+const unpackNames = (word) => unpackText(word).split(",").filter((name) => name);
+
+function tell(...words) {
+  process.stdout.write(words.join(" ") + "\n");
 }
 
 function watch(end, ws) {
   ends.set(end, ws);
-  ws.on("message", (data, isBinary) => {
-    tell({ on: "message", end, ...(isBinary ? { binary: data.toString("base64") } : { text: data.toString() }) });
-  });
-  ws.on("pong", (data) => tell({ on: "pong", end, payload: data.toString("base64") }));
-  ws.on("error", (error) => tell({ on: "error", end, message: String(error) }));
+  ws.on("message", (data, isBinary) => tell("end", end, "message", isBinary ? BINARY : TEXT, pack(data)));
+  ws.on("pong", (data) => tell("end", end, "pong", pack(data)));
+  ws.on("error", (error) => tell("end", end, "error", pack(String(error))));
   ws.on("close", (code, reason) => {
     ends.delete(end);
-    tell({ on: "closed", end, code, reason: reason.toString() });
+    tell("end", end, "closed", code, pack(reason));
   });
 }
 
+function agreed(ws) {
+  return ws.protocol ? pack(ws.protocol) : "-";
+}
+
 const does = {
-  listen({ server, subprotocols, maxPayload, tls }) {
-    const carrier = tls
-      ? https.createServer({ cert: fs.readFileSync(tls.certfile), key: fs.readFileSync(tls.keyfile) })
-      : http.createServer();
-    const handleProtocols = (offered) => [...offered].find((name) => subprotocols.includes(name)) ?? false;
+  listen(server, limit, certificate, key, subprotocols) {
+    const carrier =
+      certificate === "-"
+        ? http.createServer()
+        : https.createServer({ cert: fs.readFileSync(unpackText(certificate)), key: fs.readFileSync(unpackText(key)) });
+    const known = unpackNames(subprotocols);
+    const handleProtocols = (offered) => [...offered].find((name) => known.includes(name)) ?? false;
+    const maxPayload = Number(limit);
     const webSockets = new WebSocketServer({ server: carrier, handleProtocols, maxPayload, perMessageDeflate: true });
     webSockets.on("connection", (ws) => {
-      const end = -++accepted;
+      const end = String(--accepted);
       watch(end, ws);
-      tell({ on: "accepted", server, end, subprotocol: ws.protocol || null });
+      tell("server", server, "accepted", end, agreed(ws));
     });
     servers.set(server, carrier);
-    carrier.listen(0, "127.0.0.1", () => tell({ on: "listening", server, port: carrier.address().port }));
+    carrier.listen(0, "127.0.0.1", () => tell("server", server, "listening", carrier.address().port));
   },
 
-  stop({ server }) {
+  stop(server) {
     servers.get(server).close();
     servers.delete(server);
   },
 
-  connect({ end, url, subprotocols, maxPayload, caFile }) {
-    const ws = new WebSocket(url, subprotocols, { maxPayload, ...(caFile && { ca: fs.readFileSync(caFile) }) });
+  connect(end, limit, authority, subprotocols, url) {
+    const ca = authority === "-" ? undefined : fs.readFileSync(unpackText(authority));
+    const ws = new WebSocket(unpackText(url), unpackNames(subprotocols), { maxPayload: Number(limit), ca });
     watch(end, ws);
-    ws.on("open", () => tell({ on: "open", end, subprotocol: ws.protocol || null }));
+    ws.on("open", () => tell("end", end, "open", agreed(ws)));
   },
 
-  send({ end, text, binary }) {
-    ends.get(end).send(text ?? Buffer.from(binary, "base64"));
+  send(end, opcode, payload) {
+    ends.get(end).send(unpack(payload), { binary: Number(opcode) === BINARY });
   },
 
-  fragments({ end, parts, text, ping }) {
-    const ws = ends.get(end);
-    parts.forEach((part, index) => {
-      const fin = index === parts.length - 1;
-      ws.send(Buffer.from(part, "base64"), { binary: !text, fin });
-      if (ping !== null && !fin) {
-        ws.ping(Buffer.from(ping, "base64"));
-      }
-    });
+  fragment(end, opcode, fin, payload) {
+    // The opcode of a later fragment is that of a continuation frame, whatever `binary` says.
+    ends.get(end).send(unpack(payload), { binary: Number(opcode) === BINARY, fin: fin === "1" });
   },
 
-  ping({ end, payload }) {
-    ends.get(end).ping(Buffer.from(payload, "base64"));
+  ping(end, payload) {
+    ends.get(end).ping(unpack(payload));
   },
 
-  close({ end, code, reason }) {
-    ends.get(end)?.close(code ?? undefined, code === null ? undefined : reason);
+  close(end, code, reason) {
+    ends.get(end)?.close(code === "-" ? undefined : Number(code), code === "-" ? undefined : unpackText(reason));
   },
 
-  terminate({ end }) {
+  terminate(end) {
     ends.get(end)?.terminate();
   },
 };
@@ -87,11 +95,11 @@ let unread = [];
 process.stdin.on("data", (data) => {
   let start = 0;
   for (let newline = data.indexOf(10); newline >= 0; newline = data.indexOf(10, start)) {
-    const line = Buffer.concat([...unread, data.subarray(start, newline)]);
+    const line = Buffer.concat([...unread, data.subarray(start, newline)]).toString("latin1");
     unread = [];
     start = newline + 1;
-    const command = JSON.parse(line);
-    does[command.do](command);
+    const [what, ...words] = line.split(" ");
+    does[what](...words);
   }
   unread.push(data.subarray(start));
 });
