@@ -261,14 +261,13 @@ def _announce(url: str, attempt: Reconnection, backoff: Backoff) -> float:
 
     # Without path and query: they may hold what is not for a log.
     where = parse_url(url)
-    logging.getLogger("lapwing.client").log(
-        logging.WARNING if backoff.is_news(attempt.cause) else logging.INFO,
-        "connecting to %s again in %.1f s, attempt %d: %s",
-        where.unix_path or where.host_header,
-        attempt.delay,
-        attempt.number,
-        attempt.cause,
-    )
+    said = "connecting to %s again in %.1f s, attempt %d: %s"
+    what = (where.unix_path or where.host_header, attempt.delay, attempt.number, attempt.cause)
+    logger = logging.getLogger("lapwing.client")
+    if backoff.is_news(attempt.cause):
+        logger.warning(said, *what)
+    else:
+        logger.info(said, *what)
     return attempt.delay
 
 

@@ -20,7 +20,7 @@ from .serving.admission import Admission
 from .serving.broadcasting import Broadcast
 from .serving.draining import close_evenly
 from .serving.fanout import deliver
-from .serving.handlers import Handler, Handlers, has_not_failed
+from .serving.handlers import Handler, Handlers, check_place, has_not_failed
 from .serving.listening import Listening
 from .serving.places import Places
 from .serving.tally import Tally
@@ -558,9 +558,10 @@ def listen(
 
     Raises:
         ValueError: there is no handler at all, or an option is out of its range or contradicts another.
-        TypeError: a handler cannot be called with a connection, or an option does not exist or has the wrong type.
+        TypeError: a handler cannot be called with a connection, or an argument does not exist or has the wrong type.
         OSError: the port cannot be listened on (when awaited).
     """
+    check_place(port, interface)
     handlers = Handlers(protocols, default)
     settings = settings_from(ServerSettings, options)
 

@@ -305,6 +305,26 @@ def test_a_server_is_played(command: Command, conversation: Path) -> None:
     assert "4 messages played, 2 received; closed: 4005" in stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [([], 1000), (["--max-message-size", "0"], 1000), (["--max-message-size", "100"], 1009)],
+)
+def test_a_server_of_large_messages(words: list[str], code: int, command: Command, tmp_path: Path) -> None:
+    """A recording may have larger messages than a server takes by default."""
+    large = "x" * 1_500_000
+    path = _write(tmp_path / "file", HEADER, {"at": 0, "from": "client", "type": "text", "data": large})
+    with command.start("replay", str(path), "--no-timing", "--once", "--check", *words) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        with lapwing.connect(url, max_message_size=None) as ws:
+            ws.send(large)
+            assert ws.receive() is None
+            assert ws.closed is not None
+            assert ws.closed.code == code
+        _, stderr = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == (0 if code == 1000 else 1), stderr
+
+
 def test_a_server_plays_to_everybody_who_comes(command: Command, tmp_path: Path) -> None:
     """Each gets the recording from its beginning; the subprotocol is that of the recording."""
     path = _write(tmp_path / "file", {**HEADER, "subprotocol": "chat"}, *CONVERSATION[:1])

@@ -219,6 +219,25 @@ async def test_a_port_that_is_none(port: Any, error: type[Exception]) -> None:
         await lapwing.listen(port, default=echo)
 
 
+WRONG_PLACES: list[tuple[tuple[Any, ...], str]] = [
+    ((8080, echo), r"expected interface to be an address.*got <function echo.*write default=handler"),
+    ((echo,), r"expected port to be a whole number, got <function echo.*write default=handler"),
+    ((8080, {"chat": echo}), r"expected interface to be an address.*got a mapping: write protocols="),
+    ((8080, "*", echo), r"expected protocols to be a mapping.*got <function echo.*is default=handler"),
+    (("127.0.0.1", 8080), r"expected port to be a whole number, got '127\.0\.0\.1', and interface 8080: the first arg"),
+    (("8080",), r"expected port to be a whole number, got '8080'"),
+    ((8080, b"::1"), r"expected interface to be an address or a name, or several of them, got b'::1'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), WRONG_PLACES)
+@pytest.mark.parametrize("function", [lapwing.listen, lapwing.run])
+def test_an_argument_that_was_taken_for_another(function: Any, arguments: Any, said: str) -> None:
+    """At the call, before anything listens."""
+    with pytest.raises(TypeError, match=said):
+        function(*arguments)
+
+
 async def test_an_interface_that_is_none() -> None:
     with pytest.raises(OSError, match=r"nowhere\.invalid"):
         await lapwing.listen(0, "nowhere.invalid", default=echo)

@@ -267,7 +267,7 @@ async def _connect(url: str, options: dict[str, Any], reader: Reader, arguments:
 
 
 async def _serve(reader: Reader, arguments: argparse.Namespace) -> int:
-    given = set(connecting.given(arguments)) - {"--cert", "--key", "--compress"}
+    given = set(connecting.given(arguments)) - {"--cert", "--key", "--compress", "--max-message-size"}
     if given:
         raise Failed(f"{', '.join(sorted(given))}: for a client; give a URL, or leave it out")
     host, port = _place(arguments.listen or _DEFAULT_PLACE)
@@ -302,6 +302,7 @@ async def _serve(reader: Reader, arguments: argparse.Namespace) -> int:
             certfile=arguments.cert,
             keyfile=arguments.key,
             compression=arguments.compress,
+            max_message_size=arguments.max_message_size or None,
         )
         server = await listening
     except (OSError, ValueError) as error:

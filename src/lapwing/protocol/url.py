@@ -16,10 +16,14 @@ __all__ = ["ENCODE_HINT", "URL", "check_url_characters", "encode_name", "parse_u
 _DEFAULT_PORTS = {"ws": 80, "wss": 443}
 #: The schemes of a WebSocket over a unix socket, each with the scheme of what goes over it.
 _UNIX_SCHEMES = {"ws+unix": "ws", "wss+unix": "wss"}
+#: What may stand before a colon where the slashes are missing, and the scheme that is meant by it.
+_MEANT_SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss", "ws+unix": "ws+unix", "wss+unix": "wss+unix"}
 _ALPHANUMERIC = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 #: RFC 3986 section 3.1.
 _SCHEME_CHARACTERS = frozenset(_ALPHANUMERIC + "+-.")
+#: What an IPv6 address consists of (RFC 4291 section 2.2).
+_ADDRESS_CHARACTERS = frozenset("0123456789abcdefABCDEF:.")
 #: What may stand in a path or query as it is: unreserved, sub-delims, ":", "@", "/", "?" and the percent sign of what
 #: is already encoded (RFC 3986 sections 3.3 and 3.4).
 _TARGET_CHARACTERS = frozenset(_ALPHANUMERIC + "-._~!$&'()*+,;=:@/?%")
@@ -244,11 +248,39 @@ def _split_scheme(text: str) -> tuple[str, str]:
         )
     if not text:
         raise InvalidURL("expected ws:// or wss://, got an empty URL")
+    guess = _meant(text)
+    hint = "write a scheme and a host, as in ws://localhost:8080/" if guess is None else f"did you mean {guess}?"
+    raise InvalidURL(f"expected ws:// or wss://, got {shown_url(text)}: {hint}")
+
+
+def _meant(text: str) -> str | None:
+    """Guess which URL was meant by a text without "://", for a message; None where there is no good guess."""
     head, colon, tail = text.partition(":")
-    meant, rest = (head.lower(), tail) if colon and head.lower() in _DEFAULT_PORTS else ("ws", text)
-    raise InvalidURL(
-        f"expected ws:// or wss://, got {shown_url(text)}: did you mean {shown_url(meant + '://' + rest.lstrip('/:'))}?"
-    )
+    scheme = _MEANT_SCHEMES.get(head.lower()) if colon else None
+    rest = text if scheme is None else tail
+    if scheme in _UNIX_SCHEMES:
+        path = rest.lstrip("/")
+        meant = f"{scheme}:///{path}" if path else ""
+    elif scheme is None and rest.startswith("/") and not rest.startswith("//"):
+        meant = f"ws://localhost{rest}"
+    else:
+        place = rest.lstrip("/")
+        end = min((position for mark in "/?" if (position := place.find(mark)) >= 0), default=len(place))
+        meant = f"{scheme or 'ws'}://{_meant_location(place[:end])}{place[end:]}"
+    try:
+        parse_url(meant)
+    except InvalidURL:
+        return None
+    return shown_url(meant)
+
+
+def _meant_location(location: str) -> str:
+    """Guess which host and port were meant: of a port alone, or an IPv6 address without brackets."""
+    if location.isascii() and location.removeprefix(":").isdigit():
+        return f"localhost:{location.removeprefix(':')}"
+    if location.count(":") > 1 and _ADDRESS_CHARACTERS.issuperset(location):
+        return f"[{location}]"
+    return location
 
 
 def _parse_location(location: str, default_port: int, text: str) -> tuple[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .accepting import ServerConnection
     from .threaded import ThreadConnection
 
-__all__ = ["Handler", "Handlers", "has_not_failed"]
+__all__ = ["Handler", "Handlers", "check_place", "has_not_failed"]
 
 #: What serves a connection: called with it, already open, in a task of its own (`async def`) or in a thread (`def`).
 Handler = Callable[["Connection"], Coroutine[Any, Any, None]] | Callable[["BlockingConnection"], None]
@@ -30,7 +30,10 @@ class Handlers:
                 "expected protocols={name: handler} or default=handler: without either nobody can be served"
             )
         if protocols is not None and not isinstance(protocols, Mapping):
-            raise TypeError(f"expected protocols to be a mapping of subprotocol to handler, got {protocols!r}")
+            raise TypeError(
+                f"expected protocols to be a mapping of subprotocol to handler, got {protocols!r}: a handler for all "
+                "clients is default=handler"
+            )
         self.by_protocol = dict(protocols or {})
         self.default = default
         #: The subprotocols whose handlers are plain functions; None for the default one.
@@ -66,6 +69,33 @@ def _is_async(handler: object) -> bool:
         handler = handler.func
     # An instance is called by way of its class.
     return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)
+
+
+def check_place(port: object, interface: object) -> None:
+    """Refuse what was taken for a port or an interface, and is something else: the arguments in another order, say.
+
+    Raises:
+        TypeError: one of them is.
+    """
+    order = "the first arguments are port, interface, protocols and default"
+    if callable(port):
+        raise TypeError(f"expected port to be a whole number, got {port!r}: write default=handler; {order}")
+    if isinstance(port, str) and isinstance(interface, int):
+        raise TypeError(f"expected port to be a whole number, got {port!r}, and interface {interface!r}: {order}")
+    if isinstance(port, bool) or not isinstance(port, int):
+        raise TypeError(f"expected port to be a whole number, got {port!r}: {order}")
+    if callable(interface):
+        raise TypeError(
+            f"expected interface to be an address or a name, got {interface!r}: write default=handler; {order}"
+        )
+    if isinstance(interface, Mapping):
+        raise TypeError(
+            f"expected interface to be an address or a name, got a mapping: write protocols={{...}}; {order}"
+        )
+    if not isinstance(interface, (str, Iterable)) or isinstance(interface, (bytes, bytearray)):
+        raise TypeError(
+            f"expected interface to be an address or a name, or several of them, got {interface!r}: {order}"
+        )
 
 
 def _check_handler(handler: object, what: str) -> None:
