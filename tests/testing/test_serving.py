@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,6 +79,44 @@ def test_what_a_handler_raises_is_raised_in_the_test(caplog: pytest.LogCaptureFi
             assert ws.closed is not None
             assert ws.closed.code == 1011
     assert caplog.records[-1].name == "lapwing.server"
+
+
+async def grouped_echo(ws: lapwing.Connection) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(echo(ws))
+
+
+@pytest.mark.parametrize("handler", [echo, grouped_echo])
+def test_a_handler_that_ends_with_its_connection_is_no_failure(handler: Any) -> None:
+    async def main() -> None:
+        async with testing.serve(handler) as served, served.connect() as ws:
+            await ws.close(4001, "enough")
+        assert served.failures == []
+
+    testing.run(main())
+
+
+def test_a_handler_in_a_thread_that_ends_with_its_connection_is_no_failure() -> None:
+    with testing.serve(echo_in_thread) as served, served.connect() as ws:
+        ws.close(4001, "enough")
+    assert served.failures == []
+
+
+def test_a_handler_that_sends_while_it_closes_is_no_failure() -> None:
+    async def closing(ws: lapwing.Connection) -> None:
+        task = asyncio.create_task(ws.close())
+        await asyncio.sleep(0)
+        try:
+            await ws.send("too late")
+        finally:
+            await task
+
+    async def main() -> None:
+        async with testing.serve(closing) as served, served.connect() as ws:
+            assert await ws.receive() is None
+        assert served.failures == []
+
+    testing.run(main())
 
 
 @virtual_time

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import lapwing
 
+from ..serving.handlers import has_not_failed
 from .faults import Script, can_reset
 from .proxy import Proxy
 
@@ -46,8 +47,8 @@ class Served:
         server: the server. When this was entered with `with`, it belongs to a thread: of its methods only those for
             other threads may be called.
         proxy: what the faults happen in; None when none were asked for.
-        failures: what handlers have raised, but for the `ConnectionClosed` of a connection that was lost. At the end it
-            is raised in the test; take out what was expected.
+        failures: what handlers have raised, but for the `ConnectionClosed` of the handler's own connection. At the end
+            it is raised in the test; take out what was expected.
     """
 
     url: str
@@ -107,8 +108,8 @@ class Served:
 
         return watched_in_thread
 
-    def _note(self, ws: lapwing.Connection | lapwing.BlockingConnection, error: Exception) -> None:
-        if not (isinstance(error, lapwing.ConnectionClosed) and ws.closed is not None):
+    def _note(self, ws: Any, error: Exception) -> None:
+        if not has_not_failed(error, ws):
             self.failures.append(error)
 
     def _report(self, error: BaseException | None) -> None:
