@@ -444,6 +444,18 @@ def test_the_threshold_decides_unless_send_does(role: Role, takeover: bool) -> N
     assert [frame.rsv for frame in sent(endpoint)] == [0, 0, RSV1, RSV1, RSV1, RSV1, 0, 0]
 
 
+def test_context_takeover_reaches_back_as_far_as_others_do() -> None:
+    """Repeats of 28 KiB, and data of a short period: not larger than what zlib makes with the same window."""
+    report = "".join(f'{{"id": {number * 7919 % 10007}, "name": "item {number}"}}' for number in range(800)).encode()
+    noise = os.urandom(256)
+    for messages in ([report] * 5, [noise * 256] * 2):
+        client, _ = pair(Deflate(context_takeover=True))
+        for message in messages:
+            client.send(message)
+        theirs = Context()
+        assert sum(len(frame.payload) for frame in sent(client)) <= 1.1 * sum(len(theirs.deflate(m)) for m in messages)
+
+
 def test_what_does_not_get_smaller_goes_out_as_it_is() -> None:
     message = os.urandom(1000)
     endpoint = compressing(SERVER)

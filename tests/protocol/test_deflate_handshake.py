@@ -284,13 +284,15 @@ def test_offers_against_the_grammar_are_refused(value: str) -> None:
         (f"{FORGETFUL}; server_max_window_bits=8; client_max_window_bits=8", {}, (False, False, 8, 8)),
         (f"{FORGETFUL}; client_max_window_bits=15", {"client_max_window_bits": 15}, (False, False, 15, 15)),
         (FORGETFUL, {"client_max_window_bits": 10}, (False, False, 10, 15)),
-        (NAME, {"context_takeover": True}, (True, True, 12, 15)),
+        (NAME, {"context_takeover": True}, (True, True, 15, 15)),
+        (f"{NAME}; client_max_window_bits=13", {"context_takeover": True}, (True, True, 13, 15)),
+        (NAME, {"context_takeover": True, "client_max_window_bits": 10}, (True, True, 10, 15)),
         (f"{NAME}; client_no_context_takeover", {"context_takeover": True}, (False, True, 12, 15)),
-        (f"{NAME}; server_no_context_takeover", {"context_takeover": True}, (True, False, 12, 15)),
+        (f"{NAME}; server_no_context_takeover", {"context_takeover": True}, (True, False, 15, 15)),
         (
             f"{NAME}; server_max_window_bits=9",
             {"context_takeover": True, "server_max_window_bits": 10},
-            (True, True, 12, 9),
+            (True, True, 15, 9),
         ),
         # Section 7.1: a client fails only what it does not support. Tornado, Mojolicious and a dedicated compressor of
         # uWebSockets answer every offer in these words.
@@ -417,3 +419,7 @@ def test_connections_without_context_takeover_share_one_codec() -> None:
     assert first[1] is not second[1]
     assert agreed(NAME, Deflate()) == (False, True, 12, 15)
     assert agreed(FORGETFUL, Deflate()) == (False, False, 12, 15)
+    takeover = Deflate(context_takeover=True)
+    assert agreed(NAME, takeover) == (True, True, 15, 15)
+    assert agreed(f"{NAME}; server_no_context_takeover", takeover) == (False, True, 12, 15)
+    assert agreed(f"{NAME}; server_max_window_bits=11", takeover) == (True, True, 11, 15)

@@ -49,6 +49,8 @@ cdef enum:
     SMALL_MESSAGE = 2048
     SMALL_LEVEL = 9
     LEVEL = 6
+    # With context takeover: 6 misses too much of what was sent before (bench/NOTES.md).
+    LEVEL_WITH_CONTEXT = 7
     # Idle compressors that a pool keeps, each of about 200 KiB.
     POOL_SIZE = 4
     # Bytes that are inflated in one step, and close to the size limit of the message, so that with the decompressor's
@@ -119,7 +121,10 @@ cdef class PerMessageDeflate:
         self.keeps_incoming = keeps_incoming
         self.outgoing_window_bits = outgoing_window_bits
         self.incoming_window_bits = incoming_window_bits
-        self.level = LEVEL if level is None else level
+        if level is None:
+            self.level = LEVEL_WITH_CONTEXT if keeps_outgoing else LEVEL
+        else:
+            self.level = level
         self.memory_level = memory_level
         self.threshold = threshold
         if IS_FREE_THREADED:

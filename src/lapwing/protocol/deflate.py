@@ -46,9 +46,10 @@ _CLIENT_BITS: Final = "client_max_window_bits"
 
 #: The window that a peer may use when nothing was said about it, as its base-2 logarithm (RFC 7692 section 7.1.2).
 _MOST_BITS: Final = 15
-#: The window that messages are compressed with where more is allowed but was not asked for: a larger one costs memory
-#: and time and gains little (bench/NOTES.md).
+#: The window that messages are compressed with where more is allowed but was not asked for. For single messages a
+#: larger one costs time and gains little; with context takeover it reaches earlier messages (bench/NOTES.md).
 _USUAL_BITS: Final = 12
+_USUAL_BITS_WITH_CONTEXT: Final = 15
 #: The values of the parameters for the window. As digits without a leading zero: so section 7.1.2.1 has it.
 _BITS: Final = {str(bits): bits for bits in range(8, 16)}
 #: Where compressing begins by default, in bytes: without context takeover less is hardly saved for what it costs.
@@ -61,10 +62,11 @@ class Deflate:
     """How to compress (permessage-deflate, RFC 7692): a value for the option `compression`.
 
     By default each message is compressed by itself, and a connection owns no memory for compressing. Where messages are
-    alike, context takeover makes them several times smaller, for some 300 KiB of memory for each connection.
+    alike, context takeover makes them several times smaller, for 220 KiB of memory for each connection that sends.
 
     Args:
-        level: from 1, quick, to 9, small; None for 6, and 9 for messages below 2 KiB.
+        level: from 1, quick, to 9, small; None for 7 with context takeover; without it for 6, and 9 for messages below
+            2 KiB.
         memory_level: from 1 to 9, how much memory compressing takes.
         threshold: messages of fewer bytes are not compressed unless `send` is told to; None for 512, or 64 with context
             takeover.
@@ -77,8 +79,8 @@ class Deflate:
             `context_takeover`; else a server tells it to browsers and to clients that offer it, and a client asks the
             server, and goes on where it does not agree.
         server_max_window_bits: base-2 logarithm of the largest window in bytes that a server compresses with, 9 to 15;
-            None for no limit, then 12 is used. A client asks the server for it, and reads a server that does not
-            confirm it as one without a limit.
+            None for no limit, then 15 is used with context takeover and 12 without it. A client asks the server for it,
+            and reads a server that does not confirm it as one without a limit.
         client_max_window_bits: the same for what a client compresses with. A server does without compression where the
             client cannot be told, as some browsers cannot (RFC 7692 section 7.1.2.2).
 
@@ -200,9 +202,11 @@ class _Codecs:
         return codec
 
 
-def _outgoing(agreed: int | None, own: int | None) -> int:
-    """Choose the window to compress with: what was agreed on bounds it."""
-    return min(_MOST_BITS if agreed is None else agreed, _USUAL_BITS if own is None else own)
+def _outgoing(agreed: int | None, own: int | None, *, keeps: bool) -> int:
+    """Choose the window to compress with, with context takeover or without: what was agreed on bounds it."""
+    if own is None:
+        own = _USUAL_BITS_WITH_CONTEXT if keeps else _USUAL_BITS
+    return own if agreed is None else min(agreed, own)
 
 
 class ClientDeflate:
@@ -269,10 +273,11 @@ class ClientDeflate:
             raise HandshakeError(
                 f"the server agreed to {NAME} with {_CLIENT_BITS} {response.client_bits}, but {own} was offered"
             )
+        keeps_outgoing = settings.context_takeover and not response.client_forgets
         return self._codecs.make(
-            keeps_outgoing=settings.context_takeover and not response.client_forgets,
+            keeps_outgoing=keeps_outgoing,
             keeps_incoming=not response.server_forgets,
-            outgoing=_outgoing(response.client_bits, own),
+            outgoing=_outgoing(response.client_bits, own, keeps=keeps_outgoing),
             incoming=response.server_bits or _MOST_BITS,
         )
 
@@ -336,7 +341,7 @@ class ServerDeflate:
         codec = self._codecs.make(
             keeps_outgoing=not server_forgets,
             keeps_incoming=not client_forgets,
-            outgoing=_outgoing(server_bits, settings.server_max_window_bits),
+            outgoing=_outgoing(server_bits, settings.server_max_window_bits, keeps=not server_forgets),
             # What a client says of its own window in an offer binds it to nothing until the server repeats it.
             incoming=client_bits or _MOST_BITS,
         )
