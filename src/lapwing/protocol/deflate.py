@@ -9,8 +9,9 @@ other one not to, but does not depend on it, because peers differ:
   with browsers, so these get it, and cost no memory. A browser is known by its User-Agent, which begins with
   "Mozilla/": its offer may be the same as that of Netty's or Tornado's client.
 - The clients of Tornado and Mojolicious do not see the parameter and go on referring to earlier messages, and Netty's
-  client refuses a response that has it. So other clients get it only when they offered it. The window of the others is
-  as large as what they have sent compressed, up to 32 KiB.
+  client refuses a response with any parameter that it did not offer. So other clients get only what they offered: the
+  server does not tell them that it forgets either, it just does. The window of the others is as large as what they have
+  sent compressed, up to 32 KiB.
 - Netty's server declines an offer with `server_no_context_takeover`, Tornado's and Mojolicious' ignore it. So a client
   makes a second offer without it, and keeps a window where the response does not promise that none is needed.
 - libsoup 3 agrees to both offers and then compresses each message twice. So a client connects to it once more, with the
