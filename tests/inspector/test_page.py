@@ -411,7 +411,7 @@ def test_a_thousand_connections(page: Browser) -> None:
     """
 
     async def crowd(url: str, begun: threading.Event, stop: threading.Event) -> None:
-        clients = []
+        clients: list[lapwing.AsyncClient] = []
         for _ in range(10):
             clients += await asyncio.gather(*(lapwing.connect(url) for _ in range(100)))
         begun.set()

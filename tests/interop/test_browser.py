@@ -64,8 +64,10 @@ def served(request: pytest.FixtureRequest, origin: str) -> Iterator[tuple[str, q
     ends: queue.Queue[lapwing.Closed | None] = queue.Queue()
 
     async def until_closed(ws: lapwing.Connection) -> None:
-        await echo(ws)
-        ends.put(ws.closed)
+        try:
+            await echo(ws)
+        finally:
+            ends.put(ws.closed)
 
     async def go_away(ws: lapwing.Connection) -> None:
         await ws.receive()
