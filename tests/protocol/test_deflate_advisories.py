@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from lapwing.protocol import Deflate, Endpoint, ExtensionOffer, HandshakeError, Role, Violation
-from tests.peers.deflated import RSV1, deflate, inflate
+from tests.peers.deflated import RSV1, Context, deflate, inflate
 from tests.protocol.machine import BINARY, CONTINUATION, ROLES, SERVER, TEXT, drain, from_peer, sent
 from tests.protocol.test_deflate import compressing
 
@@ -56,6 +56,31 @@ def test_pysec_2018_79_deflate_bomb(role: Role, limit: int, opcode: int) -> None
     assert endpoint.closed is not None
     assert endpoint.closed.code == 1009
     assert peak <= limit + 64 * KIB
+    endpoint.data_to_send()
+    assert endpoint.held == 0
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_pysec_2018_79_deflate_bomb_behind_a_window(role: Role) -> None:
+    """What is kept of earlier messages comes on top once, however many there were, and goes with the connection."""
+    limit = 100_000
+    endpoint = compressing(role, takeover=True, max_message_size=limit)
+    context = Context()
+    noise = os.urandom(limit)
+    frames = [from_peer(role, BINARY, context.deflate(noise), rsv=RSV1) for _ in range(20)]
+
+    def take(frames: list[bytes]) -> None:
+        for frame in frames:
+            endpoint.receive_data(frame)
+            assert drain(endpoint) == [noise]
+            assert endpoint.held == 32 * KIB
+
+    take(frames[:1])  # so that what is loaded first is not counted
+    # The frame, the message, what inflating takes, and for a moment the window before and the one behind the message.
+    assert traced_peak(lambda: take(frames[1:])) <= len(frames[0]) + limit + (64 + 2 * 32) * KIB
+    frame = from_peer(role, BINARY, BOMB, rsv=RSV1)
+    assert traced_peak(lambda: endpoint.receive_data(frame)) <= limit + 64 * KIB + len(frame)
+    assert endpoint.violation is Violation.MESSAGE_TOO_BIG
     endpoint.data_to_send()
     assert endpoint.held == 0
 
