@@ -173,12 +173,18 @@ def test_masking_key_may_be_zero(role: Role) -> None:
         failed(role, data, Violation.MASKED_FRAME)
 
 
+#: What the messages of HTTP/1 begin with, none of which begins a frame.
+HTTP_BEGINNINGS = {b"HT", b"GE", b"HE", b"PO", b"PU", b"DE", b"CO", b"OP", b"TR", b"PA"}
+
+
 def test_every_first_two_bytes() -> None:
     """All 65,536 beginnings of a frame, for both roles: what each means is written out here from the RFC again."""
     for role, first, second in product(ROLES, range(256), range(256)):
         endpoint = Endpoint(role)
         endpoint.receive_data(bytes([first, second]))
         expected = expected_violation(role, first, second)
+        if bytes([first, second]) in HTTP_BEGINNINGS:  # more bytes are to tell
+            expected = None
         assert endpoint.violation is expected, (role, first, second)
         assert endpoint.state is (State.OPEN if expected is None else State.CLOSED) or (first & 0x0F, second) == (8, 0)
 

@@ -13,7 +13,7 @@ from ..io.clock cimport clock
 from ..io.reactor cimport READABLE
 from .link cimport LIVE, OVER
 from ..protocol.endpoint cimport Endpoint
-from ..protocol.inbound cimport HELD_BACK
+from ..protocol.inbound cimport HELD_BACK, RULE_BROKEN
 from ..protocol.outbound cimport output_size
 from ..protocol.state cimport CLOSED, OPEN
 from ..protocol.streaming cimport NO_LIMIT, Inflow
@@ -169,7 +169,7 @@ cdef class Messages(Link):
         cdef Endpoint endpoint = self.endpoint
         if endpoint is None:
             return self.require_open()
-        if endpoint.inflow is not None or (endpoint.route == HELD_BACK and endpoint.messages.count == 0):
+        if endpoint.inflow is not None or (endpoint.route >= HELD_BACK and endpoint.messages.count == 0):
             self.want_whole()
         if endpoint.messages.count or endpoint.phase == CLOSED or self.phase == OVER:
             return True
@@ -182,7 +182,7 @@ cdef class Messages(Link):
             raise RuntimeError(
                 "a message is being read in pieces by receive_stream(): read it to its end, or close that stream first")
         if endpoint.phase == OPEN and not endpoint.wants_stream:
-            endpoint.refuse_large()
+            endpoint.refuse_held(clock())
             self.settle()
         return 0
 
@@ -395,11 +395,14 @@ cdef class MessageStream:
         if self.is_closed:
             return True
         if self.inflow is not None:
+            if endpoint.route == RULE_BROKEN and not self.inflow.pieces:
+                endpoint.refuse_held(clock())
+                self.connection.resume()
             return (
                 self.inflow.pieces or self.inflow.is_complete or endpoint.phase == CLOSED
                 or self.connection.phase == OVER)
         self.inflow = endpoint.begin_inflow(NO_LIMIT if self.limit is None else self.limit)
-        if self.inflow is not None:
+        if self.inflow is not None or endpoint.phase == CLOSED:
             self.connection.resume()
             return True
         return endpoint.phase == CLOSED or self.connection.phase == OVER

@@ -23,6 +23,7 @@ from ..io.reactor cimport READABLE, WRITABLE
 from ..io.stream cimport END_OF_STREAM, NOTHING_YET
 from ..native.landing cimport Landing
 from ..protocol.endpoint cimport Ping
+from ..protocol.inbound cimport RULE_BROKEN
 from ..protocol.outbound cimport output_clear, output_size
 from ..native.sharing cimport give_lock, take_lock
 from ..protocol.state cimport CLOSE, CLOSED, DROP, OPEN, SHUT_DOWN
@@ -269,6 +270,9 @@ cdef class BlockingConnection(Messages):
                     break
                 if self.is_reading:
                     self.await_change(seen, deadline)
+                elif self.endpoint.route == RULE_BROKEN and self.endpoint.messages.count == 0:
+                    self.endpoint.refuse_held(clock())  # there will be no pong
+                    self.took()
                 elif self.endpoint.is_paused():
                     raise RuntimeError(
                         "more messages wait than max_buffered allows, in front of the pong: receive them first")
@@ -424,7 +428,7 @@ cdef class BlockingConnection(Messages):
 
         `seen` is what `changes` was before the caller looked for it.
         """
-        if self.endpoint.is_inflating:      # by another thread, which tells when it is done
+        if self.endpoint.is_decoding:       # by another thread, which tells when it is done
             return self.await_change(seen, deadline)
         if self.endpoint.undecoded.end and not self.endpoint.is_paused():
             self.endpoint.decode_held()
@@ -490,8 +494,12 @@ cdef class BlockingConnection(Messages):
                 "the TLS stream was cut off: it ended without its close notice" if self.stream.was_cut
                 else "the connection ended without a close frame")
         if landing is NULL:
-            return self.endpoint.feed(self.buffer, count, now)
-        return self.endpoint.take_landed(landing, self.buffer, count, now)
+            self.endpoint.feed(self.buffer, count, now)
+        else:
+            self.endpoint.take_landed(landing, self.buffer, count, now)
+        if self.endpoint.route == RULE_BROKEN:
+            self.left_over()    # who looks at deadlines
+        return 0
 
     cdef int lose(self, str reason) except -1:
         self.endpoint.receive_eof(reason)

@@ -442,7 +442,11 @@ cdef class Link(BaseConnection):
             if self.reactor is None:
                 return 0
         # After a clean end a server has nothing to read, and what the peer still sends would wake it in vain.
-        interest = 0 if endpoint.is_paused() or endpoint.end == CLOSE else READABLE
+        interest = READABLE
+        if endpoint.is_paused() or endpoint.end == CLOSE:
+            interest = 0
+            if endpoint.closing_deadline >= 0:  # the peer broke a rule, and the application may answer what came before
+                self.look_in_by(endpoint.closing_deadline)
         if self.stream.is_full:
             interest |= WRITABLE
         if interest != self.interest:

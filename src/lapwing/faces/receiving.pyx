@@ -80,7 +80,7 @@ cdef class Receive(Waiter):
                 return connection.end_of_messages(self.iterating)
         if connection.phase < LIVE or endpoint is None:
             connection.require_open()
-        if endpoint.inflow is not None or endpoint.route == HELD_BACK:
+        if endpoint.inflow is not None or endpoint.route >= HELD_BACK:
             connection.want_whole()
             if endpoint.phase == CLOSED:
                 finished[0] = 1

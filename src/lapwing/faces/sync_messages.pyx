@@ -10,8 +10,9 @@ import threading
 
 cimport cython
 
+from ..io.clock cimport clock
 from ..protocol.endpoint cimport Endpoint
-from ..protocol.inbound cimport HELD_BACK
+from ..protocol.inbound cimport HELD_BACK, RULE_BROKEN
 from ..native.sharing cimport give_lock, put_down, take_lock, take_up
 from ..protocol.state cimport OPEN
 from ..protocol.streaming cimport NO_LIMIT
@@ -180,7 +181,7 @@ cdef class Messages(Turns):
         cdef Endpoint endpoint = self.endpoint
         if stream is not None:
             return (<BlockingMessageStream>stream).has_arrived()
-        if endpoint.inflow is not None or (endpoint.route == HELD_BACK and endpoint.messages.count == 0):
+        if endpoint.inflow is not None or (endpoint.route >= HELD_BACK and endpoint.messages.count == 0):
             self.want_whole()
         return endpoint.messages.count > 0
 
@@ -190,7 +191,7 @@ cdef class Messages(Turns):
             raise RuntimeError(
                 "a message is being read in pieces by receive_stream(): read it to its end, or close that stream first")
         if endpoint.phase == OPEN and not endpoint.wants_stream:
-            endpoint.refuse_large()
+            endpoint.refuse_held(clock())
             self.took()
         return 0
 
@@ -327,6 +328,9 @@ cdef class BlockingMessageStream:
         if self.is_closed or self.endpoint is not self.connection.endpoint:
             return True
         if self.inflow is not None:
+            if self.endpoint.route == RULE_BROKEN and not self.inflow.pieces:
+                self.endpoint.refuse_held(clock())
+                self.connection.took()
             return self.inflow.pieces or self.inflow.is_complete
         self.inflow = self.endpoint.begin_inflow(NO_LIMIT if self.limit is None else self.limit)
         return self.inflow is not None

@@ -45,7 +45,7 @@ class Closed(NamedTuple):
 
 #: Codes below 3000 that an endpoint may put into a close frame, and so may receive in one (RFC 6455 section 7.4.1: 1004
 #: is reserved; 1005, 1006 and 1015 must never appear in a frame; 1012 to 1014 come from the IANA registry).
-_SENDABLE = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
+SENDABLE = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
 
 
 def may_be_sent(code: int) -> bool:
@@ -54,7 +54,7 @@ def may_be_sent(code: int) -> bool:
     The codes that may be sent are the codes that may be received: the registered ones but 1004, 1005, 1006 and 1015,
     and 3000 to 4999 (libraries and applications).
     """
-    return code in _SENDABLE or 3000 <= code <= 4999
+    return code in SENDABLE or 3000 <= code <= 4999
 
 
 #: Codes that make no complaint: normal closure, going away, and a close frame without a code.

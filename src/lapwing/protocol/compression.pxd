@@ -23,12 +23,14 @@ cdef class PerMessageDeflate:
     # With context takeover: of this connection alone.
     cdef object compressor
     cdef void *lock
+    cdef unsigned long holder       # the thread that has it, 0 for none
 
     # Compress a message: its payload with `FLUSHED` bytes behind it that are not sent. None when it is to be sent as it
     # is. Other threads may run meanwhile; with `keeps_outgoing` only between `acquire` and `release`, and what was
     # compressed must go out in that order, or `forget` be called.
     cdef bytes deflate(self, const unsigned char *data, size_t size, bint forced)
     cdef int acquire(self) except -1
+    cdef bint is_held_here(self) noexcept
     cdef int release(self) noexcept
     cdef int forget(self) noexcept
 

@@ -23,7 +23,8 @@ from cpython.memoryview cimport PyMemoryView_FromMemory
 from cpython.buffer cimport PyBUF_READ
 from cpython.object cimport PyObject
 from cpython.pythread cimport (
-    NOWAIT_LOCK, WAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock, PyThread_release_lock,
+    NOWAIT_LOCK, WAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock,
+    PyThread_get_thread_ident, PyThread_release_lock,
 )
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
@@ -155,19 +156,24 @@ cdef class PerMessageDeflate:
             f"{', context takeover' if self.keeps_outgoing else ''}; incoming: {self.incoming_window_bits} bits"
             f"{', context takeover' if self.keeps_incoming else ''}>")
 
+    cdef bint is_held_here(self) noexcept:
+        """Whether this thread is between `acquire` and `release`: in Python code that compressing has run."""
+        return self.holder == <unsigned long>PyThread_get_thread_ident()
+
     cdef int acquire(self) except -1:
         """Keep other threads from compressing with the compressor of this connection."""
         if self.lock is NULL:
             self.lock = PyThread_allocate_lock()
             if self.lock is NULL:
                 raise MemoryError
-        if PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
-            return 0
-        with nogil:
-            PyThread_acquire_lock(self.lock, WAIT_LOCK)
+        if not PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
+            with nogil:
+                PyThread_acquire_lock(self.lock, WAIT_LOCK)
+        self.holder = <unsigned long>PyThread_get_thread_ident()
         return 0
 
     cdef int release(self) noexcept:
+        self.holder = 0
         PyThread_release_lock(self.lock)
         return 0
 

@@ -47,7 +47,10 @@ cdef class Endpoint(Outbound):
 
     # Steps of the above, for this module alone.
     cdef bint move(self, Event event) noexcept
-    cdef int finish(self, bint was_clean, int code, str reason) except -1
+    cdef bint end_by(self, Event event, object closed) except -1
+    cdef int expire(self) except -1
+    cdef Ping new_ping(self, object payload, double now)
+    cdef int push_ping(self, Ping ping, list pings) except -1
     cdef int wait_for_end(self) except -1
     cdef int send_keepalive(self, double now) except -1
     cdef int fail_silent(self, double now) except -1

@@ -6,6 +6,9 @@ what carries the bytes (TCP, TLS, a unix socket, a stream of HTTP/2) is not know
 
 `Inbound` is the half that makes messages of bytes, `Streaming` its way to give them out in pieces, `Outbound` the half
 that makes bytes of messages. Here is what connects the two: control frames, keepalive, the closing handshake.
+
+As in `outbound`, what may run Python code comes first, and the state is looked at afterwards: then the frame, the move
+and `closed` are one step, in which no finalizer and no signal handler can find, or leave, half of it.
 """
 
 cimport cython
@@ -14,17 +17,17 @@ from cpython.mem cimport PyMem_Free
 
 from .compression cimport PerMessageDeflate
 from .frame cimport (
-    CLOSE_FRAME, COMPRESSED, MAX_CONTROL_PAYLOAD, PING_FRAME, PONG_FRAME, MaskingKeys, keys_for_endpoint,
+    CLOSE_FRAME, COMPRESSED, MAX_CONTROL_PAYLOAD, PING_FRAME, PONG_FRAME, STATUS_END, MaskingKeys, keys_for_endpoint,
 )
 from ..native.buffer cimport buffer_size
-from .inbound cimport snapshot
+from .inbound cimport RULE_BROKEN, SKIPPED, is_over, snapshot
 from .outbound cimport MAX_WAITING_PONGS, Outbound, output_clear, output_size
 from .state cimport (
     CLOSE_RECEIVED, CLOSE_SENT, CLOSED, EOF_RECEIVED, FAILED, OPEN, SILENCE, STAY, TIME_EXPIRED, EndpointEnding, Event,
     Move, move_on,
 )
 
-from .close import Closed, may_be_sent
+from .close import SENDABLE, Closed, may_be_sent
 from .errors import ConnectionClosed, ProtocolError
 from .state import Ending, Role, State
 from .violation import Violation
@@ -47,6 +50,9 @@ cdef double NEVER = float("inf")
 
 cdef tuple STATES = tuple(State)
 cdef tuple ENDINGS = tuple(Ending)
+# By name: to ask an Enum for a member runs Python code.
+cdef dict RULES = dict(Violation.__members__)
+cdef frozenset SENDABLE_CODES = SENDABLE
 
 
 cdef class Ping:
@@ -72,6 +78,7 @@ cdef class Endpoint(Outbound):
         max_buffered: bytes of messages and undecoded input that may wait for the application before `wants_input` turns
             false. One message beyond that may be under way.
         close_timeout: seconds that the peer has for its part of the closing handshake, and for closing the transport.
+            As many has the application to ask for a message again, after the peer broke a rule: see `next_message`.
         holds_large: whether a message over `max_message_size` is held back until the application says how it wants it:
             `begin_stream` gives it out in pieces, `next_message` fails the connection. Meanwhile `wants_input` is
             false. By default such a message fails the connection at once.
@@ -155,12 +162,22 @@ cdef class Endpoint(Outbound):
             self.end = end
         return ended
 
-    cdef int finish(self, bint was_clean, int code, str reason) except -1:
-        """Record how the connection ended, and let go of what can no longer matter."""
-        self.closed = Closed(was_clean, code, reason)
+    cdef bint end_by(self, Event event, object closed) except -1:
+        """Take a move of the table; if it ends the connection, record how, and let go of what can no longer matter.
+
+        Returns whether it did.
+        """
+        cdef object _pong = self.late_pong, _postponed = self.postponed     # go last: that may run Python code
+        if not self.move(event):
+            return False
+        self.closed = closed
         self.late_pong = self.postponed = None
         self.postponed_bytes = 0
-        return self.drop_input()
+        self.drop_input()
+        if self.route == RULE_BROKEN:
+            self.route = SKIPPED
+            self.closing_deadline = NO_DEADLINE
+        return True
 
     def use(self, extensions):
         """Use what the opening handshake agreed on (RFC 6455 section 9.1), before the first byte goes in or out.
@@ -189,7 +206,7 @@ cdef class Endpoint(Outbound):
 
         A ping goes out when nothing came from the peer for `ping_interval`; when nothing comes for `ping_timeout` after
         it, the connection has failed (see `keep_alive`). A peer that does not do its part of the closing handshake in
-        time is waited for no longer (RFC 6455 section 7.1.1).
+        time is waited for no longer (RFC 6455 section 7.1.1). Nor is the application, after the peer broke a rule.
 
         Args:
             now: the time.
@@ -234,7 +251,9 @@ cdef class Endpoint(Outbound):
 
     cdef bint is_dead(self, double now, double stalled) noexcept:
         """Whether `advance` is going to fail the connection for the peer's silence, unless input comes first."""
-        if self.phase != OPEN or self.reply_due == NO_DEADLINE or self.now >= self.counted_from:
+        if self.phase != OPEN or self.route == RULE_BROKEN:
+            return False
+        if self.reply_due == NO_DEADLINE or self.now >= self.counted_from:
             return False
         return now >= self.reply_due + stalled
 
@@ -250,21 +269,13 @@ cdef class Endpoint(Outbound):
 
         It is asked anew, since the ping may have been held back by that output.
         """
-        if self.client:
-            self.keys.prepare()
-        if self.phase == OPEN:
-            self.send_keepalive(now)
-        return 0
+        return self.send_keepalive(now)
 
     cdef int advance(self, double now, double stalled) except -1:
-        if self.client:
-            self.keys.prepare()
         if self.closing_deadline != NO_DEADLINE:
-            if now >= self.closing_deadline:
-                self.closing_deadline = NO_DEADLINE
-                if self.move(TIME_EXPIRED):
-                    self.finish(False, 1006, f"no close frame came within {self.close_timeout:g} s")
-            return 0
+            if now < self.closing_deadline:
+                return 0
+            return self.refuse_held(now) if self.route == RULE_BROKEN else self.expire()
         if self.ping_interval == 0 or self.phase != OPEN:
             return 0
         if self.reply_due != NO_DEADLINE:
@@ -276,7 +287,20 @@ cdef class Endpoint(Outbound):
             self.send_keepalive(now)
         return 0
 
+    cdef int expire(self) except -1:
+        """Wait for the peer's part of the end no longer."""
+        cdef object closed = new_closed(False, 1006, f"no close frame came within {self.close_timeout:g} s")
+        self.closing_deadline = NO_DEADLINE
+        self.end_by(TIME_EXPIRED, closed)
+        return 0
+
     cdef int send_keepalive(self, double now) except -1:
+        cdef Ping ping = self.new_ping(None, now)
+        cdef list pings = []
+        if self.client:
+            self.keys.prepare()
+        if self.phase != OPEN:
+            return 0
         self.counted_from = now
         if self.is_paused():
             # Its pong would wait unread. A peer that sees only that nothing is read may still count this as life.
@@ -284,7 +308,7 @@ cdef class Endpoint(Outbound):
                 self.push_control(PING_FRAME, b"")
             return 0
         if output_size(&self.output) <= MAX_WAITING_PONGS:
-            self.ping(None, now)
+            self.push_ping(ping, pings)
         if self.ping_timeout:
             self.reply_due = now + self.ping_timeout
         return 0
@@ -295,12 +319,17 @@ cdef class Endpoint(Outbound):
         cdef double silence = round(now - self.now, 2)
         cdef str reason = f"nothing came from the peer for {silence:g} s, not even the answer to a ping"
         # 1011 as `websockets` sends, in case that the peer can still read.
-        self.push_control(CLOSE_FRAME, close_payload(1011, reason))
+        cdef bytes payload = close_payload(1011, reason)
         if stalled >= NOTICED_STALL:
             reason += f"; for {round(stalled, 2):g} s of that the event loop was blocked"
-        self.move(SILENCE)
+        cdef object closed = new_closed(False, 1006, reason)
+        if self.client:
+            self.keys.prepare()
+        if self.phase != OPEN:
+            return 0
+        self.push_control(CLOSE_FRAME, payload)
+        self.end_by(SILENCE, closed)
         self.now = now
-        self.finish(False, 1006, reason)
         return self.wait_for_end()
 
     # --- input -------------------------------------------------------------------------------------------------------
@@ -318,13 +347,15 @@ cdef class Endpoint(Outbound):
         cdef bytearray copy = bytearray(memoryview(data))
         self.feed(<unsigned char *><char *>copy, len(copy), now)
 
-    def receive_eof(self, reason="the connection ended without a close frame"):
+    def receive_eof(self, str reason not None="the connection ended without a close frame"):
         """Learn that no more bytes will come, and why. What came before, and a close frame in it, still counts."""
+        cdef object closed = new_closed(False, 1006, reason)
         if self.undecoded.end:
             self.max_held_input = <size_t>-1    # nothing more will come that would have to wait
             self.decode_held()
-        if self.move(EOF_RECEIVED):
-            self.finish(False, 1006, reason)
+        if self.route == RULE_BROKEN:
+            self.refuse_held(self.now)
+        self.end_by(EOF_RECEIVED, closed)
 
     # --- control frames ----------------------------------------------------------------------------------------------
 
@@ -346,21 +377,24 @@ cdef class Endpoint(Outbound):
         nothing."""
         cdef Ping ping
         cdef Py_ssize_t index
+        cdef list answered
         if self.pings is None:
             return 0
-        for index in range(len(self.pings)):
+        answered = []       # may run Python code
+        if self.answered is None:
+            self.answered = answered
+        for index in range(0 if self.pings is None else len(self.pings)):
             ping = self.pings[index]
             if ping.payload == payload:
                 break
         else:
             return 0
         self.round_trip = max(self.now - ping.sent_at, 0.0)
-        if self.answered is None:
-            self.answered = []
-        for ping in self.pings[:index + 1]:
+        while index >= 0:
+            ping = self.pings.pop(0)
             ping.round_trip = self.now - ping.sent_at
             self.answered.append(ping)
-        del self.pings[:index + 1]
+            index -= 1
         if not self.pings:
             self.pings = None
         return 0
@@ -370,36 +404,64 @@ cdef class Endpoint(Outbound):
         cdef int code = 1005
         cdef str reason = ""
         if len(payload) == 1:
-            return self.fail_by(Violation.CLOSE_TOO_SHORT)
+            return self.fail_by(RULES["CLOSE_TOO_SHORT"])
         if payload:
-            code = int.from_bytes(payload[:2], "big")
-            if not may_be_sent(code):
-                return self.fail_by(Violation.CLOSE_CODE)
+            code = (<int><unsigned char>payload[0] << 8) | <unsigned char>payload[1]
+            if not (3000 <= code <= 4999 or code in SENDABLE_CODES):
+                return self.fail_by(RULES["CLOSE_CODE"])
             try:
                 reason = payload[2:].decode()
             except UnicodeDecodeError:
-                return self.fail_by(Violation.CLOSE_REASON_NOT_UTF8)
+                return self.fail_by(RULES["CLOSE_REASON_NOT_UTF8"])
+        cdef object closed = new_closed(True, code, reason)
         if self.client:
             self.keys.prepare()
         if self.phase == OPEN:
             self.push_control(CLOSE_FRAME, payload)
-        if self.move(CLOSE_RECEIVED):
-            self.finish(True, code, reason)
+        self.end_by(CLOSE_RECEIVED, closed)
         return self.wait_for_end()
 
     cdef int fail_by(self, object violation) except -1:
+        """Fail the connection because of what came from the peer (RFC 6455 section 7.1.7).
+
+        The application may have messages that came before, and be about to answer them. Then nothing more is taken in,
+        and the connection fails when the application asks for the next message, since by then it has answered, but at
+        the latest after `close_timeout`. What it finds must not depend on how the peer's bytes were cut, so nothing
+        else decides.
+        """
+        if is_over(self):
+            return 0
+        if self.phase != OPEN or (self.received_messages == 0 and self.inflow is None):
+            return self.fail_now(violation)
         self.violation = violation
-        return self.fail_with(violation.code, violation.text)
+        self.drop_input()
+        self.route = RULE_BROKEN
+        self.has_news = True
+        self.closing_deadline = self.now + self.close_timeout
+        return 0
+
+    cdef int fail_now(self, object violation) except -1:
+        cdef str reason = violation.text
+        if violation is RULES["HTTP_RESPONSE"]:
+            reason += f": status {(<char *>self.header_bytes)[STATUS_END - 3:STATUS_END].decode()}"
+        self.violation = violation
+        return self.fail_with(violation.code, reason)
+
+    cdef int refuse_held(self, double now) except -1:
+        """Fail the connection because of what was held back until the application would ask for it."""
+        self.now = now
+        return self.fail_now(self.violation if self.route == RULE_BROKEN else RULES["MESSAGE_TOO_BIG"])
 
     cdef int fail_with(self, int code, str reason) except -1:
+        cdef bytes payload = close_payload(code, reason)
+        cdef object closed = new_closed(False, code, reason)
         if self.client:
             self.keys.prepare()
         if self.phase == CLOSED:
             return 0
         if self.phase == OPEN:
-            self.push_control(CLOSE_FRAME, close_payload(code, reason))
-        self.move(FAILED)
-        self.finish(False, code, reason)
+            self.push_control(CLOSE_FRAME, payload)
+        self.end_by(FAILED, closed)
         return self.wait_for_end()
 
     cdef int wait_for_end(self) except -1:
@@ -425,26 +487,36 @@ cdef class Endpoint(Outbound):
             ConnectionClosed: the connection is closing or closed.
             ValueError: the payload is longer than 125 bytes.
         """
-        cdef Ping ping = Ping.__new__(Ping)
+        cdef Ping ping = self.new_ping(payload, now)
+        cdef list pings = []
         if self.client:
             self.keys.prepare()
         if self.phase != OPEN:
             raise self.closed_error()
+        if len(ping.payload) > MAX_CONTROL_PAYLOAD:
+            raise ValueError(f"expected a ping payload of at most 125 bytes, got {len(ping.payload)}")
+        self.push_ping(ping, pings)
+        return ping
+
+    cdef Ping new_ping(self, object payload, double now):
+        cdef Ping ping = Ping.__new__(Ping)
         if payload is None:
             self.ping_count += 1
             # Text, since some peers hand pings to the application as messages and echo them in a text frame.
             payload = str(self.ping_count)
         ping.payload = payload.encode() if isinstance(payload, str) else bytes(memoryview(payload))
         ping.sent_at = now
-        if len(ping.payload) > MAX_CONTROL_PAYLOAD:
-            raise ValueError(f"expected a ping payload of at most 125 bytes, got {len(ping.payload)}")
+        return ping
+
+    cdef int push_ping(self, Ping ping, list pings) except -1:
+        """Queue a ping. Before the caller looked at the state it made `pings`, a list for when there is none."""
         self.push_control(PING_FRAME, ping.payload)
         if self.pings is None:
-            self.pings = []
-        elif len(self.pings) >= MAX_WAITING_PINGS:
+            self.pings = pings
+        if len(self.pings) >= MAX_WAITING_PINGS:
             self.forget_oldest()
         self.pings.append(ping)
-        return ping
+        return 0
 
     cdef int forget_oldest(self) except -1:
         cdef Ping ping
@@ -465,7 +537,7 @@ cdef class Endpoint(Outbound):
 
     def close(self, code=1000, str reason not None="", double now=0.0):
         """Begin the closing handshake (RFC 6455 section 7.1.2); nothing happens once it has begun or the connection
-        ended.
+        ended. Where the peer has broken a rule, the connection fails for that.
 
         Args:
             code: 1000 to 1003, 1007 to 1014 or 3000 to 4999.
@@ -476,10 +548,13 @@ cdef class Endpoint(Outbound):
             TypeError: the code is no whole number.
             ValueError: the code must not be sent, or the reason is too long.
         """
-        payload = close_payload(code, reason)
+        payload = check_close(code, reason)
         if self.client:
             self.keys.prepare()
         if self.phase != OPEN:
+            return
+        if self.route == RULE_BROKEN:
+            self.refuse_held(now)
             return
         self.drop_assembly()
         self.push_control(CLOSE_FRAME, payload)
@@ -496,15 +571,15 @@ cdef class Endpoint(Outbound):
         Args, Raises:
             as for `close`.
         """
-        close_payload(code, reason)
+        check_close(code, reason)
         self.now = now
         self.fail_with(code, reason)
 
     def refuse(self, str reason not None, double now=0.0):
         """End a connection whose opening handshake was refused: only what is in the output goes out, no close frame."""
+        cdef object closed = new_closed(False, 1006, reason)
         self.now = now
-        if self.move(FAILED):
-            self.finish(False, 1006, reason)
+        self.end_by(FAILED, closed)
         self.wait_for_end()
 
     def abort(self, str reason not None="this end aborted the connection", double now=0.0):
@@ -518,9 +593,9 @@ cdef class Endpoint(Outbound):
             reason: what `closed` is to say.
             now: the time.
         """
-        if self.move(EOF_RECEIVED):
+        cdef object closed = new_closed(False, 1006, reason)
+        if self.end_by(EOF_RECEIVED, closed):
             self.now = now
-            self.finish(False, 1006, reason)
         output_clear(&self.output)
 
     cdef object closed_error(self):
@@ -532,14 +607,22 @@ cdef class Endpoint(Outbound):
         return error
 
 
-cdef bytes close_payload(object code, str reason):
-    """Build the payload of a close frame (RFC 6455 section 5.5.1)."""
+cdef object new_closed(bint was_clean, int code, str reason):
+    """Make a `Closed` as its own constructor does, which is Python code: a signal handler could raise in there."""
+    return tuple.__new__(Closed, (was_clean, code, reason))
+
+
+cdef bytes check_close(object code, str reason):
+    """Build the payload of a close frame (RFC 6455 section 5.5.1) of what an application says."""
     if not isinstance(code, int):
         raise TypeError(f"expected a close code, a number such as 1000, got {code!r}")
     if not may_be_sent(code):
         raise ValueError(
             f"expected a close code of 1000 to 1003, 1007 to 1014 or 3000 to 4999 (RFC 6455 section 7.4), got {code}")
-    cdef bytes text = reason.encode()
-    if len(text) > MAX_CONTROL_PAYLOAD - 2:
-        raise ValueError(f"expected a close reason of at most 123 bytes in UTF-8, got {len(text)}")
-    return code.to_bytes(2, "big") + text
+    if len(reason.encode()) > MAX_CONTROL_PAYLOAD - 2:
+        raise ValueError(f"expected a close reason of at most 123 bytes in UTF-8, got {len(reason.encode())}")
+    return close_payload(code, reason)
+
+
+cdef bytes close_payload(int code, str reason):
+    return code.to_bytes(2, "big") + reason.encode()

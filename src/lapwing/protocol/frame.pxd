@@ -59,6 +59,20 @@ cdef int read_header(
     const unsigned char *data, size_t available, bint masked, unsigned char reserved, FrameHeader *header
 ) noexcept nogil
 
+# What bytes that are no frame may be instead.
+cdef enum HttpMessage:
+    NO_HTTP
+    PERHAPS_HTTP    # the bytes at hand are too few to tell
+    HTTP_RESPONSE
+    HTTP_REQUEST
+
+# How much of a response tells its status.
+cdef enum:
+    STATUS_END = 12
+
+# Tell whether bytes begin an HTTP/1 message (RFC 9112 sections 3 and 4). None that does begins a frame as well.
+cdef HttpMessage find_http(const unsigned char *data, size_t available) noexcept
+
 # Write a header to `out` (room for MAX_HEADER_SIZE bytes); `key` is NULL for a frame that is not masked. Returns its
 # size. It stands here to become a part of its callers.
 cdef inline int write_header(

@@ -6,8 +6,8 @@ This module knows single frames and nothing of messages, roles or states: what m
 import os
 from enum import IntEnum
 
-from cpython.bytes cimport PyBytes_GET_SIZE
-from libc.string cimport memcpy
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.string cimport memcmp, memcpy
 from libc.stdint cimport uint64_t
 
 from ..native.sharing cimport IS_FREE_THREADED, give_lock, take_lock
@@ -79,6 +79,30 @@ cdef int read_header(
         memcpy(header.key, data + size, 4)
         size += 4
     return <int>size
+
+
+# The beginning of a status line, with 0 for any digit.
+cdef const char *STATUS_LINE = "HTTP/1.0 000"
+# Methods of requests, with the space behind them.
+cdef tuple METHODS = (b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"CONNECT ", b"OPTIONS ", b"TRACE ", b"PATCH ")
+
+
+cdef HttpMessage find_http(const unsigned char *data, size_t available) noexcept:
+    cdef bytes method
+    cdef size_t size
+    cdef size_t i
+    cdef unsigned char expected
+    for i in range(min(available, <size_t>STATUS_END)):
+        expected = STATUS_LINE[i]
+        if data[i] != expected and not (expected == c"0" and c"1" <= data[i] <= c"9"):
+            break
+    else:
+        return HTTP_RESPONSE if available >= STATUS_END else PERHAPS_HTTP
+    for method in METHODS:
+        size = PyBytes_GET_SIZE(method)
+        if memcmp(data, PyBytes_AS_STRING(method), min(size, available)) == 0:
+            return HTTP_REQUEST if available >= size else PERHAPS_HTTP
+    return NO_HTTP
 
 
 cdef inline uint64_t read_big_endian(const unsigned char *data) noexcept nogil:

@@ -7,7 +7,7 @@ from ..native.buffer cimport Buffer
 from .compression cimport Inflated, Inflation, PerMessageDeflate
 from .frame cimport FrameHeader, MAX_HEADER_SIZE
 from .noting cimport FrameNotes
-from .state cimport EndpointState
+from .state cimport CLOSED, EndpointState
 
 
 cdef extern from *:
@@ -22,8 +22,10 @@ cdef enum Route:
     # What becomes of the payload of the message under way.
     WHOLE           # it is put together
     SKIPPED         # it means nothing any more
-    HELD_BACK       # nothing yet: decoding waits until somebody says whether the message is wanted in pieces
     STREAMED        # each part of it becomes a piece
+    # From here on decoding waits until the application asks for the next message:
+    HELD_BACK       # nothing yet, since how the message is wanted decides what becomes of it
+    RULE_BROKEN     # nothing more: the peer broke a rule, which fails the connection then
 
 
 # What a number of bytes is worth that was read while another thread may have changed what it is the difference of.
@@ -43,12 +45,13 @@ cdef class Inbound(FrameNotes):
     cdef unsigned char message_opcode   # of the message under way, 0 between two
     cdef unsigned char utf8_state
     cdef unsigned char reserved         # the reserved bits that an extension gave a meaning
-    cdef unsigned char is_inflating     # a message is being inflated, while which other threads may run
+    cdef unsigned char is_decoding      # input is being decoded, while which Python code and other threads may run
     cdef unsigned char route            # a Route, of the message under way
     cdef unsigned char holds_large      # a message that is too large is held back rather than failing the connection
     cdef unsigned char wants_stream     # the next message is held back when it begins: somebody waits for its beginning
     cdef unsigned char is_steady        # the last two messages were BINARY, in one frame each, of the same size
-    cdef unsigned char has_news         # a message was held back, or a streamed one has ended; for the owner to clear
+    # A message was held back, a streamed one has ended, or a rule was broken; for the owner to clear.
+    cdef unsigned char has_news
     cdef size_t last_length         # of the payload of the last data frame that was a whole message
     cdef bint in_frame
     cdef FrameHeader frame
@@ -89,6 +92,8 @@ cdef class Inbound(FrameNotes):
     # For the subclass to say.
     cdef int take_control(self) except -1
     cdef int fail_by(self, object violation) except -1
+    cdef int fail_now(self, object violation) except -1
+    cdef int refuse_held(self, double now) except -1
     cdef int accept_streamed(self) except -1
     cdef int take_piece(self, unsigned char *data, size_t size) except -1
     cdef int adopt(self) except -1
@@ -96,17 +101,19 @@ cdef class Inbound(FrameNotes):
 
     # Steps of the above, for this module alone.
     cdef size_t decode(self, unsigned char *data, size_t size) except? 0
+    cdef size_t decode_alone(self, unsigned char *data, size_t size) except? 0
+    cdef int put_back(self, const unsigned char *data, size_t size) except -1
     cdef int decode_held(self) except -1
     cdef int join_undecoded(self, Buffer *held) except -1
     cdef size_t take_usual(self, unsigned char *data, size_t size) except? 0
     cdef bint is_whole_message(self) noexcept
     cdef size_t begin_frame(self, const unsigned char *data, size_t size) except? 0
+    cdef size_t refuse_header(self, object violation, size_t before, size_t count) except? 0
     cdef int accept_frame(self) except -1
     cdef int log_end_of_frame(self) except -1
     cdef int end_frame(self) except -1
     cdef bint is_stopped(self) noexcept
     cdef bint is_too_big(self) noexcept
-    cdef int refuse_large(self) except -1
     cdef size_t take_payload(self, unsigned char *data, size_t size) except? 0
     cdef size_t take_deflated(self, unsigned char *data, size_t size) except? 0
     cdef int judge_inflated(self, Inflation inflation, Inflated outcome, size_t before) except -1
@@ -116,3 +123,8 @@ cdef class Inbound(FrameNotes):
     cdef int make_room(self, size_t size) except -1
     cdef int finish_message(self, unsigned char opcode) except -1
     cdef int deliver(self, object message, size_t size) except -1
+
+
+# Whether nothing that comes from the peer means anything any more.
+cdef inline bint is_over(Inbound self) noexcept:
+    return self.phase == CLOSED or self.route == RULE_BROKEN

@@ -6,9 +6,10 @@ that the application will get. When the application lags, whole reads wait in `u
 So every byte is held once, whichever way the peer cuts a message up. A compressed message is inflated as it comes and
 takes the place of `assembly` in its `Inflation`. A message that is streamed is not put together: see `streaming`.
 
-While a message is inflated other threads may run. What they may find then: `is_inflating` is set, so that none decodes
-what comes later, which waits in `undecoded`; one that ends the connection drops `inflation`, and with it the message.
-A thread that is about to wait for input looks at both first: what it waits for may be in there.
+While a message is inflated other threads may run, and wherever an object is made that Python's collector tracks,
+finalizers. What they may find then: `is_decoding` is set, so that none decodes what comes later, which waits in
+`undecoded`; one that ends the connection drops `inflation`, and with it the message. A thread that is about to wait for
+input looks at both first: what it waits for may be in there.
 
 Control frames are only collected here: what they mean, and how a connection fails, is for `Endpoint`. Reading a large
 message right into its place is `placing`'s.
@@ -26,8 +27,8 @@ from ..native.buffer cimport buffer_append, buffer_consume, buffer_free, buffer_
 from .compression cimport INFLATED_TOO_MUCH, NOT_DEFLATED, Inflated, Inflation
 from .frame cimport (
     BAD_CONTROL_FRAGMENT, BAD_CONTROL_LENGTH, BAD_LENGTH_FORM, BAD_LENGTH_SIGN, BAD_MASK_MISSING, BAD_MASK_PRESENT,
-    BAD_OPCODE, BAD_RESERVED_BIT, BINARY_FRAME, CONTINUATION_FRAME, MAX_CONTROL_PAYLOAD, MAX_HEADER_SIZE, TEXT_FRAME,
-    mask_payload, read_header, unmask_text,
+    BAD_OPCODE, BAD_RESERVED_BIT, BINARY_FRAME, CONTINUATION_FRAME, HTTP_RESPONSE, MAX_CONTROL_PAYLOAD, MAX_HEADER_SIZE,
+    NO_HTTP, PERHAPS_HTTP, TEXT_FRAME, HttpMessage, find_http, mask_payload, read_header, unmask_text,
 )
 from .noting cimport FrameNotes
 from .state cimport CLOSED, CLOSING, OPEN
@@ -97,6 +98,9 @@ cdef enum:
     LARGE_MESSAGE = 256 * 1024
 
 
+# By name: to ask an Enum for a member runs Python code.
+cdef dict RULES = dict(Violation.__members__)
+
 cdef dict HEADER_VIOLATIONS = {
     <int>BAD_RESERVED_BIT: Violation.RESERVED_BIT,
     <int>BAD_OPCODE: Violation.RESERVED_OPCODE,
@@ -125,6 +129,12 @@ cdef class Inbound(FrameNotes):
     cdef int fail_by(self, object violation) except -1:
         raise NotImplementedError
 
+    cdef int fail_now(self, object violation) except -1:
+        raise NotImplementedError
+
+    cdef int refuse_held(self, double now) except -1:
+        raise NotImplementedError
+
     cdef int accept_streamed(self) except -1:
         raise NotImplementedError
 
@@ -150,7 +160,8 @@ cdef class Inbound(FrameNotes):
     def next_message(self):
         """Return the next message, `str` for TEXT and `bytes` for BINARY, or None when none is at hand.
 
-        A message that was held back, because it is larger than `max_message_size` says, fails the connection now.
+        A message that was held back, because it is larger than `max_message_size` says, fails the connection now. So
+        does what the peer sent against the rules after the messages that you took: with None you have answered these.
 
         Raises:
             RuntimeError: a message is being given out in pieces: take them all, or call `end_stream`.
@@ -159,8 +170,8 @@ cdef class Inbound(FrameNotes):
             raise RuntimeError("a message is being given out in pieces: take them all, or call end_stream() first")
         if self.messages.count:
             return self.pop_message()
-        if self.route == HELD_BACK:
-            self.refuse_large()
+        if self.route >= HELD_BACK:
+            self.refuse_held(self.now)
         return None
 
     cdef object pop_message(self):
@@ -179,9 +190,13 @@ cdef class Inbound(FrameNotes):
         cdef Py_ssize_t count = self.messages.count
         cdef Py_ssize_t index
         cdef PyObject *owned
-        if 0 <= limit < count:
-            count = limit
-        cdef list messages = PyList_New(count)
+        cdef list messages = None
+        # Making a list may run Python code that takes messages.
+        while messages is None or <Py_ssize_t>self.messages.count < count:
+            count = self.messages.count
+            if 0 <= limit < count:
+                count = limit
+            messages = PyList_New(count)
         for index in range(count):
             owned = queue_pop(&self.messages)
             self.message_bytes -= message_cost(owned)
@@ -193,18 +208,21 @@ cdef class Inbound(FrameNotes):
     cdef int decode_held(self) except -1:
         """Decode input that had to wait; for a pong in it, the time of the last read stands in for its own."""
         cdef Buffer held
+        cdef unsigned char *place
         cdef size_t used
-        cdef bint goes_on = not self.is_inflating
+        cdef bint goes_on = not self.is_decoding and self.route != RULE_BROKEN
         while goes_on:
             held = self.undecoded
             self.undecoded = Buffer(NULL, 0, 0, 0)
             try:
-                used = self.decode(held.data + held.start, buffer_size(&held))
+                # C knows no empty range of bytes without a place.
+                place = &self.header_bytes[0] if held.data is NULL else held.data + held.start
+                used = self.decode(place, buffer_size(&held))
             except BaseException:
                 buffer_free(&held)
                 raise
             buffer_consume(&held, used)
-            if self.phase == CLOSED:
+            if is_over(self):
                 buffer_free(&held)
                 buffer_free(&self.undecoded)
             goes_on = held.end == 0 and self.undecoded.end != 0
@@ -247,7 +265,7 @@ cdef class Inbound(FrameNotes):
 
     cdef int drop_assembly(self) except -1:
         """Let go of the message that is being put together; what is left of it will be skipped."""
-        if self.in_frame and self.frame.opcode & 0x8 == 0:
+        if self.in_frame and self.frame.opcode & 0x8 == 0 and self.route != RULE_BROKEN:
             self.route = SKIPPED
         if self.is_lent and self.lent is NULL:
             self.lent = self.assembly   # another thread may be reading into it
@@ -295,18 +313,35 @@ cdef class Inbound(FrameNotes):
         cdef size_t used = 0
         if self.is_lent:
             self.end_loan()
-        if self.phase == CLOSED:
+        if is_over(self):
             return 0
         self.now = now
         self.received_wire += size
-        if buffer_size(&self.undecoded) == 0 and not self.is_inflating:
+        if buffer_size(&self.undecoded) == 0 and not self.is_decoding:
             used = self.decode(data, size)
-        if used < size and self.phase != CLOSED and buffer_append(&self.undecoded, data + used, size - used) < 0:
+            if self.undecoded.end:
+                return self.put_back(data + used, size - used)
+        if used < size and not is_over(self) and buffer_append(&self.undecoded, data + used, size - used) < 0:
             raise MemoryError
         return 0
 
+    cdef int put_back(self, const unsigned char *data, size_t size) except -1:
+        """Have the rest of what was decoded wait before what Python code has fed meanwhile."""
+        cdef Buffer rest = Buffer(NULL, 0, 0, 0)
+        if buffer_append(&rest, data, size) < 0:
+            raise MemoryError
+        self.join_undecoded(&rest)
+        return self.decode_held()
+
     cdef size_t decode(self, unsigned char *data, size_t size) except? 0:
         """Decode until the bytes end, the application lags or the connection does; returns how many bytes were used."""
+        self.is_decoding = True
+        try:
+            return self.decode_alone(data, size)
+        finally:
+            self.is_decoding = False
+
+    cdef size_t decode_alone(self, unsigned char *data, size_t size) except? 0:
         cdef size_t used = 0
         cdef size_t count
         cdef const unsigned char *key
@@ -351,7 +386,7 @@ cdef class Inbound(FrameNotes):
         cdef unsigned char mask_bit = 0 if self.client else 0x80
         if self.in_frame or self.header_size or self.message_opcode or self.wants_stream or self.phase != OPEN:
             return 0
-        if self.frame_log is not None or self.route == STREAMED or self.route == HELD_BACK:
+        if self.frame_log is not None or self.route >= STREAMED:
             return 0
         self.route = WHOLE
         while size - used >= 4 and not is_lagging(self):
@@ -389,7 +424,7 @@ cdef class Inbound(FrameNotes):
         """Whether the frame cannot be ended yet, though all of its payload came."""
         if self.frame.opcode & 0x8:
             return False
-        return self.route == HELD_BACK or (self.inflation is not None and self.inflation.pending is not None)
+        return self.route >= HELD_BACK or (self.inflation is not None and self.inflation.pending is not None)
 
     cdef size_t begin_frame(self, const unsigned char *data, size_t size) except? 0:
         """Read a header, from several pieces if need be, and check that the frame may stand here.
@@ -410,10 +445,23 @@ cdef class Inbound(FrameNotes):
             return count
         self.header_size = 0
         if outcome < 0:
-            self.fail_by(HEADER_VIOLATIONS[-outcome])
-            return 0
+            return self.refuse_header(HEADER_VIOLATIONS[-outcome], before, count)
         self.accept_frame()
         return <size_t>outcome - before
+
+    cdef size_t refuse_header(self, object violation, size_t before, size_t count) except? 0:
+        """Fail the connection because of a header that breaks a rule, or is no header but the beginning of HTTP.
+
+        Returns how many bytes were used: `count` when it takes more of them to tell.
+        """
+        cdef HttpMessage found = find_http(self.header_bytes, before + count)
+        if found == PERHAPS_HTTP:
+            self.header_size = <unsigned char>(before + count)
+            return count
+        if found != NO_HTTP:
+            violation = RULES["HTTP_RESPONSE" if found == HTTP_RESPONSE else "HTTP_REQUEST"]
+        self.fail_by(violation)
+        return 0
 
     cdef int accept_frame(self) except -1:
         """Check a complete header against the message under way and the size limit (RFC 6455 sections 5.4 and 10.4)."""
@@ -423,19 +471,19 @@ cdef class Inbound(FrameNotes):
             # What is compressed or in fragments is as good as TEXT here: it is not expected again.
             note_length(self, opcode if self.frame.fin and not self.frame.reserved else TEXT_FRAME, self.frame.length)
         if self.frame.reserved and opcode & 0x8:
-            return self.fail_by(Violation.COMPRESSED_CONTROL)
+            return self.fail_by(RULES["COMPRESSED_CONTROL"])
         if opcode & 0x8 == 0:
             if opcode == CONTINUATION_FRAME and self.message_opcode == 0:
-                return self.fail_by(Violation.UNEXPECTED_CONTINUATION)
+                return self.fail_by(RULES["UNEXPECTED_CONTINUATION"])
             if opcode != CONTINUATION_FRAME and self.message_opcode != 0:
-                return self.fail_by(Violation.EXPECTED_CONTINUATION)
+                return self.fail_by(RULES["EXPECTED_CONTINUATION"])
             if self.phase == CLOSING:
                 self.route = SKIPPED
             elif opcode != CONTINUATION_FRAME:
                 self.route = WHOLE
             if self.frame.reserved:
                 if opcode == CONTINUATION_FRAME:
-                    return self.fail_by(Violation.COMPRESSED_CONTINUATION)
+                    return self.fail_by(RULES["COMPRESSED_CONTINUATION"])
                 if self.route != SKIPPED:
                     self.set_inflation(Inflation.__new__(Inflation, self.codec, self.window))
             if opcode != CONTINUATION_FRAME:
@@ -443,11 +491,11 @@ cdef class Inbound(FrameNotes):
                 self.utf8_state = UTF8_ACCEPT
             if self.route == STREAMED:
                 self.accept_streamed()
-                if self.phase == CLOSED:
+                if is_over(self):
                     return 0
             elif self.route == WHOLE and (self.wants_stream or self.is_too_big()):
                 if not self.wants_stream and not self.holds_large:
-                    return self.fail_by(Violation.MESSAGE_TOO_BIG)
+                    return self.fail_by(RULES["MESSAGE_TOO_BIG"])
                 self.route = HELD_BACK
                 self.has_news = True
         self.in_frame = True
@@ -458,10 +506,6 @@ cdef class Inbound(FrameNotes):
         if self.inflation is not None:
             return self.frame.length > self.max_deflated() or self.inflation.size > self.max_message
         return self.frame.length > self.max_message - self.assembled
-
-    cdef int refuse_large(self) except -1:
-        """Fail the connection because of a message that was held back, and is wanted whole."""
-        return self.fail_by(Violation.MESSAGE_TOO_BIG)
 
     cdef int deliver(self, object message, size_t size) except -1:
         """Queue a message for the application; `size` is that of its payload."""
@@ -521,11 +565,7 @@ cdef class Inbound(FrameNotes):
                 if self.frame.masked:
                     mask_payload(data + used, data + used, count, self.frame.key, self.frame.length - self.remaining)
                 self.remaining -= count
-            self.is_inflating = True
-            try:
-                outcome = inflation.feed(data + used, count, self.frame.fin and self.remaining == 0, limit)
-            finally:
-                self.is_inflating = False
+            outcome = inflation.feed(data + used, count, self.frame.fin and self.remaining == 0, limit)
             used += count
             if self.inflation is not inflation:     # the message was given up: what is left of it is skipped
                 self.remaining -= size - used
@@ -539,13 +579,13 @@ cdef class Inbound(FrameNotes):
         """Check what was inflated, behind the first `before` bytes of it; a piece of a streamed message goes out."""
         cdef bint is_large = outcome == INFLATED_TOO_MUCH or inflation.taken > self.max_deflated()
         if outcome == NOT_DEFLATED:
-            return self.fail_by(Violation.NOT_DEFLATED)
+            return self.fail_by(RULES["NOT_DEFLATED"])
         if is_large and self.route != STREAMED and not self.holds_large:
-            return self.fail_by(Violation.MESSAGE_TOO_BIG)
+            return self.fail_by(RULES["MESSAGE_TOO_BIG"])
         if self.message_opcode == TEXT_FRAME and inflation.size > before:
             self.utf8_state = utf8_check(self.utf8_state, inflation.inflated() + before, inflation.size - before)
             if self.utf8_state == UTF8_REJECT:
-                return self.fail_by(Violation.TEXT_NOT_UTF8)
+                return self.fail_by(RULES["TEXT_NOT_UTF8"])
         if self.route == STREAMED:
             return self.adopt()
         if is_large:
@@ -562,7 +602,7 @@ cdef class Inbound(FrameNotes):
         cdef bytes data
         cdef const unsigned char *text
         if opcode == TEXT_FRAME and self.utf8_state != UTF8_ACCEPT:
-            return self.fail_by(Violation.TEXT_NOT_UTF8)
+            return self.fail_by(RULES["TEXT_NOT_UTF8"])
         data = self.inflation.take_result()
         self.set_inflation(None)
         if opcode == BINARY_FRAME:
@@ -576,7 +616,7 @@ cdef class Inbound(FrameNotes):
         if self.message_opcode == TEXT_FRAME:
             self.utf8_state = utf8_check(self.utf8_state, place, size)
             if self.utf8_state == UTF8_REJECT:
-                return self.fail_by(Violation.TEXT_NOT_UTF8)
+                return self.fail_by(RULES["TEXT_NOT_UTF8"])
         return 0
 
     cdef int make_room(self, size_t size) except -1:
@@ -625,7 +665,7 @@ cdef class Inbound(FrameNotes):
         if self.inflation is not None:
             return self.finish_inflated(opcode)
         if opcode == TEXT_FRAME and self.utf8_state != UTF8_ACCEPT:
-            return self.fail_by(Violation.TEXT_NOT_UTF8)
+            return self.fail_by(RULES["TEXT_NOT_UTF8"])
         if self.assembly is NULL:
             return self.deliver(b"" if opcode == BINARY_FRAME else "", 0)
         assembly = self.assembly
@@ -653,7 +693,7 @@ cdef inline size_t message_cost(PyObject *message) noexcept:
 cdef inline bint is_lagging(Inbound self) noexcept:
     if self.phase != OPEN:
         return False
-    if self.route == HELD_BACK:
+    if self.route >= HELD_BACK:
         return True
     return self.messages.count > 0 and self.message_bytes + buffer_size(&self.undecoded) >= self.max_held_input
 
@@ -691,7 +731,7 @@ cdef inline int queue_text(Inbound self, const unsigned char *data, size_t size,
         text = decode_utf8(<const char *>data, size, NULL)
         if text is NULL and PyErr_ExceptionMatches(UnicodeDecodeError):
             PyErr_Clear()
-            return self.fail_by(Violation.TEXT_NOT_UTF8)
+            return self.fail_by(RULES["TEXT_NOT_UTF8"])
     return queue_message(self, text, size)
 
 

@@ -10,5 +10,4 @@ cdef class FrameNotes:
     cdef int log_frame(
         self, bint is_sent, unsigned char first_byte, uint64_t size, const unsigned char *payload,
         const unsigned char *key) except -1
-    cdef int note_frame(self, tuple frame) except -1
     cdef int note_original(self, const unsigned char *data, size_t size) except -1

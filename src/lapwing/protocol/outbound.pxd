@@ -37,6 +37,7 @@ cdef class Outbound(Streaming):
     cdef bytes late_pong
     cdef unsigned char sending_opcode   # of the message of fragments under way, 0 between two
     cdef unsigned char sending_utf8
+    cdef unsigned char is_adding        # a fragment of it is being compressed
     cdef object sending_compressor      # of that message, None when it is not compressed
     cdef list postponed                 # `Prepared` messages that wait for its end, None when there are none
     cdef size_t postponed_bytes         # that they cost
@@ -73,7 +74,10 @@ cdef class Outbound(Streaming):
         self, int opcode, const unsigned char *data, size_t size, bint forced, object owner) except -1
     cdef int push_postponed(self) except -1
     cdef int postpone(self, Prepared prepared) except -1
-    cdef int push_fragment(self, object payload, int opcode, bint fin, object compress) except -1
+    cdef int push_fragment(
+        self, const unsigned char *data, size_t size, int asked, bint fin, object compress) except -1
+    cdef int push_part(
+        self, int opcode, const unsigned char *data, size_t size, bint fin, object compress) except -1
     cdef int require_sendable(self) except -1
     cdef int push_frame(
         self, unsigned char first_byte, const unsigned char *payload, size_t size, object owner) except -1

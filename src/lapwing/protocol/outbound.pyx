@@ -2,14 +2,20 @@
 
 A message becomes a frame, or one for each of its fragments, behind what is in the output already; the owner takes the
 output and sends it. A message is masked or copied into the output, except a large one of a server: that is sent from
-where it is. Compressing lets other threads run, so that afterwards the state is looked at again.
+where it is.
+
+Much runs Python code that may use this same endpoint, or lets other threads run that may: the `__buffer__` of a
+message, compressing, fetching random bytes for masks, and, since finalizers run then, making any object that Python's
+collector tracks. So all of that comes first; then `require_sendable` or a look at the state; and from there until the
+frame is in the output nothing of the kind happens. No pointer into the output is kept across it.
 
 `Inbound` is the other half. `Endpoint`, which is what to use, adds what connects the two: control frames and how a
 connection ends.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
+from cpython.unicode cimport PyUnicode_AsUTF8String, PyUnicode_CheckExact
 from libc.string cimport memcpy
 
 from .compression cimport PerMessageDeflate
@@ -95,10 +101,13 @@ cdef class Outbound(Streaming):
             return push_whole(self, opcode, data, size, compress, message)
         # The bytes of any other object are copied: they may change once this returns.
         require_buffer(message)
-        PyObject_GetBuffer(message, &view, PyBUF_SIMPLE)
+        PyObject_GetBuffer(message, &view, PyBUF_SIMPLE)    # may run Python code
         try:
             if opcode == TEXT_FRAME:
                 require_utf8(<const unsigned char *>view.buf, view.len)
+            if self.client:
+                self.keys.prepare()
+            self.require_sendable()
             return push_whole(self, opcode, <const unsigned char *>view.buf, view.len, compress, None)
         finally:
             PyBuffer_Release(&view)
@@ -121,6 +130,8 @@ cdef class Outbound(Streaming):
         cdef PerMessageDeflate codec = self.codec
         cdef bytes payload
         if codec.keeps_outgoing:
+            if codec.is_held_here():    # called within the compressing of another message, which cannot be waited for
+                return self.push_data(0x80 | opcode, data, size, owner)
             codec.acquire()
         try:
             payload = codec.deflate(data, size, forced)
@@ -161,85 +172,106 @@ cdef class Outbound(Streaming):
         Raises:
             ConnectionClosed, TypeError, ValueError: as for `send`; the message is then as it was before.
         """
+        cdef int asked = NATURAL
+        cdef Py_buffer view
+        cdef bint is_text = isinstance(payload, str)
         if compress is not None:
             require_choice(compress)
+        if self.phase != OPEN:
+            raise self.closed_error()
+        if self.sending_opcode == 0:
+            if opcode is not None:
+                asked = data_opcode(opcode)
+            else:
+                asked = TEXT_FRAME if is_text else BINARY_FRAME
+        if is_text:
+            payload = PyUnicode_AsUTF8String(payload)
+        require_buffer(payload)
+        PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)    # may run Python code
+        try:
+            self.push_fragment(<const unsigned char *>view.buf, view.len, asked, fin, compress)
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef int push_fragment(
+        self, const unsigned char *data, size_t size, int asked, bint fin, object compress
+    ) except -1:
+        """Queue a fragment; `asked` is the opcode of its message if it is the first one."""
+        cdef int before, first
+        cdef unsigned char utf8
         if self.client:
             self.keys.prepare()
         if self.phase != OPEN:
             raise self.closed_error()
-        cdef int first = self.sending_opcode
-        if first == 0:
-            self.sending_utf8 = UTF8_ACCEPT
-            if opcode is not None:
-                first = data_opcode(opcode)
-            else:
-                first = TEXT_FRAME if isinstance(payload, str) else BINARY_FRAME
-        if isinstance(payload, str):
-            payload = payload.encode()
-        cdef unsigned char utf8 = self.sending_utf8
+        before = self.sending_opcode
+        if self.is_adding:
+            raise RuntimeError("a fragment is being compressed: the next one can only follow it")
+        if before == 0 and asked == NATURAL:
+            raise RuntimeError("the message that this fragment belongs to was ended while its payload was asked for")
+        first = before or asked
+        utf8 = UTF8_ACCEPT if before == 0 else self.sending_utf8
         if first == TEXT_FRAME:
-            utf8 = check_fragment(utf8, payload, fin)
-        cdef int before = self.sending_opcode
+            utf8 = check_fragment(utf8, data, size, fin)
         # Compressing lets other threads run: from now on none may get in between.
         self.sending_opcode = first
+        self.is_adding = True
         try:
-            self.push_fragment(payload, first if before == 0 else CONTINUATION_FRAME, fin, compress)
+            self.push_part(first if before == 0 else CONTINUATION_FRAME, data, size, fin, compress)
         except BaseException:
             self.sending_opcode = before
             raise
+        finally:
+            self.is_adding = False
         self.sending_utf8 = utf8
         if fin:
             self.sending_opcode = 0
             self.sending_compressor = None
             if self.postponed is not None:
                 self.push_postponed()
+        return 0
 
-    cdef int push_fragment(self, object payload, int opcode, bint fin, object compress) except -1:
-        """Queue a frame of a message of several. Its bytes are copied: they may change once this returns."""
-        cdef Py_buffer view
-        cdef bytes deflated
+    cdef int push_part(
+        self, int opcode, const unsigned char *data, size_t size, bint fin, object compress
+    ) except -1:
+        """Queue a frame of a message of several, compressed or not. Its bytes are copied: they may change later."""
+        cdef bytes deflated = None
         cdef PerMessageDeflate codec = self.codec
         cdef int first_byte = (0x80 if fin else 0) | opcode
-        cdef bint is_locked = codec is not None and codec.keeps_outgoing
-        require_buffer(payload)
-        PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
+        if opcode != CONTINUATION_FRAME:
+            self.sending_compressor = None
+        if codec is None or (
+            opcode == CONTINUATION_FRAME and self.sending_compressor is None
+        ) or (opcode != CONTINUATION_FRAME and (not wants_deflating(codec, size, compress) or codec.is_held_here())):
+            return self.push_data(first_byte, data, size, None)
+        if codec.keeps_outgoing:
+            codec.acquire()
         try:
             if opcode != CONTINUATION_FRAME:
-                self.sending_compressor = None
-            if codec is None or (
-                opcode == CONTINUATION_FRAME and self.sending_compressor is None
-            ) or (opcode != CONTINUATION_FRAME and not wants_deflating(self.codec, view.len, compress)):
-                return self.push_data(first_byte, <const unsigned char *>view.buf, view.len, None)
-            if is_locked:
-                codec.acquire()
-            try:
-                if opcode != CONTINUATION_FRAME:
-                    self.sending_compressor = codec.begin()
-                    if self.sending_compressor is None:
-                        return self.push_data(first_byte, <const unsigned char *>view.buf, view.len, None)
+                self.sending_compressor = codec.begin()
+                if self.sending_compressor is not None:
                     first_byte |= COMPRESSED
-                deflated = codec.deflate_fragment(
-                    self.sending_compressor, <const unsigned char *>view.buf, view.len, fin)
-                if self.client:
-                    self.keys.prepare()
-                if self.phase != OPEN:      # other threads have run
-                    raise self.closed_error()
-                self.push_frame(
-                    first_byte, <const unsigned char *>PyBytes_AS_STRING(deflated),
-                    PyBytes_GET_SIZE(deflated) - (FLUSHED if fin else 0), deflated)
-                self.sent_messages += fin
-                self.sent_payload += <size_t>view.len
-                return 0
-            except BaseException:
-                # What was compressed cannot be compressed again, and without it the message would be another one.
-                codec.forget()
-                self.fail_with(1011, "a compressed message could not be continued")
-                raise
-            finally:
-                if is_locked:
-                    codec.release()
+            if first_byte & COMPRESSED or opcode == CONTINUATION_FRAME:
+                deflated = codec.deflate_fragment(self.sending_compressor, data, size, fin)
+            if self.client:
+                self.keys.prepare()
+            if self.phase != OPEN:      # other threads have run
+                raise self.closed_error()
+            if deflated is None:
+                return self.push_data(first_byte, data, size, None)
+            self.push_frame(
+                first_byte, <const unsigned char *>PyBytes_AS_STRING(deflated),
+                PyBytes_GET_SIZE(deflated) - (FLUSHED if fin else 0), deflated)
+            self.sent_messages += fin
+            self.sent_payload += size
+            return 0
+        except BaseException:
+            # What was compressed cannot be compressed again, and without it the message would be another one.
+            codec.forget()
+            self.fail_with(1011, "a compressed message could not be continued")
+            raise
         finally:
-            PyBuffer_Release(&view)
+            if codec.keeps_outgoing:
+                codec.release()
 
     cdef int push_postponed(self) except -1:
         """Queue what had to wait for the end of a message of fragments."""
@@ -253,8 +285,11 @@ cdef class Outbound(Streaming):
         return 0
 
     cdef int postpone(self, Prepared prepared) except -1:
-        if self.postponed is None:
-            self.postponed = []
+        cdef list postponed = self.postponed
+        if postponed is None:
+            postponed = []      # may run Python code, which may have one made
+            if self.postponed is None:
+                self.postponed = postponed
         self.postponed.append(prepared)
         self.postponed_bytes += <size_t>prepared.size + POSTPONED_OVERHEAD
         return 0
@@ -315,6 +350,8 @@ cdef class Outbound(Streaming):
 
     cdef int answer_ping(self, bytes payload) except -1:
         """Queue the pong (RFC 6455 section 5.5.2: a ping is to be answered until the peer's close frame came)."""
+        if self.client:
+            self.keys.prepare()
         if self.phase == CLOSED:
             return 0
         if output_size(&self.output) > MAX_WAITING_PONGS:
@@ -374,30 +411,25 @@ cdef class Outbound(Streaming):
         cdef unsigned char key[4]
         cdef unsigned char *room
         cdef int header_size
-        cdef bint by_reference = size >= LARGE_PAYLOAD and owner is not None and not self.client
+        cdef bint by_reference = size >= LARGE_PAYLOAD and not self.client and is_plain(owner)
         if self.client:
-            self.keys.take(key)  # may let other threads run, which may move the output: so before there is room in it
+            self.keys.take(key)     # prepared by the caller, before it looked at the state
         room = output_begin(&self.output, MAX_HEADER_SIZE + (0 if by_reference else size))
         if room is NULL:
             raise MemoryError
-        self.sent_wire += size
-        if self.frame_log is not None:
-            self.log_frame(True, first_byte, size, payload, NULL)
-        if self.client:
-            header_size = write_header(room, first_byte, size, key)
-            self.sent_wire += header_size
-            self.output.head.end += header_size
-            mask_payload(self.output.head.data + self.output.head.end, payload, size, key, 0)
-            self.output.head.end += size
-            return 0
-        header_size = write_header(room, first_byte, size, NULL)
-        self.sent_wire += header_size
+        header_size = write_header(room, first_byte, size, key if self.client else NULL)
         self.output.head.end += header_size
+        self.sent_wire += header_size + size
         if by_reference:
             output_set_payload(&self.output, owner, payload, size)
-        else:
-            memcpy(self.output.head.data + self.output.head.end, payload, size)
+        elif size:
+            if self.client:
+                mask_payload(room + header_size, payload, size, key, 0)
+            else:
+                memcpy(room + header_size, payload, size)
             self.output.head.end += size
+        if self.frame_log is not None:
+            self.log_frame(True, first_byte, size, payload, NULL)
         return 0
 
     # --- for the subclass --------------------------------------------------------------------------------------------
@@ -429,15 +461,16 @@ cdef inline int data_opcode(int opcode) except -1:
     return opcode
 
 
-cdef unsigned char check_fragment(unsigned char state, object payload, bint fin) except? UTF8_REJECT:
+cdef inline bint is_plain(object owner) noexcept:
+    """Whether to let go of an object runs no Python code; that of a class of the program's may."""
+    return PyBytes_CheckExact(owner) or PyUnicode_CheckExact(owner)
+
+
+cdef unsigned char check_fragment(
+    unsigned char state, const unsigned char *data, size_t size, bint fin
+) except? UTF8_REJECT:
     """Carry the state of a TEXT message over one more fragment of it."""
-    cdef Py_buffer view
-    require_buffer(payload)
-    PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
-    try:
-        state = utf8_check(state, <const unsigned char *>view.buf, view.len)
-    finally:
-        PyBuffer_Release(&view)
+    state = utf8_check(state, data, size)
     if state == UTF8_REJECT or (fin and state != UTF8_ACCEPT):
         raise ValueError("expected the fragments of a TEXT message to make valid UTF-8 together (RFC 6455 section 5.6)")
     return state

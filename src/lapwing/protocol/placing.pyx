@@ -14,7 +14,7 @@ from libc.string cimport memcmp, memcpy, memmove
 from ..native.buffer cimport buffer_size
 from ..native.landing cimport Landing
 from .frame cimport BINARY_FRAME, MAX_HEADER_SIZE, mask_payload, read_header, write_header
-from .inbound cimport SKIPPED, STREAMED, WHOLE, Inbound
+from .inbound cimport SKIPPED, STREAMED, WHOLE, Inbound, is_over
 from .state cimport CLOSED, OPEN
 
 __all__ = ["Placing"]
@@ -65,7 +65,7 @@ cdef class Placing(Inbound):
         """Whether the next byte begins a message, if it is one, that would be put together."""
         return (
             not self.in_frame and self.header_size == 0 and self.message_opcode == 0 and self.phase == OPEN
-            and not self.wants_stream and self.route == WHOLE and self.frame_log is None and not self.is_inflating
+            and not self.wants_stream and self.route == WHOLE and self.frame_log is None and not self.is_decoding
             and not buffer_size(&self.undecoded) and not self.is_paused()
         )
 
@@ -92,7 +92,11 @@ cdef class Placing(Inbound):
             self.received_wire += head
             read_header(buffer, head, not self.client, self.reserved, &self.frame)
             self.accept_frame()
-        self.payload_received(inside, now)
+        self.is_decoding = True
+        try:
+            self.payload_received(inside, now)
+        finally:
+            self.is_decoding = False
         if count > head + inside:
             self.feed(buffer + head, count - head - inside, now)
         return 0
@@ -114,7 +118,7 @@ cdef class Placing(Inbound):
     cdef int payload_received(self, size_t size, double now) except -1:
         cdef unsigned char *place
         self.end_loan()
-        if self.phase == CLOSED:
+        if is_over(self):
             return 0
         self.now = now
         self.received_wire += size
@@ -128,6 +132,6 @@ cdef class Placing(Inbound):
             self.count_payload(place, size)
             if self.route == STREAMED and self.phase != CLOSED:     # it became so in that time
                 self.adopt()
-        if self.remaining == 0 and self.phase != CLOSED:
+        if self.remaining == 0 and not is_over(self):
             self.end_frame()
         return 0

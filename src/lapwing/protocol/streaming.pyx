@@ -20,7 +20,7 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 
 from .frame cimport BINARY_FRAME, TEXT_FRAME, mask_payload
-from .inbound cimport HELD_BACK, SKIPPED, STREAMED, WHOLE
+from .inbound cimport HELD_BACK, RULE_BROKEN, SKIPPED, STREAMED, WHOLE, is_over
 from .placing cimport Placing
 from .state cimport CLOSED, OPEN
 from .utf8 cimport UTF8_ACCEPT, UTF8_REJECT, utf8_check
@@ -28,6 +28,9 @@ from .utf8 cimport UTF8_ACCEPT, UTF8_REJECT, utf8_check
 from .violation import Violation
 
 __all__ = ["Inflow", "Streaming"]
+
+# By name: to ask an Enum for a member runs Python code.
+cdef dict RULES = dict(Violation.__members__)
 
 
 cdef extern from *:
@@ -109,6 +112,8 @@ cdef class Streaming(Placing):
             return None
         if inflow.pieces:
             return self.pop_piece(inflow)
+        if self.route == RULE_BROKEN:
+            self.refuse_held(self.now)
         if self.phase == CLOSED:
             self.inflow = None
         return None
@@ -129,6 +134,9 @@ cdef class Streaming(Placing):
         if self.messages.count:
             self.wants_stream = False
             inflow = self.take_queued(most)
+        elif self.phase == OPEN and self.route == RULE_BROKEN:
+            self.refuse_held(self.now)
+            inflow = None
         elif self.phase == OPEN and self.message_opcode and self.route != SKIPPED and self.route != STREAMED:
             self.wants_stream = False
             inflow = self.convert(most)
@@ -156,7 +164,7 @@ cdef class Streaming(Placing):
             return inflow
         self.pop_message()
         if not inflow.is_complete:
-            self.fail_by(Violation.MESSAGE_TOO_BIG)
+            self.fail_now(RULES["MESSAGE_TOO_BIG"])
         return inflow
 
     cdef Inflow convert(self, uint64_t limit):
@@ -168,9 +176,9 @@ cdef class Streaming(Placing):
         self.inflow = inflow
         self.route = STREAMED
         # What another thread is working on becomes a piece when it is done with it.
-        if not self.is_lent and not self.is_inflating:
+        if not self.is_lent and not (self.is_decoding and self.inflation is not None):
             self.adopt()
-            if self.phase != CLOSED and self.in_frame and self.frame.opcode & 0x8 == 0:
+            if not is_over(self) and self.in_frame and self.frame.opcode & 0x8 == 0:
                 self.accept_streamed()
             self.decode_held()
         return inflow
@@ -180,7 +188,7 @@ cdef class Streaming(Placing):
         if self.route != HELD_BACK or self.phase != OPEN:
             return 0
         if self.is_too_big():
-            return 0 if self.holds_large else self.refuse_large()
+            return 0 if self.holds_large else self.refuse_held(self.now)
         self.route = WHOLE
         return self.decode_held()
 
@@ -197,7 +205,7 @@ cdef class Streaming(Placing):
         return piece
 
     cdef int drop_inflow(self, Inflow inflow) except -1:
-        cdef bint is_under_way = not inflow.is_complete and self.phase == OPEN
+        cdef bint is_under_way = not inflow.is_complete and self.phase == OPEN and self.route != RULE_BROKEN
         if self.inflow is not inflow:
             return 0
         self.inflow = None
@@ -226,7 +234,7 @@ cdef class Streaming(Placing):
         """Check what a frame declares against the limit; of a compressed message, what it is inflated to counts."""
         cdef Inflow inflow = self.inflow
         if inflow is not None and self.inflation is None and self.remaining > inflow.limit - inflow.total:
-            return self.fail_by(Violation.MESSAGE_TOO_BIG)
+            return self.fail_by(RULES["MESSAGE_TOO_BIG"])
         return 0
 
     cdef int take_piece(self, unsigned char *data, size_t size) except -1:
@@ -240,7 +248,7 @@ cdef class Streaming(Placing):
         if self.message_opcode == TEXT_FRAME:
             self.utf8_state = utf8_check(self.utf8_state, place, size)
             if self.utf8_state == UTF8_REJECT:
-                return self.fail_by(Violation.TEXT_NOT_UTF8)
+                return self.fail_by(RULES["TEXT_NOT_UTF8"])
         return self.deliver_piece(piece)
 
     cdef int adopt(self) except -1:
@@ -267,7 +275,7 @@ cdef class Streaming(Placing):
             return 0
         inflow.total += size
         if inflow.total > inflow.limit:
-            return self.fail_by(Violation.MESSAGE_TOO_BIG)
+            return self.fail_by(RULES["MESSAGE_TOO_BIG"])
         if inflow.opcode == TEXT_FRAME:
             part = inflow.text(<const unsigned char *>PyBytes_AS_STRING(piece), size)
             if not part:
@@ -283,7 +291,7 @@ cdef class Streaming(Placing):
         if inflow is None:
             return 0
         if inflow.opcode == TEXT_FRAME and self.utf8_state != UTF8_ACCEPT:
-            return self.fail_by(Violation.TEXT_NOT_UTF8)
+            return self.fail_by(RULES["TEXT_NOT_UTF8"])
         inflow.is_complete = True
         self.has_news = True
         if inflow.pieces == 0:

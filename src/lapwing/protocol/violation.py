@@ -22,6 +22,8 @@ class Violation(Enum):
 
     RESERVED_BIT = 1002, "5.2", "a reserved bit is set, but no extension was agreed that gives it a meaning"
     RESERVED_OPCODE = 1002, "5.2", "the opcode is reserved: expected 0, 1, 2, 8, 9 or 10"
+    HTTP_RESPONSE = 1002, "5.2", "an HTTP response came in place of a frame, as a gateway sends one when it gives up"
+    HTTP_REQUEST = 1002, "5.2", "an HTTP request came in place of a frame: this connection speaks WebSocket now"
     LENGTH_NOT_MINIMAL = 1002, "5.2", "the payload length is not in its shortest form"
     LENGTH_SIGN_BIT = 1002, "5.2", "the most significant bit of a 64-bit payload length is set"
     UNMASKED_FRAME = 1002, "5.1", "a frame from a client must be masked"
