@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import warnings
+from typing import Any
 
 import lapwing
 from tests.soak.child import Answer, give, next_question
 from tests.soak.memory import allow_descriptors, held
+
+#: A client that offers compression as browsers do, and obeys the response as they do.
+BROWSER: dict[str, Any] = {
+    "headers": {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"},
+    "compression": lapwing.Deflate(context_takeover=True),
+}
 
 #: How a connection may fail when the server breaks off.
 FAILURES = (OSError, lapwing.WebSocketError)
@@ -63,15 +70,16 @@ class Crowd:
     def __init__(self) -> None:
         self._clients: list[lapwing.AsyncClient] = []
 
-    async def gather(self, port: int, size: int, at_once: int = 100, length: int = 0) -> int:
+    async def gather(self, port: int, size: int, at_once: int = 100, length: int = 0, *, browsers: bool = False) -> int:
         """Connect `size` clients, each of which has a message of `length` bytes or more echoed; returns how many."""
+        options = BROWSER if browsers else {}
         numbers = iter(range(size))
         echoed = 0
 
         async def one_after_the_other() -> None:
             nonlocal echoed
             for number in numbers:
-                client = lapwing.AsyncClient(timeout=120)
+                client = lapwing.AsyncClient(timeout=120, **options)
                 await client.connect(f"ws://127.0.0.{1 + number % 8}:{port}")
                 self._clients.append(client)
                 text = f"message {number}".ljust(length)

@@ -29,7 +29,8 @@ def main() -> None:
     print(runs.aborting_clients(arguments.cycles // 10, portable=True), flush=True)
     for asyncio in (False, True):
         print(runs.aborting_server(arguments.client_cycles, asyncio=asyncio), flush=True)
-    print(runs.idle_with_and_without_compression(arguments.clients // 2), flush=True)
+    for browsers in (False, True):
+        print(runs.idle_with_and_without_compression(arguments.clients // 2, browsers=browsers), flush=True)
     print(*runs.crowds(arguments.clients, rounds=arguments.rounds), sep="\n", flush=True)
     print(draining(arguments.drained), flush=True)
 

@@ -106,16 +106,22 @@ def crowds(size: int, *, processes: int = 2, rounds: int = 3) -> list[str]:
     return report
 
 
-def idle_with_and_without_compression(size: int) -> str:
-    """Connections that have compressed and are idle now cost hardly more than ones that did not agree to compress."""
+def idle_with_and_without_compression(size: int, *, browsers: bool = False) -> str:
+    """Connections that have compressed and are idle now cost hardly more than ones that did not agree to compress.
+
+    Args:
+        size: connections.
+        browsers: whether the clients offer what browsers offer.
+    """
+    crowd = {"size": size, "length": 2000, "browsers": browsers}
     each = {}
     for argument in ("--uncompressed", "--compressed"):
         with Child("server", argument) as server, Child("clients") as clients, Child("clients") as first:
             port = server.ask("start")["port"]
             # What all connections share is there before the first is counted.
-            assert first.ask("crowd", port=port, size=size, length=2000)["echoed"] == size
+            assert first.ask("crowd", port=port, **crowd)["echoed"] == size
             before = Held(*server.ask("count")["held"])
-            assert clients.ask("crowd", port=port, size=size, length=2000)["echoed"] == size
+            assert clients.ask("crowd", port=port, **crowd)["echoed"] == size
             after = Held(*server.ask("count")["held"])
             each[argument] = [
                 (after.allocated - before.allocated) / size,
@@ -128,8 +134,8 @@ def idle_with_and_without_compression(size: int) -> str:
     assert compressed[1] <= 1.1 * without[1] + 0.5, each
     assert compressed[2] <= 1.1 * without[2] + 1024, each
     return (
-        f"{size} idle connections: {without[2] / 1024:.2f} KiB each without compression, {compressed[2] / 1024:.2f} "
-        f"with; blocks {without[1]:.1f} and {compressed[1]:.1f}"
+        f"{size} idle {'browsers' if browsers else 'clients'}: {without[2] / 1024:.2f} KiB each without compression, "
+        f"{compressed[2] / 1024:.2f} with; blocks {without[1]:.1f} and {compressed[1]:.1f}"
     )
 
 

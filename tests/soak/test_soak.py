@@ -31,5 +31,6 @@ def test_a_drained_server_loses_nothing_that_was_acknowledged(portable: bool) ->
     draining(100, portable=portable)
 
 
-def test_idle_connections_cost_nothing_for_compression() -> None:
-    runs.idle_with_and_without_compression(500)
+@pytest.mark.parametrize("browsers", [False, True], ids=["clients of lapwing", "browsers"])
+def test_idle_connections_cost_nothing_for_compression(browsers: bool) -> None:
+    runs.idle_with_and_without_compression(500, browsers=browsers)
