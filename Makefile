@@ -119,7 +119,7 @@ clean: ## remove all that was built or installed here
 
 .PHONY: peers
 peers:
-	@tests/install-peers node nginx haproxy chromium proxies systemd valgrind lua mojolicious netty
+	@tests/install-peers node nginx haproxy chromium proxies systemd valgrind lua mojolicious netty libsoup
 
 $(VENV)/.venv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

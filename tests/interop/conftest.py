@@ -16,6 +16,7 @@ from tests.interop.ends import TIMEOUT, AsyncPeer, Awaited, End, Listening, Loop
 from tests.interop.ours import AsyncioFace, BlockingClient, Engine, ThreadHandlers
 from tests.interop.program import ProgramPeer
 from tests.interop.with_aiohttp import Aiohttp
+from tests.interop.with_libsoup import Libsoup
 from tests.interop.with_mojolicious import Mojolicious
 from tests.interop.with_netty import Netty
 from tests.interop.with_node import Node
@@ -43,6 +44,7 @@ THEIRS: dict[str, Callable[[], Peer | AsyncPeer]] = {
     "tornado+deflate": partial(Tornado, compress=True),
     "mojolicious": Mojolicious,
     "netty": Netty,
+    "libsoup": Libsoup,
     "uwebsockets": partial(UWebSockets, Compression()),
     "uwebsockets+shared": partial(UWebSockets, Compression(shared_decompressor=True)),
     "uwebsockets+window": partial(UWebSockets, Compression(compressor_bits=9)),
@@ -51,10 +53,13 @@ CLIENTS_ONLY = {"websocket-client"}
 SERVERS_ONLY = {"uwebsockets", "uwebsockets+shared", "uwebsockets+window"}
 
 #: Those that take seconds for a message of 16 MiB.
-SLOW = {"mojolicious", "netty", *SERVERS_ONLY}
+SLOW = {"libsoup", "mojolicious", "netty", *SERVERS_ONLY}
+
+#: Those that are not tried over TLS.
+PLAIN_ONLY = {"libsoup", *SERVERS_ONLY}
 
 #: Those that refer to their earlier messages unless they are told not to, and whose clients cannot be told.
-TAKING_OVER = ("tornado+deflate", "mojolicious", "netty")
+TAKING_OVER = ("tornado+deflate", "mojolicious", "netty", "libsoup")
 
 #: Those that cannot be asked to use a smaller window.
 FULL_WINDOW_ONLY = {"mojolicious", "netty"}

@@ -103,11 +103,13 @@ class Peer(ABC):
     Attributes:
         fragments: whether it can send fragments.
         empty_fragments: whether these may be empty.
+        pings: whether it can send pings.
         pings_between: whether it takes pings between the fragments of a compressed message.
     """
 
     fragments = True
     empty_fragments = True
+    pings = True
     pings_between = True
 
     def can_send(self, parts: Sequence[bytes]) -> bool:

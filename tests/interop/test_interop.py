@@ -13,8 +13,8 @@ from tests.interop.ends import TIMEOUT, End, Ended, Message
 #: Each peer with each face once.
 FACES = [name for name in LINKS if name.ours != "Endpoint" and "deflate" not in name.theirs]
 
-#: Links with an end that can send a close frame without a code.
-EMPTY_CLOSING = [name for name in LINKS if name.theirs != "picows"]
+#: Links with an end that can send a close frame without a code; libsoup closes TCP seconds too late after such a one.
+EMPTY_CLOSING = [name for name in LINKS if name.theirs not in ("picows", "libsoup")]
 
 
 def carry(pair: Pair, sender: End, receiver: End, message: Message) -> None:
@@ -76,7 +76,8 @@ def test_fragments(link: Link, parts: tuple[bytes, ...], text: bool, ping: bytes
 @pytest.mark.parametrize("payload", [b"", b"\0\xff", b"p" * 125], ids=len)
 def test_pings(link: Link, payload: bytes) -> None:
     with link.open() as pair:
-        for sender, receiver in pair.both_ways():
+        able = [link.theirs.pings, True]
+        for sender, receiver in compress(pair.both_ways(), able):
             received = pair.meanwhile(receiver.receive)
             sender.ping(payload)
             sender.send("after the pong")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from tests.interop.cases import LARGE, MESSAGES
-from tests.interop.conftest import SERVERS_ONLY, LinkName, World
+from tests.interop.conftest import PLAIN_ONLY, LinkName, World
 from tests.interop.ends import TIMEOUT, Ended
 from tests.interop.test_interop import FACES, carry
 from tests.peers.certificates import Certificates
 
 
-@pytest.mark.parametrize("name", [name for name in FACES if name.theirs not in SERVERS_ONLY], ids=str)
+@pytest.mark.parametrize("name", [name for name in FACES if name.theirs not in PLAIN_ONLY], ids=str)
 def test_messages_and_close(world: World, tls: Certificates, name: LinkName) -> None:
     with world.link(name, tls) as link, link.open(["chat"]) as pair:
         assert pair.ours.subprotocol == pair.theirs.subprotocol == "chat"
