@@ -262,6 +262,16 @@ async def test_the_proxy_of_the_environment(face: Face, listen: Listen, monkeypa
             assert [form for form, _, _ in proxy.asked] == ["http", "socks5"]
 
 
+async def test_the_proxy_of_a_desktop(face: Face, listen: Listen, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`socks://` is SOCKS 5, and the proxy looks up the name."""
+    with TunnelProxy() as proxy:
+        async with listen(default=echo) as server:
+            monkeypatch.setenv("ALL_PROXY", proxy.url("socks5").replace("socks5:", "socks:") + "/")
+            await exchange(face, f"ws://localhost:{server.port}")
+            [(form, host, _)] = proxy.asked
+            assert (form, host) == ("socks5h", "localhost")
+
+
 async def test_a_wrong_proxy_in_the_environment(face: Face, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("all_proxy", "ftp://secret:word@proxy")
     with pytest.raises(lapwing.InvalidURL, match=r"variable all_proxy.*proxy=None") as caught:

@@ -63,13 +63,15 @@ def seeds(target: str) -> list[bytes]:
         return found
     if target == "client_handshake":
         good = wire.response("AAAAAAAAAAAAAAAAAAAAAA==", subprotocol="chat")
-        return [good, b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\ngone", b"HTTP/1.1 100 C\r\n\r\n" + good]
+        folded = good.replace(b": ", b":\r\n \t")
+        return [good, b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\ngone", b"HTTP/1.1 100 C\r\n\r\n" + good, folded]
     if target == "server_handshake":
         return [wire.request("server.example.com", subprotocols=["chat"], headers=[("Origin", "https://example.com")])]
     return [
         b"ws://user:secret@server.example.com:8080/a/b?c=d",
         b"wss://[fe80::1%25eth0]/",
         "ws://bücher.example/ä".encode(),
+        "wss://user:se#cr/et?@faß.example:443/?token=secret".encode(),
     ]
 
 

@@ -285,7 +285,8 @@ def url(data: bytes) -> Behaviour:
         return ("invalid", _words(error))
     assert 1 <= parsed.port <= 65535
     assert parsed.target.startswith("/")
-    assert parse_url(str(parsed)).target == parsed.target
+    assert parse_url(parsed.complete).target == parsed.target
+    assert "?" not in str(parsed)
     request = ClientHandshake(parsed, nonce=bytes(16)).data_to_send()
     handshake = ServerHandshake(POLICY)
     assert handshake.receive_data(request)

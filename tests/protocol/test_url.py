@@ -255,6 +255,16 @@ def test_password_that_is_not_encoded_is_not_in_the_message(template: str, passw
         assert "%23" in message
 
 
+@given(
+    st.text(alphabet="Q#/?@:;&=%+[]é", max_size=12),
+    st.sampled_from(["ws://", "wss://", "http://", "ftp://", "ws:", ""]),
+)
+def test_no_part_of_a_password_is_in_a_message(password: str, scheme: str) -> None:
+    with pytest.raises(InvalidURL) as info:
+        parse_url(f"{scheme}user:Q{password}Q@h:0/")
+    assert "Q" not in str(info.value)
+
+
 def test_password_is_not_in_repr_and_str() -> None:
     url = parse_url("wss://user:secret@h:81/a?b")
     assert "secret" not in repr(url)
