@@ -19,7 +19,7 @@ from tests.interop.with_aiohttp import Aiohttp
 from tests.interop.with_libsoup import Libsoup
 from tests.interop.with_mojolicious import Mojolicious
 from tests.interop.with_netty import Netty
-from tests.interop.with_node import Node
+from tests.interop.with_node import Node, Undici
 from tests.interop.with_picows import Picows
 from tests.interop.with_tornado import Tornado
 from tests.interop.with_uwebsockets import UWebSockets
@@ -45,18 +45,19 @@ THEIRS: dict[str, Callable[[], Peer | AsyncPeer]] = {
     "mojolicious": Mojolicious,
     "netty": Netty,
     "libsoup": Libsoup,
+    "undici": Undici,
     "uwebsockets": partial(UWebSockets, Compression()),
     "uwebsockets+shared": partial(UWebSockets, Compression(shared_decompressor=True)),
     "uwebsockets+window": partial(UWebSockets, Compression(compressor_bits=9)),
 }
-CLIENTS_ONLY = {"websocket-client"}
+CLIENTS_ONLY = {"websocket-client", "undici"}
 SERVERS_ONLY = {"uwebsockets", "uwebsockets+shared", "uwebsockets+window"}
 
 #: Those that take seconds for a message of 16 MiB.
-SLOW = {"libsoup", "mojolicious", "netty", *SERVERS_ONLY}
+SLOW = {"libsoup", "undici", "mojolicious", "netty", *SERVERS_ONLY}
 
 #: Those that are not tried over TLS.
-PLAIN_ONLY = {"libsoup", *SERVERS_ONLY}
+PLAIN_ONLY = {"libsoup", "undici", *SERVERS_ONLY}
 
 #: Those that refer to their earlier messages unless they are told not to, and whose clients cannot be told.
 TAKING_OVER = ("tornado+deflate", "mojolicious", "netty", "libsoup")
@@ -65,7 +66,7 @@ TAKING_OVER = ("tornado+deflate", "mojolicious", "netty", "libsoup")
 FULL_WINDOW_ONLY = {"mojolicious", "netty"}
 
 #: Those that compress, as clients and as servers: the plain aiohttp only as a server.
-DEFLATING_CLIENTS = ("websockets+deflate", "websockets.sync+deflate", "aiohttp+deflate", "ws", *TAKING_OVER)
+DEFLATING_CLIENTS = ("websockets+deflate", "websockets.sync+deflate", "aiohttp+deflate", "ws", "undici", *TAKING_OVER)
 DEFLATING_SERVERS = (
     "websockets+deflate",
     "websockets.sync+deflate",
@@ -140,7 +141,7 @@ def _is_tried(theirs: str, ours: str) -> bool:
         return False
     if theirs in VARIANTS:
         return ours in ("Client", "AsyncClient+takeover")
-    if theirs in (*TAKING_OVER, *SERVERS_ONLY):  # the faces have the same engine as Endpoint
+    if theirs in (*TAKING_OVER, *SERVERS_ONLY, "undici"):  # the faces have the same engine as Endpoint
         return "Endpoint" not in ours
     return ours != "Endpoint"
 

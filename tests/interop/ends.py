@@ -103,12 +103,14 @@ class Peer(ABC):
     Attributes:
         fragments: whether it can send fragments.
         empty_fragments: whether these may be empty.
+        compresses: whether it compresses what it sends, where compression is agreed on.
         pings: whether it can send pings.
         pings_between: whether it takes pings between the fragments of a compressed message.
     """
 
     fragments = True
     empty_fragments = True
+    compresses = True
     pings = True
     pings_between = True
 

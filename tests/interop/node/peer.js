@@ -5,22 +5,11 @@ const fs = require("node:fs");
 const http = require("node:http");
 const https = require("node:https");
 const { WebSocket, WebSocketServer } = require("ws");
-
-const TEXT = 1;
-const BINARY = 2;
+const { BINARY, TEXT, obey, pack, tell, unpack, unpackNames, unpackText } = require("./words.js");
 
 const servers = new Map();
 const ends = new Map();
 let accepted = 0;
-
-const pack = (data) => Buffer.from(data).toString("base64");
-const unpack = (word) => (word === "-" ? null : Buffer.from(word, "base64"));
-const unpackText = (word) => unpack(word)?.toString();
-const unpackNames = (word) => unpackText(word).split(",").filter((name) => name);
-
-function tell(...words) {
-  process.stdout.write(words.join(" ") + "\n");
-}
 
 function watch(end, ws) {
   ends.set(end, ws);
@@ -90,17 +79,4 @@ const does = {
   },
 };
 
-let unread = [];
-
-process.stdin.on("data", (data) => {
-  let start = 0;
-  for (let newline = data.indexOf(10); newline >= 0; newline = data.indexOf(10, start)) {
-    const line = Buffer.concat([...unread, data.subarray(start, newline)]).toString("latin1");
-    unread = [];
-    start = newline + 1;
-    const [what, ...words] = line.split(" ");
-    does[what](...words);
-  }
-  unread.push(data.subarray(start));
-});
-process.stdin.on("end", () => process.exit(0));
+obey(does);
