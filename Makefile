@@ -7,6 +7,8 @@ TAG := $(shell $(PYTHON) -c 'import sys; print("%d.%d%s" % (*sys.version_info[:2
 SUFFIX := $(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
 VENV ?= .venv-$(TAG)
 BENCH ?= .venv-bench-$(TAG)
+AUTOBAHN ?= .venv-autobahn
+PYTHON2 ?= python2.7
 BIN := $(VENV)/bin
 ARGS ?=
 ONLY ?=
@@ -25,7 +27,7 @@ endif
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format bench bench-quick bench-guard docs screenshots dev sanitize fuzz races soak coverage dist
-.PHONY: clean
+.PHONY: autobahn clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -96,6 +98,9 @@ races: build/races/.built-$(TAG) $(VENV)/.test ## threads at everything they sha
 	PYTHONPATH=build/races/src TSAN_OPTIONS="suppressions=$(CURDIR)/tests/races.supp history_size=4" \
 		setarch -R $(BIN)/python -m pytest -s -k "not uvloop and not portable and not memory and not process" \
 		$(or $(ARGS),$(addprefix tests/faces/test_,racing.py threadsafe.py thread_handlers.py))
+
+autobahn: $(VENV)/.native $(AUTOBAHN)/.suite ## the Autobahn testsuite against server and client (ARGS='--cases "3.*"', PYTHON2=python2.7)
+	$(BIN)/python tests/interop/autobahn/run.py --wstest $(abspath $(AUTOBAHN))/bin/wstest $(ARGS)
 
 soak: $(VENV)/.native $(VENV)/.test ## 100,000 connections made and broken, 10,000 at once: memory and descriptors stay flat
 	$(BIN)/python tests/soak/run.py $(ARGS)
@@ -173,6 +178,14 @@ build/%/.built-$(TAG): $(NATIVE) $(SOURCES) | $(VENV)/.native
 	tar -c --exclude='*.so' --exclude=__pycache__ src setup.py pyproject.toml README.md LICENSE | tar -x -C build/$*
 	cd build/$* && $(SWITCH_$*) $(abspath $(BIN))/python setup.py --quiet build_ext --inplace
 	@mv $@.begun $@
+
+# The suite runs on Python 2.7 alone, for which virtualenv stopped making environments.
+$(AUTOBAHN)/.suite:
+	$(PYTHON) -m venv $(AUTOBAHN)-maker
+	$(AUTOBAHN)-maker/bin/python -m pip --disable-pip-version-check --quiet install 'virtualenv<20.22'
+	$(AUTOBAHN)-maker/bin/virtualenv --quiet --python=$(PYTHON2) $(AUTOBAHN)
+	$(AUTOBAHN)/bin/python -m pip --disable-pip-version-check --quiet install autobahntestsuite==25.10.1
+	@touch $@
 
 # The other libraries live in an environment of their own, at pinned versions, with lapwing as it is built here. `ws` comes
 # along where Node.js is installed.
