@@ -7,6 +7,7 @@ import contextlib
 import gc
 import logging
 import signal
+import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
@@ -476,6 +477,9 @@ LEFT = """
             break
 
     async def main():
+        if where == "eager":
+            asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+            await asyncio.create_task(follow())
         if where == "task":
             task = asyncio.create_task(follow())
             await asyncio.Event().wait()
@@ -492,10 +496,12 @@ LEFT = """
 """
 
 
-@pytest.mark.parametrize(
-    ("where", "end"),
-    [("main", "ctrl-c"), ("task", "ctrl-c"), ("blocking", "ctrl-c"), ("main", "break"), ("blocking", "break")],
-)
+ENDS = [("main", "ctrl-c"), ("task", "ctrl-c"), ("blocking", "ctrl-c"), ("main", "break"), ("blocking", "break")]
+if sys.version_info >= (3, 12):  # which has eager tasks
+    ENDS.append(("eager", "ctrl-c"))
+
+
+@pytest.mark.parametrize(("where", "end"), ENDS)
 @pytest.mark.parametrize("way", ["epoll", "portable"])
 def test_a_program_that_ends_closes(where: str, way: str, end: str) -> None:
     with RawListener() as listener, program(LEFT, listener.url, where, way) as process:
