@@ -390,7 +390,7 @@ class ServerSettings(ConnectionSettings):
 
     def __post_init__(self) -> None:
         ConnectionSettings.__post_init__(self)
-        _check_context(self.ssl)
+        _check_context(self.ssl, server_side=True)
         _check_count("backlog", self.backlog, most=_MOST_BACKLOG)
         _check_count("max_threads", self.max_threads)
         check_lagging(self.lagging)
@@ -525,14 +525,24 @@ def _check_address(name: str, value: object) -> None:
         raise ValueError(f"expected the port in {name} to be 0 to 65535, got {port!r}")
 
 
-def _check_context(context: object, name: str = "ssl") -> None:
+def _check_context(context: object, name: str = "ssl", *, server_side: bool = False) -> None:
     if context is None:
         return
-    from ssl import SSLContext
+    from ssl import PROTOCOL_TLS_CLIENT, PROTOCOL_TLS_SERVER, SSLContext
 
     if not isinstance(context, SSLContext):
         raise TypeError(
             f"expected {name} to be an ssl.SSLContext or None, got {context!r}: see ssl.create_default_context()"
+        )
+    if server_side and context.protocol is PROTOCOL_TLS_CLIENT:
+        raise ValueError(
+            f"expected {name} to be the context of a server, got one of a client: make it with "
+            "ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) and load_cert_chain(), or pass certfile and keyfile"
+        )
+    if not server_side and context.protocol is PROTOCOL_TLS_SERVER:
+        raise ValueError(
+            f"expected {name} to be the context of a client, got one of a server: make it with "
+            "ssl.create_default_context()"
         )
 
 

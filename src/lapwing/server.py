@@ -564,6 +564,8 @@ def listen(
     check_place(port, interface)
     handlers = Handlers(protocols, default)
     settings = settings_from(ServerSettings, options)
+    if settings.ssl is not None:
+        trust.require_certificate(settings.ssl)
 
     async def make() -> Server:
         server = Server(handlers, settings)

@@ -58,7 +58,7 @@ class ConnectionStats(Traffic):
         unsent_bytes: bytes of frames that the kernel has not taken yet.
         held_bytes: bytes held for the connection in all: undecoded input, the message being put together, earlier
             messages that compressed ones of the peer may refer to, messages that wait, broadcasts that wait because the
-            peer lags, output.
+            peer lags, output, and ciphertext of TLS.
         dropped_broadcasts: broadcasts that the peer did not get because it read too slowly.
         latency: the last round trip of a ping in seconds; None before the first.
         age: seconds since the opening handshake; of a closed connection, until something last came from the peer.

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import select
+import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,11 +17,16 @@ from typing import Any
 import pytest
 
 import lapwing
+from lapwing.connecting.reconnect import is_transient
 from lapwing.io import tls as records
 from lapwing.io import trust
+from lapwing.protocol.client_handshake import ClientHandshake
+from lapwing.protocol.tunnel import TunnelHandshake
+from tests.conftest import Runtime
 from tests.faces.callers import GUARD, ROOM, Face, call, hosting
 from tests.peers import wire
 from tests.peers.certificates import Certificate, Certificates
+from tests.peers.key_updates import request_key_updates
 from tests.peers.raw import RawListener, RawPeer
 from tests.peers.servers import ServerThread, echo
 
@@ -46,6 +54,19 @@ def trusted(tls: Certificates, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     trust.client_context.cache_clear()
     yield
     trust.client_context.cache_clear()
+
+
+def send_last(peer: RawPeer, data: bytes) -> None:
+    """Send bytes and the close_notify in one piece, and leave TCP open."""
+    assert isinstance(peer.sock, ssl.SSLSocket)
+    peer.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
+    peer.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+    peer.send(data)
+    peer.sock.settimeout(0)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        peer.sock.unwrap()
+    peer.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+    peer.sock.settimeout(GUARD)
 
 
 # --- certificates ------------------------------------------------------------------------------------------------
@@ -174,8 +195,109 @@ async def test_a_server_that_asks_for_a_client_certificate(face: Face, listen: L
             await ws.send("known")
             assert await ws.receive() == "known"
         # With TLS 1.3 the refusal comes after the client's part of the handshake is done.
-        with pytest.raises((OSError, lapwing.HandshakeError)):
+        with pytest.raises(
+            ssl.SSLError, match=r"wants a client certificate: .*load_cert_chain\(\).* pass that as ssl="
+        ) as caught:
             await face.client(ssl=tls.client_context()).connect(secure_url(server))
+        assert not is_transient(caught.value)
+        without = tls.client_context()
+        without.maximum_version = ssl.TLSVersion.TLSv1_2
+        with pytest.raises(ssl.SSLError, match="may want a client certificate") as caught:
+            await face.client(ssl=without).connect(secure_url(server))
+        assert not is_transient(caught.value)
+        other = tls.client_context()
+        other.load_cert_chain(tls.self_signed.certfile, tls.self_signed.keyfile)
+        with pytest.raises(ssl.SSLError, match="does not accept the client certificate"):
+            await face.client(ssl=other).connect(secure_url(server))
+
+
+class AnswersFirst:
+    """A server that has said its last word, and reset the connection, before the client sends its request.
+
+    Args:
+        context: the TLS context, which refuses the client; None to answer in plain text.
+        monkeypatch: what lets the client wait for it.
+    """
+
+    def __init__(
+        self,
+        context: ssl.SSLContext | None,
+        monkeypatch: pytest.MonkeyPatch,
+        answer: bytes = b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n",
+    ) -> None:
+        self._context = context
+        self._answer = answer
+        self._sock = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._sock.getsockname()[1]
+        here, gone = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._serve, args=(here, gone))
+        for kind in (ClientHandshake, TunnelHandshake):
+            before = kind.data_to_send
+
+            def wait(handshake: Any, before: Any = before) -> bytes:
+                here.set()
+                gone.wait(GUARD)
+                data: bytes = before(handshake)
+                return data
+
+            monkeypatch.setattr(kind, "data_to_send", wait)
+
+    def _serve(self, here: threading.Event, gone: threading.Event) -> None:
+        sock, _ = self._sock.accept()
+        sock.settimeout(GUARD)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        with sock:
+            if self._context is None:
+                here.wait(GUARD)
+                sock.sendall(self._answer)
+            else:
+                with contextlib.suppress(ssl.SSLError):
+                    self._context.wrap_socket(sock, server_side=True)
+        gone.set()
+
+    def __enter__(self) -> AnswersFirst:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join(GUARD)
+        self._sock.close()
+
+
+@pytest.mark.parametrize("role", ["server", "proxy"])
+async def test_the_alert_is_read_when_the_request_could_not_be_sent(
+    face: Face, tls: Certificates, role: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = tls.good.server_context()
+    context.verify_mode = ssl.CERT_REQUIRED
+    with AnswersFirst(context, monkeypatch) as other:
+        options: dict[str, Any] = {}
+        if role == "proxy":
+            options = {"proxy": f"https://localhost:{other.port}", "proxy_ssl": tls.client_context()}
+        url = "wss://127.0.0.1:9/" if role == "proxy" else f"wss://localhost:{other.port}/"
+        with pytest.raises(ssl.SSLError, match="wants a client certificate") as caught:
+            await face.client(ssl=tls.client_context(), **options).connect(url)
+        assert ("the proxy" in str(caught.value)) is (role == "proxy")
+        assert ("proxy_ssl=" in str(caught.value)) is (role == "proxy")
+        assert not is_transient(caught.value)
+
+
+async def test_the_response_is_read_when_the_request_could_not_be_sent(
+    face: Face, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with AnswersFirst(None, monkeypatch) as other:
+        with pytest.raises(lapwing.HandshakeError, match="429") as caught:
+            await face.client().connect(f"ws://127.0.0.1:{other.port}/")
+        assert caught.value.status == 429
+
+
+async def test_a_request_that_could_not_be_sent_is_told_when_there_is_no_answer(
+    face: Face, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with AnswersFirst(None, monkeypatch, answer=b"") as other:
+        with pytest.raises((ConnectionResetError, BrokenPipeError)) as caught:
+            await face.client().connect(f"ws://127.0.0.1:{other.port}/")
+        assert is_transient(caught.value)
 
 
 def test_a_certificate_that_cannot_be_read(tls: Certificates, tmp_path: Path) -> None:
@@ -285,6 +407,68 @@ async def test_a_close_notify_right_behind_a_message_is_the_end(face: Face, tls:
             assert ws.closed[:2] == (False, 1006)
 
 
+@pytest.mark.parametrize("behind", [b"", wire.frame(wire.TEXT, b"greeting")])
+async def test_a_close_notify_right_behind_the_response_is_the_end(
+    face: Face, tls: Certificates, behind: bytes
+) -> None:
+    """TCP stays open: nothing but what came along with the response tells of the end."""
+    with RawListener(context=tls.good.server_context()) as listener:
+        ws = face.client(ssl=tls.client_context(), ping_interval=None)
+        connecting = asyncio.create_task(ws.connect(listener.url))
+        with await call(listener.accept_bare) as peer:
+            head = await call(peer.read_head)
+            await call(send_last, peer, wire.response(head.one("sec-websocket-key")) + behind)
+            await connecting
+            if behind:
+                assert await ws.receive() == "greeting"
+            assert await ws.receive() is None
+            assert ws.closed == (False, 1006, "the connection ended without a close frame")
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "thread", "on_request"])
+async def test_a_close_notify_right_behind_the_request_is_the_end(listen: Listen, tls: Certificates, kind: str) -> None:
+    ended: asyncio.Queue[lapwing.Closed | None] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    async def handler(ws: lapwing.Connection) -> None:
+        assert await ws.receive() is None
+        ended.put_nowait(ws.closed)
+
+    def in_thread(ws: lapwing.BlockingConnection) -> None:
+        assert ws.receive() is None
+        loop.call_soon_threadsafe(ended.put_nowait, ws.closed)
+
+    left = asyncio.Event()
+
+    async def decide(request: object) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            left.set()
+
+    options: dict[str, Any] = {"ping_interval": None, "ssl": tls.good.server_context()}
+    if kind == "on_request":
+        options["on_request"] = decide
+    async with listen(default=in_thread if kind == "thread" else handler, **options) as server:
+        with await call(lambda: RawPeer.open(server.port, context=tls.client_context())) as peer:
+            await call(send_last, peer, wire.request("127.0.0.1"))
+            if kind == "on_request":
+                await left.wait()
+            else:
+                assert await ended.get() == (False, 1006, "the connection ended without a close frame")
+
+
+async def test_a_close_notify_of_a_proxy_right_behind_its_response_is_the_end(face: Face, tls: Certificates) -> None:
+    with RawListener(context=tls.good.server_context()) as listener:
+        client = face.client(proxy=listener.url.replace("wss", "https"), proxy_ssl=tls.client_context())
+        connecting = asyncio.create_task(client.connect("wss://127.0.0.1:9/"))
+        with await call(listener.accept_bare) as peer:
+            await call(peer.read_head)
+            await call(send_last, peer, b"HTTP/1.1 200 OK\r\n\r\n")
+            with pytest.raises(ConnectionResetError, match="during the TLS handshake"):
+                await connecting
+
+
 # --- much data ---------------------------------------------------------------------------------------------------
 
 
@@ -345,3 +529,167 @@ def test_threads_send_and_receive_over_tls(echo_server_tls: ServerThread, tls: C
         for thread in threads:
             thread.join(GUARD)
         assert all(sizes == [1 + number * 977 % 70_000 for number in range(each)] for sizes in seen.values())
+
+
+# --- what a peer makes TLS hold ----------------------------------------------------------------------------------
+
+#: What may be held of them before nothing is read any more, as in `io/stream.pxd`.
+MAX_ANSWERS = 16 * 1024
+#: So often a peer asks for new keys; each answer has more than 20 bytes.
+UPDATES = 40_000
+#: What may be held of the answers at most: the limit, and what comes of one read.
+MOST_HELD = 320 * 1024
+
+
+def shrink(sock: socket.socket) -> socket.socket:
+    """Let the kernel hold little for a socket, and for those that it accepts."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+    return sock
+
+
+async def ask_for_keys(ws: Any, peer: RawPeer) -> None:
+    """Ask for new keys and read nothing, until the other end reads nothing either."""
+    assert isinstance(peer.sock, ssl.SSLSocket)
+    peer.sock.settimeout(0)
+    asked = held = 0
+    async with asyncio.timeout(GUARD):
+        while asked < UPDATES:
+            sent = await call(request_key_updates, peer.sock, 200)
+            asked += sent
+            held = max(held, ws.stats().held_bytes)
+            if not sent and held > MAX_ANSWERS:
+                break
+    assert asked < UPDATES, "the other end goes on reading"
+    assert held <= MOST_HELD
+    peer.sock.settimeout(GUARD)
+
+
+@contextlib.contextmanager
+def drained(peer: RawPeer) -> Iterator[None]:
+    """Take from the kernel what came, in a thread: OpenSSL would have to write before it reads."""
+    stop = threading.Event()
+
+    def drain() -> None:
+        while not stop.is_set():
+            if select.select([peer.sock], [], [], 0.05)[0] and not socket.socket.recv(peer.sock, 65536):
+                return
+
+    thread = threading.Thread(target=drain)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(GUARD)
+
+
+async def test_key_updates_of_a_server_that_does_not_read_are_not_read(face: Face, tls: Certificates) -> None:
+    with RawListener(context=tls.good.server_context(), receive_buffer=8192) as listener:
+        sock = shrink(socket.socket())
+        sock.connect(("127.0.0.1", listener.port))
+        async with face.facing(listener, ssl=tls.client_context(), sock=sock) as (ws, peer):
+            shrink(peer.sock)
+            receiving = asyncio.create_task(ws.receive())
+            await ask_for_keys(ws, peer)
+            with drained(peer):
+                await call(peer.send_frame, wire.TEXT, b"hello")
+                assert await receiving == "hello"
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "thread"])
+async def test_key_updates_of_a_client_that_does_not_read_are_not_read(
+    runtime: Runtime, tls: Certificates, kind: str
+) -> None:
+    arrived: asyncio.Queue[Any] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    async def handler(ws: lapwing.Connection) -> None:
+        arrived.put_nowait(ws)
+        arrived.put_nowait(await ws.receive())
+
+    def in_thread(ws: lapwing.BlockingConnection) -> None:
+        loop.call_soon_threadsafe(arrived.put_nowait, ws)
+        loop.call_soon_threadsafe(arrived.put_nowait, ws.receive())
+
+    sock = shrink(socket.socket())
+    sock.bind(("127.0.0.1", 0))
+    sock.listen()
+    port = sock.getsockname()[1]
+    options = {"sockets": sock, "ssl": tls.good.server_context(), **runtime.options}
+    async with lapwing.listen(default=in_thread if kind == "thread" else handler, **options):
+        with await call(lambda: RawPeer.connect(port, context=tls.client_context(), receive_buffer=8192)) as peer:
+            shrink(peer.sock)
+            await ask_for_keys(await arrived.get(), peer)
+            with drained(peer):
+                await call(peer.send_frame, wire.TEXT, b"hello")
+                assert await arrived.get() == "hello"
+
+
+async def test_key_updates_before_the_request_end_the_connection(runtime: Runtime, tls: Certificates) -> None:
+    sock = shrink(socket.socket())
+    sock.bind(("127.0.0.1", 0))
+    sock.listen()
+    port = sock.getsockname()[1]
+    async with lapwing.listen(default=echo, sockets=sock, ssl=tls.good.server_context(), **runtime.options):
+        with await call(lambda: RawPeer.open(port, context=tls.client_context(), receive_buffer=8192)) as peer:
+            shrink(peer.sock).settimeout(0)
+            assert isinstance(peer.sock, ssl.SSLSocket)
+            async with asyncio.timeout(GUARD):
+                for _ in range(UPDATES // 200):
+                    await call(request_key_updates, peer.sock, 200)
+            peer.sock.settimeout(GUARD)
+            await call(peer.expect_reset_or_end)
+
+
+async def test_key_updates_and_much_data_both_ways(face: Face, listen: Listen, tls: Certificates) -> None:
+    """The program's own output, however much of it waits, is no reason not to read."""
+    async with listen(default=echo, ssl=tls.good.server_context(), **ROOM) as server:
+        async with face.connected(secure_url(server), ssl=tls.client_context(), **ROOM) as ws:
+            messages = [bytes([number]) * 1_000_000 for number in range(12)]
+
+            async def pour() -> None:
+                for message in messages:
+                    await ws.send(message)
+
+            sending = asyncio.create_task(pour())
+            for message in messages:
+                assert await ws.receive() == message
+            await sending
+
+
+# --- contexts of the wrong end -----------------------------------------------------------------------------------
+
+
+def test_a_context_of_the_other_end_is_refused(tls: Certificates) -> None:
+    with pytest.raises(ValueError, match="expected ssl to be the context of a server, got one of a client"):
+        lapwing.listen(0, default=echo, ssl=tls.client_context())
+    for kind in (lapwing.Client, lapwing.AsyncClient):
+        with pytest.raises(ValueError, match="expected ssl to be the context of a client, got one of a server"):
+            kind(ssl=tls.good.server_context())
+        with pytest.raises(ValueError, match="expected proxy_ssl to be the context of a client, got one of a server"):
+            kind(proxy_ssl=tls.good.server_context())
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_context_of_a_server_without_a_certificate_is_refused(tls: Certificates, version: ssl.TLSVersion) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = context.maximum_version = version
+    with pytest.raises(ValueError, match=r"got one without: call its load_cert_chain\(\)"):
+        lapwing.listen(0, default=echo, ssl=context)
+    context.sni_callback = lambda *_: None  # it may choose a context that has one
+    lapwing.listen(0, default=echo, ssl=context)
+    context.sni_callback = None
+    context.load_cert_chain(tls.good.certfile, tls.good.keyfile)
+    lapwing.listen(0, default=echo, ssl=context)
+
+
+def test_a_listening_socket_of_the_ssl_module_is_refused(tls: Certificates) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock, tls.good.server_context().wrap_socket(sock) as wrapped:
+
+        async def start() -> None:
+            await lapwing.listen(default=echo, sockets=wrapped)
+
+        with pytest.raises(ValueError, match=r"expected a plain socket that listens, got <ssl.SSLSocket.*as ssl="):
+            asyncio.run(start())
+        assert wrapped.fileno() >= 0

@@ -20,7 +20,7 @@ from libc.errno cimport EPIPE
 
 from ..io.clock cimport clock
 from ..io.reactor cimport READABLE, WRITABLE
-from ..io.stream cimport END_OF_STREAM, NOTHING_YET
+from ..io.stream cimport END_OF_STREAM, NOTHING_YET, is_clogged
 from ..native.landing cimport Landing
 from ..protocol.endpoint cimport Ping
 from ..protocol.inbound cimport RULE_BROKEN
@@ -459,7 +459,7 @@ cdef class BlockingConnection(Messages):
         except OSError as error:
             return self.lose(f"the connection was lost: {error.strerror or error}")
         self.take_input(count, &landing)
-        if output_size(&self.endpoint.output) and not self.is_sending:
+        if (output_size(&self.endpoint.output) or self.stream.unsent) and not self.is_sending:
             self.send_output(0 if self.endpoint.phase == OPEN else deadline)
         if self.frame_log is not None:
             self.write_frame_log()
@@ -603,6 +603,7 @@ cdef class BlockingConnection(Messages):
     cdef int wait_for_room(self, double deadline) except -1:
         """Wait until the kernel takes more. Meanwhile read, when nobody else does: the peer may be waiting for that."""
         cdef bint reads = self.is_connected and not self.is_reading and self.endpoint.wants_input
+        cdef int events
         cdef double due
         cdef Py_ssize_t count = NOTHING_YET
         if not reads:
@@ -612,7 +613,8 @@ cdef class BlockingConnection(Messages):
         try:
             self.endpoint.excuse(clock() - self.attended_at)
             due = self.endpoint.silence_due()
-            if self.wait_ready(READABLE | WRITABLE, min(deadline, due)) & READABLE:
+            events = WRITABLE if is_clogged(self.stream) else READABLE | WRITABLE
+            if self.stream.has_news() or self.wait_ready(events, min(deadline, due)) & READABLE:
                 count = self.read_stream(NULL)
             self.take_input(count, NULL)
             if count == NOTHING_YET and self.attended_at >= due:

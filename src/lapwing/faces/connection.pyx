@@ -160,7 +160,9 @@ cdef class BaseConnection(Source):
             queued_messages=endpoint.messages.count,
             queued_bytes=endpoint.message_bytes,
             unsent_bytes=unsent,
-            held_bytes=endpoint.held_input() + endpoint.postponed_bytes + snapshot(self.backlog_bytes) + unsent,
+            held_bytes=(
+                endpoint.held_input() + endpoint.postponed_bytes + snapshot(self.backlog_bytes) + unsent
+                + (0 if self.stream is None else snapshot(self.stream.unsent))),
             dropped_broadcasts=self.dropped,
             latency=endpoint.latency,
             age=max(until - self.opened_at, 0.0) if self.opened_at else 0.0,
@@ -313,7 +315,8 @@ cdef class BaseConnection(Source):
         return (
             endpoint.received_messages, endpoint.sent_messages, endpoint.received_wire, endpoint.sent_wire,
             endpoint.received_payload, endpoint.sent_payload, endpoint.messages.count, endpoint.message_bytes,
-            unsent, endpoint.held - output_size(&endpoint.output) + self.backlog_bytes + unsent, self.dropped,
+            unsent, endpoint.held - output_size(&endpoint.output) + self.backlog_bytes + unsent + self.stream.unsent,
+            self.dropped,
             -1 if endpoint.round_trip < 0 else <int64_t>(endpoint.round_trip * 1e6),
         )
 

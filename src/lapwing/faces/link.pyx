@@ -20,7 +20,7 @@ from libc.errno cimport errno
 from .connection cimport BaseConnection
 from ..io.clock cimport clock
 from ..io.reactor cimport READABLE, WRITABLE, Reactor, reactor_of
-from ..io.stream cimport END_OF_STREAM, FAILED, NOTHING_YET, Stream
+from ..io.stream cimport END_OF_STREAM, FAILED, NOTHING_YET, Stream, is_clogged
 from ..protocol.endpoint cimport Endpoint, Ping
 from ..protocol.outbound cimport Output, output_size
 from ..native.buffer cimport buffer_size
@@ -157,6 +157,7 @@ cdef class Link(BaseConnection):
     cdef int begin(self, Stream stream, object handshake, double deadline) except -1:
         """Take over a connected stream and begin the opening handshake on it."""
         self.stream = stream
+        stream.hear_out(self.owner is None)
         self.handshake = handshake
         self.opening_deadline = deadline
         self.is_shut = False
@@ -208,6 +209,8 @@ cdef class Link(BaseConnection):
             return self.fail_opening(error)
         if self.phase == OVER:      # as in `secure`
             return 0
+        if is_clogged(self.stream):
+            return self.fail_opening(ConnectionAbortedError("the peer asks TLS for more answers than it reads"))
         if self.phase == SECURING:
             if count == END_OF_STREAM:
                 return self.fail_opening(ConnectionResetError("the connection ended during the TLS handshake"))
@@ -220,8 +223,10 @@ cdef class Link(BaseConnection):
         if self.phase != OPENING:
             return self.read_early(count)
         self.advance_handshake((<char *>self.reactor.buffer)[:count])
-        if self.phase == OPENING and self.stream.holds_input():
+        if self.phase <= OPENING and self.stream.holds_input():
             return self.read_opening()
+        if self.phase == DECIDING and self.stream.has_news():
+            self._loop.call_soon(self._read_held)
         return 0
 
     cdef int advance_handshake(self, bytes data) except -1:
@@ -258,6 +263,7 @@ cdef class Link(BaseConnection):
         self.handshake = None
         self.opening_deadline = 0
         self.phase = LIVE
+        self.stream.hear_out(False)
         self.subprotocol = handshake.subprotocol
         self.opened = handshake if self.owner is None else handshake.request_head
         if handshake.extensions:
@@ -282,6 +288,8 @@ cdef class Link(BaseConnection):
         self.settle()
         if opener is not None:
             opener.wake()
+        if self.reactor is not None and self.stream.holds_input():
+            self._loop.call_soon(self._read_held)
         return 0
 
     cdef int fail_opening(self, object error) except -1:
@@ -329,6 +337,10 @@ cdef class Link(BaseConnection):
             endpoint.take_landed(&landing, reactor.buffer, count, reactor.now)
             if stream.tls is None or self.reactor is None or endpoint.is_paused() or not stream.holds_input():
                 break
+            if is_clogged(stream):
+                break
+        else:
+            self._loop.call_soon(self._read_held)
         if count == FAILED:
             return self.lose(why_lost())
         if count == END_OF_STREAM:
@@ -379,7 +391,8 @@ cdef class Link(BaseConnection):
             count = self.take_in(NULL)
         except OSError:
             count = END_OF_STREAM
-        return self.drop() if count == END_OF_STREAM else 0
+        # A peer that makes TLS answer, and does not read, is not waited for.
+        return self.drop() if count == END_OF_STREAM or self.stream.has_news() or is_clogged(self.stream) else 0
 
     cdef int lose(self, str reason) except -1:
         """The stream has ended: that is the end of the connection if it was not before."""
@@ -443,7 +456,7 @@ cdef class Link(BaseConnection):
                 return 0
         # After a clean end a server has nothing to read, and what the peer still sends would wake it in vain.
         interest = READABLE
-        if endpoint.is_paused() or endpoint.end == CLOSE:
+        if endpoint.is_paused() or endpoint.end == CLOSE or is_clogged(self.stream):
             interest = 0
             if endpoint.closing_deadline >= 0:  # the peer broke a rule, and the application may answer what came before
                 self.look_in_by(endpoint.closing_deadline)

@@ -153,6 +153,7 @@ cdef class Client(BlockingConnection):
         finally:
             take_up(&self.lock, depth)
         self.take_stream(Stream(sock.detach()))
+        self.stream.hear_out(True)
         self.stream.tls = opening.first_tls()
         self.set_endpoint(make_endpoint(Role.CLIENT, self._settings))
         output_clear(&self.unsent)
@@ -187,6 +188,7 @@ cdef class Client(BlockingConnection):
         self.begin_life(self.attended_at)
         self.is_connected = True
         self.is_cut = False
+        self.stream.hear_out(False)
         if handshake.rest:
             self.endpoint.receive_data(handshake.rest, clock())
         return 0

@@ -22,7 +22,7 @@ from libc.time cimport time_t
 from .connection cimport BaseConnection
 from ..io.clock cimport clock
 from ..io.reactor cimport READABLE, WRITABLE
-from ..io.stream cimport NOTHING_YET, Stream
+from ..io.stream cimport NOTHING_YET, Stream, is_clogged
 from ..native.landing cimport Landing
 from ..native.sharing cimport count_up, glance, put_down, take_up
 
@@ -95,6 +95,8 @@ cdef class Turns(BaseConnection):
         cdef bint is_late
         # What came in while a frame was acted on interrupts no wait that begins afterwards.
         PyErr_CheckSignals()
+        if is_clogged(self.stream) and self.wait_ready(WRITABLE, deadline) == 0 and clock() >= deadline:
+            raise TimeoutError("nothing came in time")
         if self.is_green:
             # Waiting first is fair to the other greenlets, and trying first would not do: when only TLS went on, it
             # looks as if nothing had come.

@@ -237,6 +237,12 @@ def check_listening(sock: socket.socket) -> socket.socket:
         ValueError: it is not; the words say what is missing.
         OSError: it is closed.
     """
+    # An `ssl.SSLSocket` encrypts in Python's methods; lapwing uses the descriptor, and would serve without TLS.
+    if hasattr(sock, "do_handshake"):
+        raise ValueError(
+            f"expected a plain socket that listens, got {sock!r}: pass socket.socket(fileno=sock.detach()), and its "
+            "context as ssl="
+        )
     unix = getattr(socket, "AF_UNIX", None)
     if sock.type != socket.SOCK_STREAM or sock.family not in (socket.AF_INET, socket.AF_INET6, unix):
         raise ValueError(f"expected a TCP or unix stream socket, got {sock!r}")

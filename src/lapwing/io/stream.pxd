@@ -11,6 +11,11 @@ cdef enum:
     FAILED = -2
 
 
+cdef enum:
+    # Bytes of ciphertext that a session may make by itself while they cannot be sent: see `is_clogged`.
+    MAX_ANSWERS = 16 * 1024
+
+
 # A socket address as the kernel gives it, cut to what an IPv6 address takes.
 cdef struct Address:
     unsigned char bytes[28]
@@ -29,6 +34,10 @@ cdef class Stream:
     cdef bint is_pushing        # a `push` is under way that may run Python code
     cdef readonly bint is_full  # whether the kernel took less than it was given: wait until it is writable
     cdef readonly bint was_cut  # whether TCP ended without the end of the TLS stream
+    cdef bint hears_out
+    cdef int lost               # the `errno` of a send that failed, see `hear_out`; 0 without one
+    cdef size_t unsent          # bytes of ciphertext that the kernel has not taken
+    cdef size_t answers         # bytes of it that the session made by itself, as for key updates
     cdef Address local
     cdef Address peer
 
@@ -62,6 +71,12 @@ cdef class Stream:
     cdef bint needs_push(self) except -1
     cdef bint holds_input(self) except -1
 
+    cdef bint has_news(self) noexcept
+
+    # Choose whether a failed send is put off, and raised by `receive` when there is nothing more to read: what the peer
+    # said before it closed (an alert of TLS, a response) tells more than the failure.
+    cdef int hear_out(self, bint wanted) noexcept
+
     # Bytes sent that the peer's TCP has not acknowledged yet; 0 where the system does not tell.
     cdef unsigned int unacknowledged(self) noexcept
 
@@ -79,9 +94,19 @@ cdef class Stream:
         self, unsigned char *ciphertext, size_t ciphertext_size, unsigned char *buffer, size_t size) except -2
     cdef Py_ssize_t decrypt_unlocked(
         self, unsigned char *ciphertext, size_t ciphertext_size, unsigned char *buffer, size_t size) except -2
+    cdef bint count_answers(self) except -1
+    cdef Py_ssize_t encrypt(
+        self, const unsigned char *first, size_t first_size, const unsigned char *second, size_t second_size) except -1
     cdef bint push_ciphertext(self) except -1
     cdef bint push_all(self) except -1
     cdef Py_ssize_t send_plain(
         self, const unsigned char *first, size_t first_size, const unsigned char *second, size_t second_size) except -1
-    cdef Py_ssize_t note_sent(self, Py_ssize_t count, size_t size) noexcept
+    cdef Py_ssize_t note_sent(self, Py_ssize_t count, size_t size, int failure) noexcept
     cdef int end_tls(self) except -1
+
+
+# Whether the peer makes TLS answer more than it reads: key updates (RFC 8446 section 4.6.3), refused renegotiation.
+# Then nothing is read until all ciphertext is sent. Ciphertext of the program's own does not count: the peer may be
+# waiting for this end to read, before it reads itself.
+cdef inline bint is_clogged(Stream stream) noexcept:
+    return stream.answers > MAX_ANSWERS

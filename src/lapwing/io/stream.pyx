@@ -283,8 +283,8 @@ cdef class Stream:
         else:
             count = self.take(landing, buffer, size)
             failure = errno
-        if count == FAILED:
-            raise_failure(failure)
+        if count == FAILED or (count == END_OF_STREAM and self.lost):
+            raise_failure(self.lost or failure)
         if count == NOTHING_YET and self.is_blocking and failure == EINTR:
             PyErr_CheckSignals()
         return count
@@ -313,6 +313,8 @@ cdef class Stream:
             size -= MAX_CIPHERTEXT
         else:
             size = min(size, room_size + MAX_CIPHERTEXT)  # what goes beyond the room has to be put away
+        if is_clogged(self) and not self.push():
+            return NOTHING_YET
         if self.tls.holds_input():
             count = self.decrypt(NULL, 0, room, room_size)
         if count != NOTHING_YET:
@@ -323,11 +325,7 @@ cdef class Stream:
         if count == 0:
             self.was_cut = True
             return END_OF_STREAM
-        count = self.decrypt(ciphertext, count, room, room_size)
-        if count == NOTHING_YET and self.tls.is_cut:
-            self.was_cut = True
-            return END_OF_STREAM
-        return count
+        return self.decrypt(ciphertext, count, room, room_size)
 
     cdef Py_ssize_t decrypt(
         self, unsigned char *ciphertext, size_t ciphertext_size, unsigned char *buffer, size_t size
@@ -350,13 +348,22 @@ cdef class Stream:
                 count = tls.decrypt(buffer, size)
         finally:
             tls.keep()
-        if not tls.established:
-            return NOTHING_YET
-        if ciphertext_size and tls.has_output():
+        if tls.established and tls.has_output() and (self.count_answers() or ciphertext_size):
             self.push()
         if count:
             return count
+        if tls.is_cut:
+            self.was_cut = True
+            return END_OF_STREAM
         return END_OF_STREAM if tls.is_ended else NOTHING_YET
+
+    cdef bint count_answers(self) except -1:
+        """Count what the session has just made for the peer by itself; returns whether it has made anything."""
+        cdef size_t unsent = self.tls.unsent()
+        if unsent <= self.unsent:
+            return False
+        self.answers += unsent - self.unsent
+        return True
 
     cdef Py_ssize_t send(
         self, const unsigned char *first, size_t first_size, const unsigned char *second, size_t second_size
@@ -366,10 +373,15 @@ cdef class Stream:
         first_size = min(first_size, <size_t>MAX_ENCRYPTED)
         second_size = min(second_size, MAX_ENCRYPTED - first_size)
         if self.lock is None:
-            self.tls.encrypt(first, first_size, second, second_size)
-        else:
-            with self.lock:
-                self.tls.encrypt(first, first_size, second, second_size)
+            return self.encrypt(first, first_size, second, second_size)
+        with self.lock:
+            return self.encrypt(first, first_size, second, second_size)
+
+    cdef Py_ssize_t encrypt(
+        self, const unsigned char *first, size_t first_size, const unsigned char *second, size_t second_size
+    ) except -1:
+        self.tls.encrypt(first, first_size, second, second_size)
+        self.unsent = self.tls.unsent()
         return first_size + second_size
 
     cdef Py_ssize_t send_plain(
@@ -383,7 +395,7 @@ cdef class Stream:
                 count = c_send(fd, first, first_size, MSG_NOSIGNAL | MSG_DONTWAIT)
                 if count < 0:
                     failure = errno
-            count = self.note_sent(outcome_of(count, failure), first_size)
+            count = self.note_sent(outcome_of(count, failure), first_size, failure)
         else:
             count = self.offer(first, first_size, second, second_size)
             failure = errno
@@ -402,12 +414,15 @@ cdef class Stream:
         else:
             gather(&message, pieces, <void *>first, first_size, <void *>second, second_size)
             count = c_sendmsg(self.fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT)
-        return self.note_sent(outcome_of(count, errno), first_size + second_size)
+        return self.note_sent(outcome_of(count, errno), first_size + second_size, errno)
 
-    cdef Py_ssize_t note_sent(self, Py_ssize_t count, size_t size) noexcept:
+    cdef Py_ssize_t note_sent(self, Py_ssize_t count, size_t size, int failure) noexcept:
         """Note whether the kernel took all; returns how many bytes it did, or FAILED."""
         if count == NOTHING_YET:
             count = 0
+        elif count == FAILED and self.hears_out:
+            self.lost = failure
+            count = size
         self.is_full = count >= 0 and <size_t>count < size
         return count
 
@@ -436,8 +451,10 @@ cdef class Stream:
             waiting = self.tls.output()
             buffer_consume(waiting, self.send_plain(waiting.data + waiting.start, buffer_size(waiting), NULL, 0))
             if self.is_full:
+                self.unsent = self.tls.unsent()
                 return False
         self.is_full = False
+        self.unsent = self.answers = 0
         return True
 
     cdef bint is_reentered(self) except -1:
@@ -451,6 +468,15 @@ cdef class Stream:
     cdef bint holds_input(self) except -1:
         """Whether `receive` has something that the descriptor's readiness does not show."""
         return self.tls is not None and self.tls.holds_input()
+
+    cdef bint has_news(self) noexcept:
+        """Whether TLS has ended, or failed, and `receive` is to say so."""
+        return self.tls is not None and self.tls.has_news()
+
+    cdef int hear_out(self, bint wanted) noexcept:
+        self.hears_out = wanted
+        self.lost = 0
+        return 0
 
     cdef unsigned int unacknowledged(self) noexcept:
         return lapwing_unacknowledged(self.fd)
@@ -484,5 +510,6 @@ cdef class Stream:
             return 0
         self.end_tls()
         self.fd = -1
+        self.unsent = 0
         c_close(fd)
         return 0

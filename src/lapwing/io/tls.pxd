@@ -46,10 +46,13 @@ cdef class TLS:
 
     # Whether `decrypt` has something to say: the end of the session counts, of which the network may not tell.
     cdef bint holds_input(self) except -1
+    # Whether the session has ended, or failed.
+    cdef bint has_news(self) noexcept
 
     # What is for the network, to be consumed there; put together by `output`, if `has_output` says that there is some.
     # Unless the session is native, `output` may run Python code, which must not call it again.
     cdef bint has_output(self) except -1
+    cdef size_t unsent(self) except? 0
     cdef Buffer *output(self) except NULL
 
     # Put the close notice into the output, and the carrier's; a session that broke needs none.

@@ -127,6 +127,7 @@ cdef class TLS:
             else:
                 self.incoming = self.outgoing = None
         self.is_native = self.ssl is not NULL and (carrier is None or carrier.is_native)
+        self.is_cut = carrier is not None and carrier.is_ended
 
     def __dealloc__(self):
         if self.bio is not NULL:
@@ -245,11 +246,14 @@ cdef class TLS:
         return count
 
     cdef bint holds_input(self) except -1:
-        if self.is_ended or self.failure is not None:
+        if self.has_news():
             return True
         if self.ssl is NULL:
             return self.incoming.pending or self.session.pending()
         return pipe_input(&self.pipe) or ssl_pending(self.ssl)
+
+    cdef bint has_news(self) noexcept:
+        return self.is_ended or self.is_cut or self.failure is not None
 
     # --- for the peer ----------------------------------------------------------------------------------------------
 
@@ -297,6 +301,14 @@ cdef class TLS:
         if self.outgoing is not None and self.outgoing.pending:
             return True
         return self.carrier is not None and self.carrier.has_output()
+
+    cdef size_t unsent(self) except? 0:
+        cdef size_t size = buffer_size(&self.pipe.output)
+        if self.plaintext is not None:
+            size += PyBytes_GET_SIZE(self.plaintext)
+        if self.outgoing is not None:
+            size += <size_t>self.outgoing.pending
+        return size if self.carrier is None else size + self.carrier.unsent()
 
     cdef Buffer *output(self) except NULL:
         cdef Buffer *waiting = &self.pipe.output

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from functools import cache
 
-__all__ = ["client_context", "explain", "server_context"]
+__all__ = ["client_context", "explain", "require_certificate", "server_context"]
 
 
 @cache
@@ -39,6 +40,42 @@ def server_context(certfile: str, keyfile: str | None) -> ssl.SSLContext:
     return context
 
 
+def require_certificate(context: ssl.SSLContext) -> None:
+    """Check that a server's context, passed as `ssl`, has a certificate.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if not _has_certificate(context):
+        raise ValueError(
+            "expected ssl to be a context with a certificate, got one without: call its load_cert_chain(), or pass "
+            "certfile and keyfile"
+        )
+
+
+def _has_certificate(context: ssl.SSLContext) -> bool:
+    """Tell whether a server's context has a certificate, or an `sni_callback` which may have one.
+
+    The `ssl` module does not say. So a client that takes anything says hello to it, in memory: a server without a
+    certificate finds no cipher.
+    """
+    if context.sni_callback is not None:
+        return True
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_mode = ssl.CERT_NONE
+    client.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+    client.set_ciphers("ALL:@SECLEVEL=0")
+    hello = ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.wrap_bio(ssl.MemoryBIO(), hello).do_handshake()
+    try:
+        context.wrap_bio(hello, ssl.MemoryBIO(), server_side=True).do_handshake()
+    except ssl.SSLError as error:
+        return error.reason not in ("NO_SHARED_CIPHER", "UNSUPPORTED_PROTOCOL")  # the latter of TLS 1.3
+    return True
+
+
 #: What may help against a certificate that is not accepted, by OpenSSL's number for the reason (X509_V_ERR_...).
 _WAYS_OUT = {
     9: "the clock of this machine is wrong, or the server has it too early",
@@ -48,8 +85,45 @@ _WAYS_OUT = {
 }
 
 
+#: What the alerts mean that are about the client's certificate (RFC 8446 section 6.2, RFC 5246 section 7.2.2), by the
+#: end of OpenSSL's name for each: its beginning differs between versions.
+_CLIENT_CERTIFICATE = dict.fromkeys(
+    (
+        "ALERT_BAD_CERTIFICATE",
+        "ALERT_UNSUPPORTED_CERTIFICATE",
+        "ALERT_CERTIFICATE_REVOKED",
+        "ALERT_CERTIFICATE_EXPIRED",
+        "ALERT_CERTIFICATE_UNKNOWN",
+        "ALERT_UNKNOWN_CA",
+        "ALERT_ACCESS_DENIED",
+    ),
+    "does not accept the client certificate",
+) | {
+    "ALERT_CERTIFICATE_REQUIRED": "wants a client certificate",
+    # TLS 1.2 has no alert of its own for that.
+    "ALERT_HANDSHAKE_FAILURE": "refused the TLS handshake: it may want a client certificate, or other ciphers",
+}
+
+
+def _about_certificate(error: OSError, who: str, option: str) -> str | None:
+    """Say it when the peer refused the client for its certificate; None for any other error."""
+    reason = (isinstance(error, ssl.SSLError) and error.reason) or ""
+    for end, what in _CLIENT_CERTIFICATE.items():
+        if reason.endswith(end):
+            return (
+                f"{who} {what}: to give one, call load_cert_chain() on an ssl.SSLContext and pass that as {option}= "
+                f"({error.strerror})"
+            )
+    return None
+
+
 def explain(error: OSError, host: str, port: int, *, is_proxy: bool = False) -> OSError:
     """Say in an error of TLS what it was about, and what may help. It stays the same object."""
+    who = f"the proxy {host}:{port}" if is_proxy else f"{host}:{port}"
+    words = _about_certificate(error, who, "proxy_ssl" if is_proxy else "ssl")
+    if words is not None:
+        error.strerror = words
+        return error
     if is_proxy:
         return _explain_proxy(error, host, port)
     if isinstance(error, ssl.SSLCertVerificationError):
