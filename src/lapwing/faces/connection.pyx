@@ -330,7 +330,8 @@ cdef class BaseConnection(Source):
         cdef size_t own
         cdef Py_ssize_t count
         cdef Stream stream = self.stream    # held: with TLS this may run Python code, which may use this connection
-        if not stream.push():
+        cdef bint is_secure = stream.tls is not None
+        if is_secure and not stream.push():
             return 0
         while output_size(output):
             own = buffer_size(&output.head)
@@ -339,7 +340,7 @@ cdef class BaseConnection(Source):
             else:
                 count = stream.send(output.payload, output.payload_size, NULL, 0)
             output_consume(output, count)   # before anything else runs
-            if stream.is_full or not stream.push():
+            if stream.is_full or (is_secure and not stream.push()):
                 break
         return 0
 
