@@ -328,16 +328,20 @@ cdef class TLS:
         return self.carrier.output()
 
     cdef int end(self) except -1:
-        if self.established:
-            self.established = False
-            try:
+        try:
+            if self.established:
+                self.established = False
+                self.plaintext = None   # behind the close notice there is none
                 self.session.unwrap()
-            except ssl.SSLError:
-                pass
-        if self.carrier is not None and self.carrier.established:
+        except ssl.SSLError:
+            pass
+        if self.carrier is None or not self.carrier.established:
+            return 0
+        try:
             self.output()  # what this session says last goes first
-            self.carrier.end()
-        return 0
+        except ssl.SSLError:
+            pass
+        return self.carrier.end()
 
     cdef bint can_end(self) noexcept:
         return self.established or (self.carrier is not None and self.carrier.established)
