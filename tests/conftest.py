@@ -66,15 +66,28 @@ def _uvloop() -> asyncio.AbstractEventLoop:
     return loop
 
 
+def _eager() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
+    return loop
+
+
+#: Whether tasks can be eager: from Python 3.12 on.
+HAS_EAGER_TASKS = hasattr(asyncio, "eager_task_factory")
+
 RUNTIMES = {
     runtime.name: runtime
     for runtime in (
         Runtime("asyncio+epoll", asyncio.new_event_loop),
         Runtime("asyncio+portable", asyncio.new_event_loop, {"portable": True}),
         Runtime("uvloop+epoll", _uvloop),
+        *([Runtime("asyncio+eager", _eager)] if HAS_EAGER_TASKS else []),
     )
     if sys.platform == "linux" or "epoll" not in runtime.name
 }
+
+# Where tasks cannot be eager, there is nothing to test.
+collect_ignore = [] if HAS_EAGER_TASKS else ["faces/test_eager_tasks.py"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -25,7 +25,7 @@ cdef class Link(BaseConnection):
     cdef object handshake           # while it is under way
     cdef double opening_deadline    # 0 once it is over
     cdef Phase phase
-    cdef bint is_lingering          # holds itself until the descriptor is closed
+    cdef bint is_lingering          # held until the descriptor is closed
     cdef bint is_shut               # the sending direction is shut down
     cdef double stalls_seen         # what `Reactor.stalled` was at the last look at the time
     # who waits
@@ -33,7 +33,9 @@ cdef class Link(BaseConnection):
     cdef Waiter receiver            # for a message; the last one who did, it may be done
     cdef list senders               # for room, the first to send first; None while there are none
     cdef list closers               # for the descriptor to be closed; None while there are none
-    cdef object errands             # what other threads left to do; None before the first
+    cdef object errands             # what other threads left to do; None unless it is LIVE, empty before the first
+    cdef int process                # whose event loop it is
+    cdef bint is_watched            # in debug mode: what is not awaited is complained of
     cdef unsigned long own_thread   # the loop's thread, in debug mode; 0 otherwise: it is not looked at
     cdef dict pingers               # for a pong: Ping to Waiter; None while there are none
 
@@ -44,6 +46,7 @@ cdef class Link(BaseConnection):
     cdef int write_output(self) except -1
     cdef int send_soon(self) except -1
     cdef int refuse_thread(self) except -1
+    cdef int set_errands(self, object errands) noexcept
     cdef int wake_sender(self) except -1
     cdef int drop(self) except -1
 

@@ -4,9 +4,8 @@ It joins a `Stream` (bytes of a socket), an `Endpoint` (the protocol) and a `Rea
 expires or fails ends in `settle`, which looks at what the endpoint has become and acts on it. Who waits for what is
 known here; what users call is in `aio`.
 
-Who keeps what alive: the reactor does not hold its connections, whoever uses one does, and a `Waiter` holds the
-connection that it waits for. Between the end of the messages and the closing of the descriptor a connection holds
-itself.
+Who keeps what alive: the reactor does not hold its connections, whoever uses one does. It holds those that a `Waiter`
+waits for, and those between the end of their messages and the closing of their descriptor.
 """
 
 import os
@@ -14,7 +13,6 @@ import warnings
 
 cimport cython
 from cpython.pythread cimport PyThread_get_thread_ident
-from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport errno
 
 from .connection cimport BaseConnection
@@ -25,7 +23,7 @@ from ..protocol.endpoint cimport Endpoint, Ping
 from ..protocol.outbound cimport Output, output_size
 from ..native.buffer cimport buffer_size
 from ..native.landing cimport Landing
-from ..native.sharing cimport IS_FREE_THREADED
+from ..native.sharing cimport IS_FREE_THREADED, give_lock, take_lock
 from ..protocol.state cimport CLOSE, CLOSED, DROP, OPEN, SHUT_DOWN
 from .waiting cimport Waiter
 
@@ -46,6 +44,10 @@ cdef extern from *:
     }
     """
     void drop_dict "lapwing_drop_dict"(object self)
+
+
+cdef extern from "<unistd.h>" nogil:
+    int c_getpid "getpid"()
 
 
 # A deadline that never comes.
@@ -161,9 +163,11 @@ cdef class Link(BaseConnection):
         self.handshake = handshake
         self.opening_deadline = deadline
         self.is_shut = False
+        self.process = c_getpid()
+        self.is_watched = self._loop.get_debug()
         # Without the GIL another thread would do damage.
         self.own_thread = 0
-        if IS_FREE_THREADED or self._loop.get_debug():
+        if IS_FREE_THREADED or self.is_watched:
             self.own_thread = <unsigned long>PyThread_get_thread_ident()
         reactor_of(self._loop, self._settings.portable).attach(self, stream.fd, READABLE)
         self.look_in_by(deadline)
@@ -274,6 +278,7 @@ cdef class Link(BaseConnection):
                 self.endpoint.refuse("the opening handshake was refused", clock())
                 return self.settle()
         self.begin_life(clock())
+        self.set_errands(())
         self.stalls_seen = self.reactor.stalled
         if self.endpoint.ping_interval:
             self.look_in_by(self.endpoint.next_due())
@@ -421,6 +426,14 @@ cdef class Link(BaseConnection):
                 "close_threadsafe()")
         return 0
 
+    cdef int set_errands(self, object errands) noexcept:
+        """Replace the errands, as another thread may be looking for them."""
+        _held = self.errands    # goes when no thread can find it any more
+        take_lock(&self.lock)
+        self.errands = errands
+        give_lock(&self.lock)
+        return 0
+
     cdef int decide(self) except -1:
         raise NotImplementedError
 
@@ -562,7 +575,7 @@ cdef class Link(BaseConnection):
     cdef int linger(self) except -1:
         if not self.is_lingering:
             self.is_lingering = True
-            Py_INCREF(self)
+            self.hold()
         return 0
 
     cdef int drop(self) except -1:
@@ -579,8 +592,15 @@ cdef class Link(BaseConnection):
             self.owner._forget(self)
         if self.is_lingering:
             self.is_lingering = False
-            Py_DECREF(self)
+            self.unhold()
         return 0
+
+    cdef int forked(self) except -1:
+        """End in a forked child without a sign to the peer, which goes on with the parent."""
+        self.endpoint.receive_eof("this process was forked from the one that the connection belongs to")
+        self.endpoint.end = DROP
+        self.phase = OVER
+        return self.stream.abandon()
 
     cdef int let_go(self) except -1:
         self.phase = OVER

@@ -1,8 +1,8 @@
 """What tasks wait for: a future for one task, woken by the reactor; and an awaitable that is done.
 
 Nothing is handed over in a `Waiter`: who waits looks afterwards at what came. So a wait that is cancelled or expires at
-any moment takes nothing with it. It holds what it waits for, so that a connection with a waiting task stays, whoever
-else lets go of it: which is why the garbage collector need not look into it.
+any moment takes nothing with it. The reactor holds what is waited for, so that a connection with a waiting task stays,
+whoever else lets go of it.
 """
 
 import asyncio
@@ -10,7 +10,6 @@ import sys
 
 cimport cython
 from cpython.object cimport PyObject, PyTypeObject
-from cpython.ref cimport Py_DECREF, Py_INCREF
 
 from ..io.reactor cimport Reactor, Source
 
@@ -23,6 +22,13 @@ cdef extern from "awaitable.h":
     """
     ctypedef PyObject *(*lapwing_step)(object, int *) except NULL
     void done_install(PyTypeObject *type, lapwing_step step)
+
+
+cdef extern from "collecting.h":
+    """
+    LAPWING_COLLECTED(waiter)
+    """
+    void waiter_collect(PyTypeObject *type, void *visit, void (*let_go)(PyObject *) noexcept)
 
 
 cdef extern from "waiter.h":
@@ -43,7 +49,6 @@ cdef str GET_LOOP = sys.intern("get_loop")
 cdef str ADD_DONE_CALLBACK = sys.intern("add_done_callback")
 
 
-@cython.no_gc
 @cython.freelist(8)
 cdef class Waiter:
     """What a task waits for: a future for one waiting task, woken by the reactor.
@@ -132,10 +137,15 @@ cdef class Waiter:
     cdef int call_back_soon(self) except -1:
         """Have the loop call the waiting task, if there is one."""
         cdef object callback = self.callback
-        if callback is not None:
-            self.callback = None
+        if callback is None:
+            return 0
+        self.callback = None
+        try:
             self.loop.call_soon(callback, self, context=self.context)
-            self.context = None
+        except RuntimeError:
+            if not self.loop.is_closed():   # in a closed one no task goes on
+                raise
+        self.context = None
         return 0
 
     cdef int wake(self, object error=None) except -1:
@@ -161,14 +171,25 @@ cdef class Waiter:
         cdef Source subject = self.subject
         if subject is not None:
             self.subject = None
-            Py_DECREF(subject)
+            subject.unhold()
         return 0
 
     cdef int begin(self, Source subject, object loop) except -1:
         self.loop = loop
         self.subject = subject
-        Py_INCREF(subject)
+        subject.hold()
         return 0
+
+    def __dealloc__(self):
+        if self.subject is not None:
+            self.subject.unhold()
+
+
+cdef void let_go_of_subject(PyObject *waiter) noexcept:
+    (<Waiter>waiter).forget()
+
+
+waiter_collect(<PyTypeObject *>Waiter, NULL, let_go_of_subject)
 
 
 cdef PyObject *get_of_waiter(object waiter, object name) except NULL:

@@ -13,14 +13,22 @@ cdef class Source:
     cdef double due             # when `expired` is to be called, by `clock`; 0 for never
     cdef double filed           # `due` as it stands in the heap: never later than `due` is meant
     cdef Py_ssize_t place       # index in the reactor's heap, -1 while in none
+    cdef void *next             # the reactor's list of its sources
+    cdef void *previous
+    cdef unsigned int holds     # references to it that are the reactor's
     cdef bint is_dirty          # in the reactor's list of sources to flush
     cdef bint is_set_aside      # taken out of the epoll set while it has no interest in its own end
+
+    # Have the reactor hold it once more, once less: for a wait, and while it closes.
+    cdef int hold(self) noexcept
+    cdef int unhold(self) except -1
 
     cdef int ready(self, int events) except -1      # called with READABLE | WRITABLE
     cdef int expired(self, double now) except -1
     cdef int flush(self) except -1                  # called at the end of the burst in which `mark_dirty` was
     cdef int give_up(self) except -1                # called when `ready` raised
     cdef int forgotten(self, double now) except -1  # called in place of `expired` when only the reactor holds it
+    cdef int forked(self) except -1                 # called in a forked child; it is not attached any more
 
 
 cdef class Reactor:
@@ -30,10 +38,12 @@ cdef class Reactor:
     cdef object success         # a future of the loop that is done
     cdef unsigned char *buffer  # for one read at a time, by whichever source is ready
     cdef size_t buffer_size
-    cdef bint is_dispatching    # no task is running: a waiting one may be resumed directly
+    cdef bint is_dispatching    # no task was resumed that is running: a waiting one may be resumed directly
+    cdef const void *frame      # unless Python has called something since: its innermost frame when that began
     cdef bint in_burst          # output may wait for the end of the burst
     cdef double now             # when the current burst began
     cdef Py_ssize_t sources
+    cdef void *first            # of the list of them
     cdef dict held              # those that are attached, by their addresses; None on a build with the GIL
     cdef list dirty
     cdef void **heap
@@ -51,7 +61,8 @@ cdef class Reactor:
     cdef int set_due(self, Source source, double when) except -1
     cdef int mark_dirty(self, Source source) except -1
 
-    # Call `callback(argument)` in `context`: at once when no task is running, else by the loop.
+    # Call `callback(argument)` in `context`: at once when neither a task nor other Python code is running that the
+    # reactor has called, else by the loop.
     cdef int resume(self, object callback, object argument, object context) except -1
 
     # What the kinds of reactor differ in.
@@ -65,8 +76,13 @@ cdef class Reactor:
     cdef int serve(self, Source source, int events) except -1
     cdef int serve_alone(self, Source source, int events) except -1
     cdef int meet_deadlines(self) except -1
-    cdef int rest(self) except -1
+    cdef int meet_deadline(self, Source source, double now) except -1
+    cdef int begin_turn(self) noexcept
+    cdef int end_turn(self) except -1
     cdef int end_burst(self) except -1
+    cdef int flush(self, Source source) except -1
+    cdef int forget(self, Source source) except -1
+    cdef int disown(self) except -1
     cdef int refile(self, Source source) except -1
     cdef int sift(self, Py_ssize_t place) except -1
     cdef int unfile(self, Source source) except -1

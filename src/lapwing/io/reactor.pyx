@@ -8,7 +8,9 @@ Three things go together with it:
 
 - *Direct wake-up.* Within that callback no task is running, so a task that waits for a connection can be resumed on the
   spot, in its own context, by calling the wake-up that it left: no second trip around the loop. While a task is
-  running, asyncio forbids entering another one; then the wake-up goes through `call_soon`.
+  running, asyncio forbids entering another one; then the wake-up goes through `call_soon`. The same goes for whatever
+  Python code the callback has called, a hook, a log handler or a finalizer: it may itself be the first step of an eager
+  task, or run in the context of the task that waits. Python's innermost frame tells whether there is such code.
 - *Bursts.* Whatever is sent while input is being handled, by whichever handler and on whichever connection, is
   collected and leaves in one system call per connection.
 - *One timer.* Deadlines stand in a heap, and one alarm is set for the first: a descriptor in the epoll set, since
@@ -19,16 +21,24 @@ Three things go together with it:
 
 A source that is alone, as a client's connection is, is watched by the loop itself: then no set stands in between.
 
-The reactor does not keep its sources alive. Whoever holds a connection, or waits for it, does. Without the GIL it has
-to: whoever drops the last reference may be in another thread, while this one serves the source. So there the reactor
-holds what is attached, and finds out at a source's next deadline that nobody else does.
+The reactor does not keep its sources alive, but for those with a hold on them: for each task that waits for a source,
+and while it closes, there is one more reference to it, which the garbage collector is told is the reactor's. An open
+loop has its reactor, and so its waiting tasks stay; what waited in a loop that was closed is garbage. Without the GIL
+the reactor holds whatever is attached, since the last reference may be dropped in another thread while this one serves
+the source. It finds out at a source's next deadline that there is no other.
+
+A forked child has the same epoll set as its parent, and the same connections: what it did to them would be done to the
+parent's. So it closes its own descriptors of them at once, and every source is told.
 """
 
+import os
 import weakref
 
 cimport cython
 from cpython.exc cimport PyErr_SetFromErrno
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
+from cpython.object cimport PyObject, PyTypeObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport uint32_t
 
 from .clock cimport clock, is_own_clock
@@ -45,6 +55,22 @@ cdef extern from "Python.h":
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
     Py_ssize_t reference_count "Py_REFCNT"(object o)
+
+
+cdef extern from "frames.h":
+    const void *innermost_frame "lapwing_innermost_frame"() noexcept
+
+
+cdef extern from "collecting.h":
+    """
+    LAPWING_COLLECTED(epoll_reactor)
+    LAPWING_COLLECTED(portable_reactor)
+    """
+    ctypedef int (*Visit "visitproc")(PyObject *, void *) noexcept
+    ctypedef int (*VisitReferences "lapwing_visit_references")(PyObject *, Visit, void *) noexcept
+    ctypedef void (*LetGo "lapwing_let_go_of_references")(PyObject *) noexcept
+    void epoll_reactor_collect(PyTypeObject *type, VisitReferences visit, LetGo let_go)
+    void portable_reactor_collect(PyTypeObject *type, VisitReferences visit, LetGo let_go)
 
 
 cdef extern from *:
@@ -65,58 +91,7 @@ cdef extern from *:
     object getter_of "lapwing_getter_of"(object loop)
 
 
-cdef extern from *:
-    """
-    #ifdef __linux__
-    #include <sys/epoll.h>
-    #include <sys/timerfd.h>
-    #include <unistd.h>
-    #define LAPWING_HAS_EPOLL 1
-
-    static int lapwing_make_alarm(void)
-    {
-        return timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-    }
-
-    /* Have the alarm become readable in so many seconds; at least a nanosecond, since 0 would take it back. */
-    static int lapwing_set_alarm(int alarm, double seconds)
-    {
-        struct itimerspec when = {{0, 0}, {0, 0}};
-        when.it_value.tv_sec = (time_t)seconds;
-        when.it_value.tv_nsec = (long)((seconds - (double)when.it_value.tv_sec) * 1e9) + 1;
-        if (when.it_value.tv_nsec >= 1000000000)
-            when.it_value.tv_nsec = 999999999;
-        return timerfd_settime(alarm, 0, &when, NULL);
-    }
-
-    static void lapwing_hear_alarm(int alarm)
-    {
-        uint64_t count;
-        ssize_t size = read(alarm, &count, sizeof count);
-        (void)size;
-    }
-    #else
-    /* Without epoll every loop gets the portable reactor; these only have to compile. */
-    #include <stdint.h>
-    #define LAPWING_HAS_EPOLL 0
-    #define EPOLLIN 1
-    #define EPOLLOUT 4
-    #define EPOLLERR 8
-    #define EPOLLHUP 16
-    #define EPOLL_CTL_ADD 1
-    #define EPOLL_CTL_DEL 2
-    #define EPOLL_CTL_MOD 3
-    #define EPOLL_CLOEXEC 0
-    typedef union { void *ptr; } epoll_data_t;
-    struct epoll_event { uint32_t events; epoll_data_t data; };
-    static int lapwing_make_alarm(void) { return -1; }
-    static int lapwing_set_alarm(int alarm, double seconds) { return -1; }
-    static void lapwing_hear_alarm(int alarm) { }
-    static int epoll_create1(int flags) { return -1; }
-    static int epoll_ctl(int fd, int what, int target, struct epoll_event *event) { return -1; }
-    static int epoll_wait(int fd, struct epoll_event *events, int count, int timeout) { return -1; }
-    #endif
-    """
+cdef extern from "epoll.h":
     enum:
         LAPWING_HAS_EPOLL
         EPOLLIN
@@ -169,6 +144,17 @@ cdef class Source:
         if self.reactor is not None:
             self.reactor.detach(self)
 
+    cdef int hold(self) noexcept:
+        self.holds += 1
+        Py_INCREF(self)
+        return 0
+
+    cdef int unhold(self) except -1:
+        if self.holds:  # there are none left once the garbage collector has taken the reactor's
+            self.holds -= 1
+            Py_DECREF(self)
+        return 0
+
     cdef int ready(self, int events) except -1:
         raise NotImplementedError
 
@@ -183,6 +169,9 @@ cdef class Source:
 
     cdef int forgotten(self, double now) except -1:
         return self.expired(now)
+
+    cdef int forked(self) except -1:
+        return 0
 
 
 @cython.no_gc_clear
@@ -215,6 +204,10 @@ cdef class Reactor:
         self.watch(source, interest)
         source.reactor = self
         source.interest = interest
+        source.next = self.first
+        if self.first is not NULL:
+            (<Source>self.first).previous = <void *>source
+        self.first = <void *>source
         self.sources += 1
         if self.held is not None:
             self.held[<size_t><void *>source] = source
@@ -233,14 +226,39 @@ cdef class Reactor:
             return 0
         here.set_due(source, 0)
         here.unwatch(source)
-        source.watched = -1
-        source.interest = 0
-        source.reactor = None
-        here.sources -= 1
-        if here.held is not None:
-            here.held.pop(<size_t><void *>source, None)
+        here.forget(source)
         if here.sources == 0 and not here.is_dispatching:
             here.release()
+        return 0
+
+    cdef int forget(self, Source source) except -1:
+        """Have `source` attached no longer."""
+        if source.next is not NULL:
+            (<Source>source.next).previous = source.previous
+        if source.previous is not NULL:
+            (<Source>source.previous).next = source.next
+        else:
+            self.first = source.next
+        source.next = source.previous = NULL
+        source.watched = source.place = -1
+        source.interest = 0
+        source.reactor = None
+        self.sources -= 1
+        if self.held is not None:
+            self.held.pop(<size_t><void *>source, None)
+        return 0
+
+    cdef int disown(self) except -1:
+        """Let go of everything in a forked child: the loop, what it watches and the connections are the parent's."""
+        cdef Source source
+        self.is_dispatching = self.in_burst = self.is_armed = False
+        self.timer = None
+        self.dirty = []
+        self.heap_size = 0
+        while self.first is not NULL:
+            source = <Source>self.first
+            self.forget(source)
+            source.forked()
         return 0
 
     cdef int watch(self, Source source, int interest) except -1:
@@ -284,9 +302,35 @@ cdef class Reactor:
             self.loop.call_exception_handler(
                 {"message": "lapwing: a connection could not be served", "exception": error, "source": source})
             source.give_up()
+        except BaseException:   # a signal's, or one that ends the program: its output is still to go
+            if held.reactor is self:
+                self.mark_dirty(held)
+            raise
         return 0
 
     # --- bursts and wake-ups ---------------------------------------------------------------------------------------
+
+    cdef int begin_turn(self) noexcept:
+        """Begin what the loop has called for."""
+        self.frame = innermost_frame()
+        self.is_dispatching = self.in_burst = True
+        return 0
+
+    cdef int end_turn(self) except -1:
+        """End it, however it went: what was left by an exception that ends the program is done in another turn."""
+        self.is_dispatching = self.in_burst = False
+        if (self.dirty or (self.heap_size and not self.is_armed)) and not self.has_closed_loop():
+            self.loop.call_soon(self.on_remains)
+        return self.release() if self.sources == 0 else 0
+
+    def on_remains(self):
+        """The loop's call for what a turn has left."""
+        self.begin_turn()
+        try:
+            self.arm()
+            self.end_burst()
+        finally:
+            self.end_turn()
 
     cdef int mark_dirty(self, Source source) except -1:
         """Have `source.flush` called at the end of the current burst."""
@@ -296,22 +340,35 @@ cdef class Reactor:
         return 0
 
     cdef int end_burst(self) except -1:
+        """Flush whatever is dirty. What is not reached stays so."""
         cdef Source source
         self.in_burst = False
         while self.dirty:
             dirty = self.dirty
             self.dirty = []
-            for source in dirty:
-                source.is_dirty = False
-                try:
-                    source.flush()
-                except Exception as error:
-                    self.loop.call_exception_handler(
-                        {"message": "lapwing: a connection could not be flushed", "exception": error, "source": source})
+            try:
+                for source in dirty:
+                    source.is_dirty = False
+                    self.flush(source)
+            except BaseException:   # a signal's, or one that ends the program
+                self.dirty += [source for source in dirty if source.is_dirty]
+                raise
+        return 0
+
+    cdef int flush(self, Source source) except -1:
+        try:
+            source.flush()
+        except Exception as error:
+            self.loop.call_exception_handler(
+                {"message": "lapwing: a connection could not be flushed", "exception": error, "source": source})
+        except BaseException:
+            if source.reactor is self:
+                self.mark_dirty(source)
+            raise
         return 0
 
     cdef int resume(self, object callback, object argument, object context) except -1:
-        if not self.is_dispatching:
+        if not self.is_dispatching or innermost_frame() != self.frame:
             self.loop.call_soon(callback, argument, context=context)
             return 0
         self.is_dispatching = False
@@ -412,6 +469,8 @@ cdef class Reactor:
 
     cdef int set_alarm(self, double seconds) except -1:
         """Have `on_timer` called in so many seconds, and not when it was to be called before."""
+        if self.has_closed_loop():
+            return 0
         if self.timer is not None:
             self.timer.cancel()
         self.timer = self.loop.call_later(seconds, self.on_timer)
@@ -420,13 +479,12 @@ cdef class Reactor:
     def on_timer(self):
         """The loop's call for the first deadline."""
         self.timer = None
-        self.is_dispatching = self.in_burst = True
+        self.begin_turn()
         try:
             self.meet_deadlines()
             self.end_burst()
         finally:
-            self.is_dispatching = self.in_burst = False
-        self.rest()
+            self.end_turn()
 
     cdef int meet_deadlines(self) except -1:
         """Call every source whose deadline has come."""
@@ -445,31 +503,36 @@ cdef class Reactor:
                 continue
             self.unfile(source)
             source.due = 0
-            try:
-                # Those that hold it here are `held` and this function.
-                if self.held is not None and reference_count(source) <= 2:
-                    source.forgotten(now)
-                else:
-                    source.expired(now)
-            except Exception as error:
-                self.loop.call_exception_handler(
-                    {"message": "lapwing: a deadline could not be handled", "exception": error, "source": source})
+            self.meet_deadline(source, now)
         return self.arm()
+
+    cdef int meet_deadline(self, Source source, double now) except -1:
+        try:
+            # Those that hold it here are `held`, `meet_deadlines` and this function.
+            if self.held is not None and reference_count(source) <= 3:
+                source.forgotten(now)
+            else:
+                source.expired(now)
+        except Exception as error:
+            self.loop.call_exception_handler(
+                {"message": "lapwing: a deadline could not be handled", "exception": error, "source": source})
+        except BaseException:   # a signal's, or one that ends the program: it comes again
+            if source.due == 0 and source.reactor is self:
+                source.due = now
+                self.refile(source)
+            raise
+        return 0
 
     cdef int serve_alone(self, Source source, int events) except -1:
         """Serve one source, as a burst of its own."""
         self.now = clock()
-        self.is_dispatching = self.in_burst = True
+        self.begin_turn()
         try:
             self.serve(source, events)
             self.end_burst()
         finally:
-            self.is_dispatching = self.in_burst = False
-        return self.rest()
-
-    cdef int rest(self) except -1:
-        """Give everything back after a burst when nobody is left."""
-        return self.release() if self.sources == 0 else 0
+            self.end_turn()
+        return 0
 
 
 @cython.final
@@ -508,7 +571,14 @@ cdef class EpollReactor(Reactor):
         c_close(self.epoll)
         if self.alarm >= 0:
             c_close(self.alarm)
+        self.epoll = self.alarm = -1
         return 0
+
+    cdef int disown(self) except -1:
+        self.close_descriptors()
+        self.alone = NULL
+        self.count = 0
+        return Reactor.disown(self)
 
     def on_alone(self):
         """The loop's call when the source that is alone is ready."""
@@ -519,7 +589,7 @@ cdef class EpollReactor(Reactor):
         """The loop's call when any connection is ready, or the alarm is."""
         cdef void *source
         cdef int served = 0
-        self.is_dispatching = self.in_burst = True
+        self.begin_turn()
         try:
             while True:
                 self.count = epoll_wait(self.epoll, self.events, MAX_EVENTS, 0)
@@ -540,8 +610,7 @@ cdef class EpollReactor(Reactor):
                 self.in_burst = True
         finally:
             self.count = 0
-            self.is_dispatching = self.in_burst = False
-        self.rest()
+            self.end_turn()
 
     cdef int meaning(self, Source source, uint32_t flags) except -1:
         """Which of the source's interests are met. The kernel tells of a connection's end whether asked or not, and
@@ -579,7 +648,8 @@ cdef class EpollReactor(Reactor):
             return 0
         source = <Source>self.alone
         self.alone = NULL
-        self.loop.remove_reader(source.watched)
+        if not self.has_closed_loop():
+            self.loop.remove_reader(source.watched)
         return self.control(EPOLL_CTL_ADD, source, source.interest)
 
     cdef int rewatch(self, Source source, int interest) except -1:
@@ -630,6 +700,8 @@ cdef class PortableReactor(Reactor):
 
     cdef int rewatch(self, Source source, int interest) except -1:
         cdef int changed = source.interest ^ interest
+        if self.has_closed_loop():
+            return 0
         handle = SourceHandle(self, source)
         if changed & READABLE:
             if interest & READABLE:
@@ -648,6 +720,42 @@ cdef class PortableReactor(Reactor):
             self.loop.remove_reader(source.watched)
             self.loop.remove_writer(source.watched)
         return 0
+
+
+# --- the garbage collector ---------------------------------------------------------------------------------------
+
+
+cdef int visit_holds(PyObject *reactor, Visit visit, void *argument) noexcept:
+    """Show the collector the references to sources that are the reactor's."""
+    cdef void *source = (<Reactor>reactor).first
+    cdef int outcome
+    cdef unsigned int _i
+    while source is not NULL:
+        for _i in range((<Source>source).holds):
+            outcome = visit(<PyObject *>source, argument)
+            if outcome:
+                return outcome
+        source = (<Source>source).next
+    return 0
+
+
+cdef void let_go_of_holds(PyObject *reactor) noexcept:
+    """Drop them: their loop is garbage, too."""
+    cdef Reactor here = <Reactor>reactor
+    cdef void *entry = here.first
+    cdef Source source
+    while entry is not NULL:
+        source = <Source>entry
+        entry = source.next
+        if source.holds:
+            while source.holds:
+                source.unhold()
+            source = None       # with it others may go
+            entry = here.first
+
+
+epoll_reactor_collect(<PyTypeObject *>EpollReactor, visit_holds, let_go_of_holds)
+portable_reactor_collect(<PyTypeObject *>PortableReactor, visit_holds, let_go_of_holds)
 
 
 @cython.final
@@ -704,3 +812,16 @@ cdef Reactor reactor_of(object loop, bint portable):
         reactor = PortableReactor(loop) if is_portable else EpollReactor(loop)
         _reactors[key] = weakref.ref(reactor)
     return reactor
+
+
+def _leave_to_parent():
+    """In a forked child: let go of what the parent goes on with."""
+    cdef Reactor reactor
+    for reference in list(_reactors.values()):
+        reactor = reference()
+        if reactor is not None:
+            reactor.disown()
+    _reactors.clear()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)

@@ -83,6 +83,9 @@ cdef class Stream:
     cdef int shut_down(self) except -1
     cdef int close(self) except -1
 
+    # Close the descriptor and say nothing to the peer: it is another process's connection, too.
+    cdef int abandon(self) noexcept
+
     # Take addresses, in the form of the `socket` module, for the ones of the socket, which are a proxy's.
     cdef int set_addresses(self, tuple local, tuple peer) except -1
 

@@ -503,6 +503,12 @@ cdef class Stream:
             pass
         return 0
 
+    cdef int abandon(self) noexcept:
+        if self.fd >= 0:
+            c_close(self.fd)
+            self.fd = -1
+        return 0
+
     cdef int close(self) except -1:
         """Close the descriptor, after the close notice of TLS; nothing more if it is closed."""
         cdef int fd = self.fd

@@ -177,6 +177,7 @@ cdef class Listener(Source):
     cdef readonly object sock
     cdef object accepted
     cdef bint portable
+    cdef bint is_shared
     cdef int at_once
     cdef object loop
 
@@ -187,6 +188,7 @@ cdef class Listener(Source):
         self.accepted = accepted
         self.portable = portable
         # Where several processes accept from one socket, none is to take a whole rush of connections for itself.
+        self.is_shared = is_shared
         self.at_once = 1 if is_shared else ACCEPT_AT_ONCE
         reactor_of(loop, portable).attach(self, sock.fileno(), READABLE)
 
@@ -233,6 +235,12 @@ cdef class Listener(Source):
 
     cdef int expired(self, double now) except -1:
         return self.reactor.set_interest(self, READABLE)
+
+    cdef int forked(self) except -1:
+        """Close the socket in a forked child, which would keep the port taken when the parent is gone."""
+        if not self.is_shared:
+            self.sock.close()
+        return 0
 
     def __dealloc__(self):
         if self.reactor is not None:

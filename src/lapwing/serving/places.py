@@ -39,6 +39,7 @@ class Places:
 
     def __init__(self, settings: ServerSettings, interface: str | Sequence[str], port: int) -> None:
         self.file: str | None = None
+        self._process = os.getpid()
         self._made: tuple[int, int] | None = None
         if settings.unix is None and settings.sockets is None:
             self.sockets = sockets.bind(interface, port, settings.backlog, reuse_port=settings.reuse_port)
@@ -61,8 +62,8 @@ class Places:
         return bool(hosts) and all(is_loopback(host) for host in hosts)
 
     def remove_file(self) -> None:
-        """Remove the unix socket's file, if it is still the one that was made."""
-        if self.file is not None:
+        """Remove the unix socket's file, if it is still the one that was made, and made by this process."""
+        if self.file is not None and self._process == os.getpid():
             sockets.unlink(self.file, self._made)
             self.file = None
 
