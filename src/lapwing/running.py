@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -56,11 +57,16 @@ def run(
 
     Raises:
         ValueError, TypeError, OSError: as for `listen`.
-        RuntimeError: an event loop is running in this thread: use `listen` there. Or this system has no `fork`, which
-            `workers` needs.
+        RuntimeError: an event loop is running in this thread, or this is not the main thread, which gets the signals:
+            use `listen` there. Or this system has no `fork`, which `workers` needs.
     """
     if asyncio._get_running_loop() is not None:
         raise RuntimeError("an event loop is running here: write 'async with lapwing.listen(...)' instead of run()")
+    if threading.current_thread() is not threading.main_thread():
+        raise RuntimeError(
+            "run() ends on signals, which only the main thread gets: in another thread write "
+            "'async with lapwing.listen(...)' in a coroutine, and asyncio.run() it there"
+        )
     if drain_window is not None:
         check_duration("drain_window", drain_window)
     check_duration("drain_grace", drain_grace)

@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import os
 import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
+from .faces.errands import Errands
+from .faces.needed import load_needed
 from .inspector.settings import announce, page_url
 from .io import tcp, trust
 from .io.listen import HOLD_OFF, hold_off
 from .options import ServerOptions, ServerSettings, check_duration, check_lagging, settings_from
+from .protocol.handshake import accept_key
+from .protocol.http import reason_phrase
 from .protocol.prepared import Prepared
 from .protocol.server_handshake import ServerHandshake, ServerPolicy
 from .serving.accepting import Listener, ServerConnection
@@ -26,17 +31,17 @@ from .serving.places import Places
 from .serving.tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Hashable, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
     from concurrent.futures import Future
     from types import TracebackType
 
     from .faces.aio import Connection
     from .faces.blocking import BlockingConnection
-    from .faces.errands import Errands
     from .inspector.live import LivePage
     from .io.stream import Stream
     from .options import Lagging
     from .protocol.http import Response
+    from .protocol.proxy_header import ProxyHeaderReader
     from .serving.threaded import ThreadConnection
     from .serving.threads import HandlerThreads
     from .stats import ServerStats
@@ -67,9 +72,17 @@ class Server:
     """
 
     def __init__(self, handlers: Handlers, settings: ServerSettings) -> None:
+        load_needed(settings)
+        accept_key(""), reason_phrase(200)  # each loads what it needs
         self._handlers = handlers
         self._settings = settings
+        self._header_reader: Callable[[], ProxyHeaderReader] | None = None
+        if settings.proxy_protocol:
+            from .protocol.proxy_header import ProxyHeaderReader  # the others need none of it
+
+            self._header_reader = ProxyHeaderReader
         self._loop = asyncio.get_running_loop()
+        self._process = os.getpid()
         self._thread = threading.get_ident()  # under gevent: that of the greenlet
         self._context = contextvars.copy_context()
         self._threads: HandlerThreads | None = None
@@ -201,11 +214,7 @@ class Server:
         """Take over a new stream; a connection is held from here on by being in `_connections`."""
         if self._admission.is_overrun(len(self._connections)):
             return  # nothing holds the stream any more, which closes it
-        reader = None
-        if self._settings.proxy_protocol:
-            from .protocol.proxy_header import ProxyHeaderReader
-
-            reader = ProxyHeaderReader()
+        reader = None if self._header_reader is None else self._header_reader()
         connection = ServerConnection._start(
             self, self._loop, self._settings, stream, self._tls, ServerHandshake(self._policy), reader
         )
@@ -259,7 +268,12 @@ class Server:
         if self._threads is not None and connection.subprotocol in self._handlers.plain:
             self._threads.start(connection, handler)  # type: ignore[arg-type]
             return
-        task = self._loop.create_task(handler(connection), context=self._context.copy())  # type: ignore[arg-type]
+        coroutine = handler(connection)  # type: ignore[arg-type]
+        try:
+            task = self._loop.create_task(coroutine, context=self._context.copy())  # type: ignore[arg-type]
+        except BaseException:  # an eager task's first step lets what ends the program through
+            connection._begin_close(1011, "the handler failed")
+            raise
         task.add_done_callback(connection._handled)
         self._tasks.add(task)
 
@@ -399,11 +413,9 @@ class Server:
 
     def _find_errands(self) -> Errands:
         if self._errands is None:
-            from .faces.errands import Errands
-
             with _making_errands:
                 if self._errands is None:
-                    self._errands = Errands(self._loop)
+                    self._errands = Errands(self._loop, self._process)
         return self._errands
 
     # --- the end ---------------------------------------------------------------------------------------------------
@@ -422,7 +434,7 @@ class Server:
         Cancelled, the closing goes on. May be called from a handler, which is then not waited for.
         """
         self._stop_listening()
-        if keep_clients:
+        if keep_clients or self._process != os.getpid():  # in a forked child the connections are the parent's
             return
         if not self._hurry.done():
             self._hurry.set_result(None)

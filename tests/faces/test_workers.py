@@ -307,9 +307,12 @@ def test_options_that_make_no_sense(options: dict[str, Any], error: type[Excepti
         lapwing.run(default=echo, **options)
 
 
-async def test_workers_want_the_main_thread() -> None:
+@pytest.mark.parametrize("workers", [None, 2])
+async def test_signals_want_the_main_thread(workers: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     def serve() -> None:
-        lapwing.run(0, "127.0.0.1", default=echo, workers=2)
+        lapwing.run(0, "127.0.0.1", default=echo, workers=workers)
+
+    monkeypatch.setattr(socket, "socket", None)  # it is refused before it listens
 
     with pytest.raises(RuntimeError, match="main thread"):
         await call(serve)

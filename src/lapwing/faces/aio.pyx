@@ -12,7 +12,7 @@ cimport cython
 from cpython.object cimport PyObject, PyTypeObject
 from libc.math cimport INFINITY
 
-from .aio_messages cimport Messages
+from .aio_messages cimport Messages, not_connected
 from ..io.clock cimport clock
 from ..io.stream cimport Stream
 from .link cimport LIVE, OPENING, OVER, SECURING, UNUSED
@@ -26,7 +26,10 @@ from .waiting cimport DONE, Waiter
 
 from .connection import close_after, make_endpoint
 from ..connecting import route
+from .errands import Errands
 from .messages import is_fragmented
+from .needed import load_needed
+from .unawaited import Unawaited
 from ..connecting.opening import ClientOpening
 from ..options import UNSET, ClientSettings, check_duration, settings_from
 from ..protocol.errors import HandshakeError
@@ -43,6 +46,7 @@ cdef extern from *:
 cdef object MAKING_ERRANDS = threading.Lock()
 
 cdef str ABORTED = "closed during the opening handshake"
+cdef str LOOP_CLOSED = "the event loop of this connection was closed"
 
 cdef enum:
     # At this much unsent output `send` waits.
@@ -81,10 +85,11 @@ cdef class Connection(Messages):
         Returns:
             `str` for a TEXT message, `bytes` for a BINARY one, None once the connection is closed, whoever closed it
             and even if the network failed: then `closed` tells how. Messages that came before the end are returned
-            first.
+            first. Called again after the end, it returns None again, and lets the event loop run before it does.
 
         Raises:
             TimeoutError: no message came in time. None is lost: the next `receive` gets it.
+            ConnectionClosed: this is the tenth call after the end: the program does not look for None.
             RuntimeError: another task waits in `receive`, a message is being read by `receive_stream`, or there was no
                 `connect`.
 
@@ -147,12 +152,12 @@ cdef class Connection(Messages):
         if self.phase < LIVE:
             self.require_open()
         if not isinstance(message, (str, bytes)) and is_fragmented(message, awaited=True):
-            return self._send_fragments(message, opcode, compress, timeout)
+            return Unawaited(self._send_fragments(message, opcode, compress, timeout), message, opcode)
         if endpoint.phase == OPEN and (self.senders is not None or output_size(&endpoint.output) >= MUCH_OUTPUT):
-            return self._send_later(message, opcode, compress, timeout)
+            return Unawaited(self._send_later(message, opcode, compress, timeout), message, opcode)
         endpoint.push_message(message, opcode, compress)
         self.send_soon()
-        return DONE
+        return Unawaited(DONE, message, opcode) if self.is_watched else DONE
 
     async def _send_later(self, message, opcode, compress, timeout):
         """Send once there is room, after those who waited before.
@@ -220,26 +225,17 @@ cdef class Connection(Messages):
         return self.find_errands().leave(self.abort, is_urgent=True)
 
     cdef object find_errands(self):
-        if self.phase < LIVE:
-            self.require_open()
         take_lock(&self.lock)
         errands = self.errands
         give_lock(&self.lock)
         if errands is None:
-            from .errands import Errands
-
-            with MAKING_ERRANDS:
-                if self.errands is None:
-                    self.set_errands(Errands(self._loop))
-                errands = self.errands
-        return errands
-
-    cdef int set_errands(self, object errands) noexcept:
-        _held = self.errands    # goes when no thread can find it any more
-        take_lock(&self.lock)
-        self.errands = errands
-        give_lock(&self.lock)
-        return 0
+            raise not_connected()
+        if errands:
+            return errands
+        with MAKING_ERRANDS:
+            if not self.errands:
+                self.set_errands(Errands(self._loop, self.process))
+            return self.errands
 
     async def ping(self, payload=None, *, timeout=UNSET):
         """Send a ping and wait for its pong (RFC 6455 section 5.5.2).
@@ -301,6 +297,9 @@ cdef class Connection(Messages):
         if self.own_thread:
             self.refuse_thread()
         self._begin_close(code, reason, timeout)
+        if self.phase == LIVE and self._loop.is_closed():
+            self.endpoint.receive_eof(LOOP_CLOSED)
+            self.drop()
         cdef Waiter waiter
         if self.phase >= LIVE and self.phase != OVER:
             waiter = self.wait(-1, "")
@@ -355,6 +354,8 @@ cdef class Connection(Messages):
 
     def _abort_opening(self):
         """End the opening handshake before it is done."""
+        if self.endpoint is None:
+            raise not_connected()
         self.endpoint.receive_eof(ABORTED)
         self.drop()
 
@@ -463,6 +464,7 @@ cdef class AsyncClient(Connection):
         """
         if self.phase != UNUSED and self.phase != OVER:
             raise RuntimeError("this client is connected already: close it first, or make another one")
+        load_needed(self._settings)
         opening = self.opening = ClientOpening(self._settings, url, protocol)
         seconds = self._settings.opening if timeout is UNSET else timeout
         self._loop = asyncio.get_running_loop()
@@ -479,6 +481,7 @@ cdef class AsyncClient(Connection):
             self.drop()  # the handshake may be done: then nobody was told yet
             self.phase = UNUSED
             self.set_endpoint(None)
+            self.set_errands(None)
             if not isinstance(error, OSError):
                 raise
             if self.is_aborted:

@@ -34,6 +34,10 @@ cdef class Messages(Link):
     cdef int break_off(self) except -1
 
 
+# The error of a call that needs a connection, when there never was one.
+cdef object not_connected()
+
+
 cdef class MessageStream:
     cdef Messages connection
     cdef Endpoint endpoint

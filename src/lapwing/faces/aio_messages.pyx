@@ -48,10 +48,11 @@ cdef class Messages(Link):
             timeout: seconds to wait for the first one, None for ever; the connection's `timeout` by default.
 
         Returns:
-            The messages in a list, each as from `receive`; an empty one once the connection is closed.
+            The messages in a list, each as from `receive`; an empty one once the connection is closed, as often as
+            `receive` returns None.
 
         Raises:
-            TimeoutError, RuntimeError: as for `receive`.
+            TimeoutError, ConnectionClosed, RuntimeError: as for `receive`.
             TypeError, ValueError: the limit is no number of messages.
 
         Cancelling loses nothing. Not thread-safe.
@@ -68,12 +69,12 @@ cdef class Messages(Link):
             timeout: seconds to wait, None for ever; the connection's `timeout` by default.
 
         Returns:
-            How many bytes it has; None once the connection is closed.
+            How many bytes it has; None once the connection is closed, as often as from `receive`.
 
         Raises:
             ValueError: the buffer is too small. The error names the size, and the next call gets the message.
             TypeError: the buffer cannot be written to.
-            TimeoutError, RuntimeError: as for `receive`.
+            TimeoutError, ConnectionClosed, RuntimeError: as for `receive`.
 
         Cancelling loses nothing. Not thread-safe.
         """
@@ -98,7 +99,7 @@ cdef class Messages(Link):
             What the message says; None is JSON's `null`.
 
         Raises:
-            ConnectionClosed: the connection is closed.
+            ConnectionClosed: the connection is closed; the event loop runs before this is said.
             ValueError: it is not JSON, or nested too deeply. The connection stays usable, and the next call gets the
                 next message.
             TimeoutError, RuntimeError: as for `receive`.
@@ -118,8 +119,8 @@ cdef class Messages(Link):
         """Read the next message in pieces, as they come.
 
         Awaited, it waits for the message to begin, and gives its `MessageStream`, or None once the connection is
-        closed, as `receive` does. `async for` goes through the pieces at once; `async with` does as awaiting does, and
-        skips what is left of the message at the end of the block.
+        closed, as `receive` does, and as often. `async for` goes through the pieces at once; `async with` does as
+        awaiting does, and skips what is left of the message at the end of the block.
 
         `max_message_size` does not apply: memory is bounded by `max_buffered`, whatever the length of the message. When
         you lag, lapwing stops reading from the peer.
@@ -140,6 +141,13 @@ cdef class Messages(Link):
         """Wait until there is a message, or there will be no more."""
         if not self.has_arrived():
             await self._news(timeout, None)
+        elif self.endpoint.messages.count == 0:
+            await self._end()
+
+    async def _end(self):
+        """Let the event loop run before a call that finds the connection at its end says so."""
+        self.note_end()
+        await asyncio.sleep(0)
 
     async def _news(self, timeout, MessageStream stream):
         """Wait until there is what is wanted: a whole message, or something of a stream."""
@@ -250,6 +258,7 @@ cdef class Messages(Link):
                 self.senders[0] is place and output_size(&self.endpoint.output) < MUCH_OUTPUT
             ):
                 place.is_done = True    # nobody is in front, and there is room
+                place.forget()
             await place
             if self.endpoint.phase != OPEN:
                 raise self.endpoint.closed_error()
@@ -337,8 +346,12 @@ cdef class Messages(Link):
     cdef int require_open(self) except -1:
         """Refuse what needs a connection when there never was one."""
         if self.phase < LIVE:
-            raise RuntimeError("this client is not connected: await client.connect(url) first")
+            raise not_connected()
         return 0
+
+
+cdef object not_connected():
+    return RuntimeError("this client is not connected: await client.connect(url) first")
 
 
 @cython.final
@@ -387,6 +400,8 @@ cdef class MessageStream:
                     self.endpoint.forget_stream()
                     connection.resume()
                 raise
+        elif self.inflow is None:
+            await connection._end()
         return self.inflow is not None
 
     cdef bint has_arrived(self) except -1:
@@ -394,6 +409,8 @@ cdef class MessageStream:
         cdef Endpoint endpoint = self.endpoint
         if self.is_closed:
             return True
+        if endpoint is None:
+            raise not_connected()
         if self.inflow is not None:
             if endpoint.route == RULE_BROKEN and not self.inflow.pieces:
                 endpoint.refuse_held(clock())

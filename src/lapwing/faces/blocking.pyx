@@ -77,10 +77,11 @@ cdef class BlockingConnection(Messages):
         Returns:
             `str` for a TEXT message, `bytes` for a BINARY one, None once the connection is closed, whoever closed it
             and even if the network failed: then `closed` tells how. Messages that came before the end are returned
-            first.
+            first. Called again after the end, it returns None again.
 
         Raises:
             TimeoutError: no message came in time. None is lost: the next `receive` gets it.
+            ConnectionClosed: this is the tenth call after the end: the program does not look for None.
             RuntimeError: another thread is in `receive`, a message is being read by `receive_stream`, or there was no
                 `connect`.
 
@@ -104,6 +105,7 @@ cdef class BlockingConnection(Messages):
         self.require_open()
         cdef double deadline = self.deadline_of(timeout)
         cdef unsigned long seen
+        cdef bint has_waited = False
         if self.is_receiving:
             raise RuntimeError(
                 "another thread is in receive() of this connection: one at a time can have the next message")
@@ -114,7 +116,10 @@ cdef class BlockingConnection(Messages):
                 if self.has_arrived(stream):
                     return True
                 if not self.is_connected:
+                    if not has_waited:
+                        self.note_end()
                     return False
+                has_waited = True
                 if self.is_reading:
                     self.await_change(seen, deadline)
                 elif self.endpoint.phase == CLOSED:

@@ -27,6 +27,7 @@ cdef class BaseConnection(Source):
     cdef object frame_log           # a `FrameLog`; None unless somebody wants to see the frames
     cdef object backlog             # of a reader that lags: the broadcasts that wait for it; None for all others
     cdef size_t backlog_bytes       # that these cost, for whichever thread asks
+    cdef unsigned int ends          # calls for a message that found the connection at its end
     cdef unsigned long dropped      # broadcasts that the peer did not get because it lagged
 
     cdef int set_endpoint(self, Endpoint endpoint) noexcept
@@ -34,6 +35,9 @@ cdef class BaseConnection(Source):
     cdef object find_opened(self)
     cdef Stream find_stream(self)
     cdef object take_stock(self)
+
+    # Count a call for a message that finds the connection at its end; the tenth one raises ConnectionClosed.
+    cdef int note_end(self) except -1
 
     # Begin to count, to watch whether the peer is there and, where that is wanted, to log frames.
     cdef int begin_life(self, double now) except -1

@@ -15,6 +15,8 @@ from ..protocol.inbound cimport snapshot
 from ..native.sharing cimport give_lock, put_down, take_lock, take_up
 from ..protocol.state cimport CLOSED, OPEN
 
+from ..stats import ConnectionStats
+
 __all__ = ["BaseConnection", "close_after", "make_endpoint"]
 
 
@@ -27,6 +29,8 @@ cdef extern from "<sys/socket.h>" nogil:
 cdef enum:
     # Output that is no more than a ping and what little goes with it: a ping behind it need not wait.
     PING_SIZE = 256
+    # At this many calls for a message after the end, a program has not seen that it has come.
+    MOST_ENDS = 10
     # As much of a backlog is queued as output at a time.
     MUCH_OUTPUT = 64 * 1024
 
@@ -48,7 +52,14 @@ cdef class BaseConnection(Source):
         cdef Endpoint _held = self.endpoint     # goes when nobody can find it any more
         take_lock(&self.lock)
         self.endpoint = endpoint
+        self.ends = 0
         give_lock(&self.lock)
+        return 0
+
+    cdef int note_end(self) except -1:
+        self.ends += 1
+        if self.ends >= MOST_ENDS:
+            raise self.endpoint.closed_error()
         return 0
 
     cdef Endpoint find_endpoint(self):
@@ -139,8 +150,6 @@ cdef class BaseConnection(Source):
             give_lock(&self.lock)
 
     cdef object take_stock(self):
-        from ..stats import ConnectionStats
-
         cdef Endpoint endpoint = self.endpoint
         cdef double until
         cdef size_t unsent

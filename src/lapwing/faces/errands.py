@@ -6,6 +6,7 @@ A loop's own `call_soon_threadsafe` forgets what it was given when it is closed.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from concurrent.futures import Future
@@ -32,10 +33,12 @@ class Errands:
 
     Args:
         loop: where they are done.
+        process: the id of the process that the loop belongs to: one that was forked from it has no part in it.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, process: int) -> None:
         self._loop = loop
+        self._process = process
         self._urgent: deque[_Errand] = deque()
         self._waiting: deque[_Errand] = deque()
         self._is_announced = False  # the loop has been told, and has not begun to look yet
@@ -57,6 +60,9 @@ class Errands:
         May be called from any thread.
         """
         future: Future[Any] = Future()
+        if self._process != os.getpid():  # the lock may be held for ever, and the loop is the parent's
+            future.set_exception(_closed("this process was forked from the one whose event loop would do this"))
+            return future
         with self._lock:
             (self._urgent if is_urgent else self._waiting).append(_Errand(call, arguments, future))
             is_first, self._is_announced = not self._is_announced, True
@@ -87,6 +93,7 @@ class Errands:
                 errand.future.set_exception(error)
                 continue
             if getattr(result, "is_done_already", False):
+                result.close()
                 errand.future.set_result(None)
             elif hasattr(result, "__await__"):
                 self._task = self._loop.create_task(self._wait(errand.future, result))
@@ -145,5 +152,5 @@ class _Announcement:
             self._errands.abandon()
 
 
-def _closed() -> ConnectionClosed:
-    return ConnectionClosed(False, 1006, "the event loop of this connection was closed")
+def _closed(reason: str = "the event loop of this connection was closed") -> ConnectionClosed:
+    return ConnectionClosed(False, 1006, reason)

@@ -7,13 +7,13 @@ from .waiting cimport Waiter
 
 
 cdef enum Stage:
+    SPENT       # it has given what there was to give, or was not made by `receive`
     UNTRIED     # it was not awaited yet
     WAITING
-    SPENT       # it has given what there was to give
+    ENDING      # there is no message any more, and the event loop has its turn before that is said
 
 
 @cython.final
-@cython.no_gc
 cdef class Receive(Waiter):
     cdef Messages connection    # None once it is spent
     cdef object timeout
@@ -23,6 +23,7 @@ cdef class Receive(Waiter):
 
     cdef object step(self, int *finished)
     cdef int wait(self, Messages connection) except -1
+    cdef object end(self, Messages connection, Stage stage, int *finished)
 
 
 # Make what `receive` returns; one that was dropped is used again.

@@ -44,7 +44,6 @@ cdef extern from *:
 
 
 @cython.final
-@cython.no_gc
 cdef class Receive(Waiter):
     """What `receive` and `async for` await: a coroutine in all but name, without the cost of one.
 
@@ -55,13 +54,14 @@ cdef class Receive(Waiter):
         """Take a message, or say what to wait for."""
         cdef Messages connection = self.connection
         cdef Endpoint endpoint
-        if self.stage == WAITING:
+        cdef Stage stage = self.stage
+        if stage == WAITING:
             if not self.is_done:
                 self._asyncio_future_blocking = True
                 return self
             if connection.receiver is self:
                 connection.receiver = None
-        elif self.stage == SPENT:
+        elif stage == SPENT:
             raise RuntimeError("this receive() was awaited before: call receive() for each message")
         self.connection = None  # unless it comes to waiting
         self.stage = SPENT
@@ -76,15 +76,13 @@ cdef class Receive(Waiter):
                     return message.encode() if isinstance(message, str) else message
                 return connection.take_message()
             if endpoint.phase != OPEN and (endpoint.phase == CLOSED or connection.phase == OVER):
-                finished[0] = 1
-                return connection.end_of_messages(self.iterating)
+                return self.end(connection, stage, finished)
         if connection.phase < LIVE or endpoint is None:
             connection.require_open()
         if endpoint.inflow is not None or endpoint.route >= HELD_BACK:
             connection.want_whole()
             if endpoint.phase == CLOSED:
-                finished[0] = 1
-                return connection.end_of_messages(self.iterating)
+                return self.end(connection, stage, finished)
         connection.require_no_receiver()
         self.wait(connection)
         return self
@@ -102,6 +100,16 @@ cdef class Receive(Waiter):
         connection.receiver = self
         self._asyncio_future_blocking = True
         return 0
+
+    cdef object end(self, Messages connection, Stage stage, int *finished):
+        """Say that there is no message any more, but let the event loop run first: many a program asks in a loop."""
+        if stage == UNTRIED:
+            connection.note_end()
+            self.connection = connection
+            self.stage = ENDING
+            return None
+        finished[0] = 1
+        return connection.end_of_messages(self.iterating)
 
     def __await__(self):
         return self
@@ -156,6 +164,7 @@ cdef Receive new_receive(Messages connection, object timeout):
     cdef Receive awaitable
     if spare is NULL:
         awaitable = Receive.__new__(Receive)
+        awaitable.stage = UNTRIED
     else:
         awaitable = <Receive>spare
         drop_reference(spare)   # the kept one, in the place of which is the variable's

@@ -17,6 +17,7 @@ from ..connecting import route
 from .connection import make_endpoint
 from ..io import green
 from ..connecting.opening import ClientOpening
+from .needed import load_needed
 from ..options import UNSET, ClientSettings, settings_from
 from ..protocol.errors import HandshakeError
 from ..protocol.state import Role
@@ -78,6 +79,7 @@ cdef class Client(BlockingConnection):
         if self.is_connected:
             raise RuntimeError("this client is connected already: close it first, or make another one")
         warn_of_loop()
+        load_needed(self._settings)
         take_lock(&self.lock)
         try:
             self.connect_by(ClientOpening(self._settings, url, protocol), timeout)

@@ -63,10 +63,11 @@ cdef class Messages(Turns):
             timeout: seconds to wait for the first one, None for ever; the connection's `timeout` by default.
 
         Returns:
-            The messages in a list, each as from `receive`; an empty one once the connection is closed.
+            The messages in a list, each as from `receive`; an empty one once the connection is closed, as often as
+            `receive` returns None.
 
         Raises:
-            TimeoutError, RuntimeError: as for `receive`.
+            TimeoutError, ConnectionClosed, RuntimeError: as for `receive`.
             TypeError, ValueError: the limit is no number of messages.
 
         One thread at a time may be in this or another method that receives.
@@ -86,12 +87,12 @@ cdef class Messages(Turns):
             timeout: seconds to wait, None for ever; the connection's `timeout` by default.
 
         Returns:
-            How many bytes it has; None once the connection is closed.
+            How many bytes it has; None once the connection is closed, as often as from `receive`.
 
         Raises:
             ValueError: the buffer is too small. The error names the size, and the next call gets the message.
             TypeError: the buffer cannot be written to.
-            TimeoutError, RuntimeError: as for `receive`.
+            TimeoutError, ConnectionClosed, RuntimeError: as for `receive`.
 
         One thread at a time may be in this or another method that receives.
         """
@@ -321,10 +322,12 @@ cdef class BlockingMessageStream:
     @property
     def opcode(self):
         """`lapwing.TEXT` or `lapwing.BINARY`."""
-        return self.inflow.opcode
+        return None if self.inflow is None else self.inflow.opcode
 
     cdef bint has_arrived(self) except -1:
         """Tell whether there is something of the message."""
+        if self.endpoint is None:
+            raise RuntimeError("this stream was made by hand: call receive_stream() for each message")
         if self.is_closed or self.endpoint is not self.connection.endpoint:
             return True
         if self.inflow is not None:

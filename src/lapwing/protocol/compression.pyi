@@ -1,6 +1,8 @@
 from typing_extensions import Buffer
 
-__all__ = ["Inflation", "PerMessageDeflate"]
+__all__ = ["Inflation", "PerMessageDeflate", "load_library"]
+
+def load_library() -> None: ...
 
 class PerMessageDeflate:
     def __init__(

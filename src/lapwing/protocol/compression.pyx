@@ -31,7 +31,7 @@ from libc.string cimport memcpy
 
 from ..native.sharing cimport IS_FREE_THREADED, Lock, give_lock, take_lock
 
-__all__ = ["Inflation", "PerMessageDeflate"]
+__all__ = ["Inflation", "PerMessageDeflate", "load_library"]
 
 
 cdef extern from *:
@@ -96,6 +96,15 @@ cdef int load() except -1:
     DEFLATED = zlib_ng.DEFLATED
     library = zlib_ng
     return 0
+
+
+def load_library():
+    """Load the library of compression now, rather than in the middle of a message."""
+    take_lock(&loading)
+    try:
+        load()
+    finally:
+        give_lock(&loading)
 
 
 cdef class PerMessageDeflate:

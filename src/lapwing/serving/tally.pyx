@@ -10,6 +10,8 @@ from ..protocol.inbound cimport snapshot
 from ..native.sharing cimport give_lock, take_lock
 from ..protocol.state cimport OPEN
 
+from ..stats import ServerStats
+
 __all__ = ["Tally"]
 
 
@@ -58,8 +60,6 @@ cdef class Tally:
             give_lock(&self.lock)
 
     cdef object sum_up(self, object connections, object openings):
-        from ..stats import ServerStats
-
         cdef Tally total = Tally()
         cdef BaseConnection connection
         cdef Endpoint endpoint

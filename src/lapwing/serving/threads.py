@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import math
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from .handlers import has_not_failed
 from .threaded import ThreadConnection
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["HandlerThreads"]
 
 logger = logging.getLogger("lapwing.server")
+
+
+#: Seconds between two warnings that threads are exhausted.
+_WARN_EVERY: Final = 60.0
 
 
 class HandlerThreads:
@@ -49,6 +54,8 @@ class HandlerThreads:
         self._settings = settings
         self._context = context
         self._forget = forget
+        self._quiet_until = -math.inf
+        self._turned_away = 0
         self._running: dict[ThreadConnection, tuple[ServerConnection, asyncio.Future[None]]] = {}
 
     def __iter__(self) -> Iterator[ThreadConnection]:
@@ -64,11 +71,7 @@ class HandlerThreads:
         Where there is no thread to be had, it is closed with 1013 (try again later) instead.
         """
         if len(self._running) >= self._settings.max_threads:
-            logger.warning(
-                "connection from %s: turned away: max_threads=%d handlers are running",
-                accepted.peer_address,
-                self._settings.max_threads,
-            )
+            self._warn(accepted, f"max_threads={self._settings.max_threads} handlers are running")
             accepted._begin_close(1013, "every thread is taken: try again later")
             return
         connection = ThreadConnection._take_over(accepted)
@@ -82,10 +85,20 @@ class HandlerThreads:
         try:
             thread.start()
         except RuntimeError as error:
-            logger.error("connection from %s: turned away: %s", connection.peer_address, error)  # noqa: TRY400
+            self._warn(accepted, str(error))
             connection._begin_close(1013, "no thread can be started: try again later")
             connection._abort()
             self._ended(connection)
+
+    def _warn(self, accepted: ServerConnection, reason: str) -> None:
+        """Log that a connection is turned away: once a minute, however many there are."""
+        now = self._loop.time()
+        if now < self._quiet_until:
+            self._turned_away += 1
+            return
+        others = f"; since the last warning {self._turned_away} others were" if self._turned_away else ""
+        logger.warning("connection from %s: turned away: %s%s", accepted.peer_address, reason, others)
+        self._quiet_until, self._turned_away = now + _WARN_EVERY, 0
 
     def _serve(self, connection: ThreadConnection, handler: Callable[[BlockingConnection], object]) -> None:
         """Call the handler and close its connection: how it ended gives the close code. Runs in the new thread."""
