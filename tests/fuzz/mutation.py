@@ -64,7 +64,12 @@ def seeds(target: str) -> list[bytes]:
     if target == "client_handshake":
         good = wire.response("AAAAAAAAAAAAAAAAAAAAAA==", subprotocol="chat")
         folded = good.replace(b": ", b":\r\n \t")
-        return [good, b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\ngone", b"HTTP/1.1 100 C\r\n\r\n" + good, folded]
+        return [
+            good,
+            b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\ngone",
+            b"HTTP/1.1 100 C\r\n\r\n" + good,
+            folded,
+        ]
     if target == "server_handshake":
         return [wire.request("server.example.com", subprotocols=["chat"], headers=[("Origin", "https://example.com")])]
     return [

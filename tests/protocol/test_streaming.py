@@ -471,3 +471,14 @@ def test_a_stream_keeps_the_window_for_the_next_message() -> None:
         read(endpoint, found)
     assert b"".join(map(bytes, found)) == contents[0]  # type: ignore[arg-type]
     assert drain(endpoint) == [contents[1]]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_an_empty_compressed_message_that_was_awaited(role: Role) -> None:
+    """It is held back when it begins, with no byte behind its header: what is inflated then has no place in memory."""
+    endpoint = compressing(role, takeover=True)
+    for _ in range(2):
+        assert endpoint.begin_stream() is None
+        endpoint.receive_data(from_peer(role, BINARY, b"", rsv=RSV1))
+        assert endpoint.begin_stream() == BINARY
+        assert (endpoint.next_piece(), endpoint.is_streaming, endpoint.violation) == (None, False, None)
