@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import re
+import ssl
 import threading
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine
@@ -84,6 +85,13 @@ async def test_certificates(name: str, certificate: str, trusts: bool, tls: Cert
     its: Certificate = getattr(tls, certificate)
     client: dict[str, Any] = {"scheme": "wss", **({"ssl": tls.client_context()} if trusts else {})}
     await refusal(name, default=echo, ssl=its.server_context(), client=client)
+
+
+async def test_a_client_certificate(tls: Certificates) -> None:
+    context = tls.good.server_context()
+    context.verify_mode = ssl.CERT_REQUIRED
+    client: dict[str, Any] = {"scheme": "wss", "ssl": tls.client_context()}
+    await refusal("wrong-client-certificate", default=echo, ssl=context, client=client)
 
 
 async def test_tls_with_one_end_only(tls: Certificates) -> None:
