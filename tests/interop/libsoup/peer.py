@@ -4,6 +4,7 @@ It has no way to send fragments, or a ping with a payload.
 """
 
 import os
+import sys
 from base64 import b64decode, b64encode
 from collections.abc import Callable
 from typing import Any
@@ -127,6 +128,13 @@ def on_input(_source: Any, _condition: Any) -> bool:
     return True
 
 
+def fail(*error: Any) -> None:
+    """End with a fault: GLib would go on without the callback that raised it."""
+    sys.__excepthook__(*error)
+    os._exit(1)
+
+
+sys.excepthook = fail
 loop = GLib.MainLoop()
 GLib.io_add_watch(0, GLib.PRIORITY_DEFAULT, GLib.IO_IN | GLib.IO_HUP, on_input)
 loop.run()

@@ -272,8 +272,13 @@ public class Peer {
 
     public static void main(String[] arguments) throws Exception {
         BufferedReader commands = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.ISO_8859_1), 65536);
-        for (String line = commands.readLine(); line != null; line = commands.readLine()) {
-            act(line.split(" ", -1));
+        try {
+            for (String line = commands.readLine(); line != null; line = commands.readLine()) {
+                act(line.split(" ", -1));
+            }
+        } catch (Exception error) { // the thread of LOOP would go on
+            error.printStackTrace();
+            System.exit(1);
         }
         System.exit(0);
     }
