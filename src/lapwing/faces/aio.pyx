@@ -374,7 +374,7 @@ cdef class Connection(Messages):
         if self.owner is None:
             raise RuntimeError("a client has no other connections to broadcast to: only a server's connections have")
         return self.owner.broadcast(
-            message, protocol=self.subprotocol, opcode=opcode, compress=compress, lagging=lagging, key=key)
+            message, protocol=self.agreed, opcode=opcode, compress=compress, lagging=lagging, key=key)
 
     cdef bint accept_broadcast(self, object broadcast, Prepared prepared, size_t threshold, double now) except -1:
         cdef bint is_taken
@@ -477,7 +477,7 @@ cdef class AsyncClient(Connection):
                 while self.opened is None:
                     await self._attempt(opening)
         except BaseException as error:
-            self.opener = self.opened = self.subprotocol = None
+            self.opener = self.opened = self.agreed = None
             self.drop()  # the handshake may be done: then nobody was told yet
             self.phase = UNUSED
             self.set_endpoint(None)
@@ -496,7 +496,7 @@ cdef class AsyncClient(Connection):
     cdef int prepare(self) except -1:
         """Set up everything for a new connection."""
         self.set_endpoint(make_endpoint(Role.CLIENT, self._settings))
-        self.opened = self.subprotocol = self.stream = None
+        self.forget_opening()
         self.set_errands(None)
         self.phase = OPENING
         return 0

@@ -37,10 +37,16 @@ cdef class BlockingConnection(Messages):
     @cython.final
     cdef object await_end(self)
 
+    @cython.final
+    cdef object begin_end(self)
+
     cdef int read_alone(self, unsigned long seen, double deadline) except -1
     cdef int read(self, double deadline) except -1
     cdef int take_input(self, Py_ssize_t count, const Landing *landing) except -1
+    cdef bint await_input_or_room(self, double deadline) except -1
     cdef int attend(self, double due) except -1
+    cdef int await_turn(self, unsigned long seen, double deadline) except -1
+    cdef int expire(self) except -1
     cdef int lose(self, str reason) except -1
     cdef int end(self, double deadline) except -1
 

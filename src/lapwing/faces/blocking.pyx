@@ -9,13 +9,17 @@ Frames enter the endpoint's output in the order of the calls; the thread that is
 `unsent` and sends that, so another may go on queueing meanwhile. `receive`, `ping` and `close` read, and so does `send`
 while it waits for room, because the peer may be waiting for that.
 
-Whoever reads also keeps the connection alive: the read ends when a ping is due, or its answer. Time in which nobody
-reads is left out of the peer's silence.
+The thread that reads also keeps the connection alive: the read ends when a ping is due, or its answer. Time in which no
+thread reads is left out of the peer's silence.
+
+A nested call (`Turns`) has the deadline `AT_ONCE`: what it sends is queued, and sent as far as the kernel takes it; the
+call around it, which looks at everything again after each wait, goes on with the rest.
 """
 
 import warnings
 
 cimport cython
+from cpython.exc cimport PyErr_CheckSignals
 from libc.errno cimport EPIPE
 
 from ..io.clock cimport clock
@@ -25,14 +29,15 @@ from ..native.landing cimport Landing
 from ..protocol.endpoint cimport Ping
 from ..protocol.inbound cimport RULE_BROKEN
 from ..protocol.outbound cimport output_clear, output_size
-from ..native.sharing cimport give_lock, take_lock
 from ..protocol.state cimport CLOSE, CLOSED, DROP, OPEN, SHUT_DOWN
 from .sync_messages cimport Messages
-from .turns cimport NEVER
+from .turns cimport NEVER, begin_call, end_call
 
 from .connection import close_after
 from .messages import is_fragmented
+from ..io import green
 from ..options import UNSET, check_duration
+from ..protocol.close import Closed
 from ..protocol.close import ended_well
 
 __all__ = ["BlockingConnection"]
@@ -40,6 +45,9 @@ __all__ = ["BlockingConnection"]
 
 # How long a call that learns of the end waits for the peer to close TCP first, in seconds: nobody could do so later.
 cdef double LONGEST_LINGER = 1.0
+
+# The deadline of a nested call, before every other: it waits for nothing.
+cdef double AT_ONCE = 0
 
 
 @cython.no_gc_clear
@@ -54,6 +62,10 @@ cdef class BlockingConnection(Messages):
 
     Threads: one may receive while any number of others send, ping, close, abort or broadcast. Under gevent the methods
     wait in the calling greenlet, and what is said of threads holds for greenlets.
+
+    Signal handlers, finalizers and logging handlers may call it within another call of their own thread. Such a call
+    waits for nothing: `send` queues its message and `close` begins the closing handshake, and the call around it goes
+    on with the rest; `abort` works as ever; what would have to wait raises RuntimeError.
 
     Pings of the peer are answered inside `receive`, `send` and the other waiting methods; a program that calls none of
     them for long answers none for as long. Likewise the pings of `ping_interval` are sent, and the peer's silence is
@@ -82,33 +94,30 @@ cdef class BlockingConnection(Messages):
         Raises:
             TimeoutError: no message came in time. None is lost: the next `receive` gets it.
             ConnectionClosed: this is the tenth call after the end: the program does not look for None.
-            RuntimeError: another thread is in `receive`, a message is being read by `receive_stream`, or there was no
-                `connect`.
+            RuntimeError: another call is in `receive`, a message is being read by `receive_stream`, there was no
+                `connect`, or it would have to wait within another call of the same thread.
 
         The call that learns of the end gives the peer up to a second to close TCP first, and closes the descriptor. A
         signal handler that raises, as Ctrl-C does, ends the wait; nothing is lost.
         """
-        cdef bint is_there
-        take_lock(&self.lock)
+        cdef unsigned long call = begin_call(self)
         try:
-            is_there = self.endpoint is not None and self.endpoint.messages.count > 0
-            if not is_there and not self.await_message(timeout, None):
-                return None
-            message = self.take_message()
+            message = receive_message(self, timeout, call)
         finally:
-            give_lock(&self.lock)
+            end_call(self, call)
         return message.encode() if not decode and isinstance(message, str) else message
 
-    cdef bint await_message(self, object timeout, object stream) except -1:
+    cdef bint await_message(self, object timeout, object stream, unsigned long call) except -1:
         """Wait for a message, or for something of a stream; returns whether it came, rather than the connection
         ended."""
         self.require_open()
-        cdef double deadline = self.deadline_of(timeout)
+        cdef double deadline = self.deadline_of(timeout, call)
         cdef unsigned long seen
         cdef bint has_waited = False
         if self.is_receiving:
             raise RuntimeError(
-                "another thread is in receive() of this connection: one at a time can have the next message")
+                "another call is in receive() of this connection, in another thread or around this one: one at a time "
+                "can have the next message")
         self.is_receiving = True
         try:
             while True:
@@ -119,9 +128,11 @@ cdef class BlockingConnection(Messages):
                     if not has_waited:
                         self.note_end()
                     return False
+                if not call:
+                    self.refuse_nested()
                 has_waited = True
                 if self.is_reading:
-                    self.await_change(seen, deadline)
+                    self.await_turn(seen, deadline)
                 elif self.endpoint.phase == CLOSED:
                     self.end(deadline)
                 else:
@@ -149,12 +160,16 @@ cdef class BlockingConnection(Messages):
         return self
 
     def __next__(self):
-        message = self.receive()
-        if message is not None:
-            return message
-        if ended_well(self.closed):
-            raise StopIteration
-        raise self.find_endpoint().closed_error()
+        cdef unsigned long call = begin_call(self)
+        try:
+            message = receive_message(self, UNSET, call)
+            if message is None:
+                if ended_well(self.endpoint.closed):
+                    raise StopIteration
+                raise self.endpoint.closed_error()
+        finally:
+            end_call(self, call)
+        return message
 
     def send(self, message, opcode=None, *, compress=None, timeout=UNSET):
         """Send a message (RFC 6455 section 6.1), and wait until the kernel has taken it.
@@ -179,20 +194,21 @@ cdef class BlockingConnection(Messages):
             TypeError: the message is neither `str` nor bytes-like nor an iterable of one of these kinds, or `compress`
                 is not True, False or None.
             ValueError: the opcode is neither TEXT nor BINARY, or bytes for TEXT are not UTF-8.
-            RuntimeError: the iterable of a message of fragments sends another one.
+            RuntimeError: the iterable of a message of fragments sends another one; or, within another call of the same
+                thread, the message would have to wait for one of fragments.
 
         Any number of threads may call it; each message goes out whole. A message of which a fragment was sent cannot be
         taken back: when its iterable raises, or a time-out passes in the middle, the connection fails with 1011, so
         that half of it is never taken for all of it.
         """
-        take_lock(&self.lock)
+        cdef unsigned long call = begin_call(self)
         try:
             self.require_open()
             if not isinstance(message, (str, bytes)) and is_fragmented(message, awaited=False):
-                return self.send_fragments(message, opcode, compress, timeout)
-            self.send_whole(message, opcode, compress, self.deadline_of(timeout))
+                return self.send_fragments(message, opcode, compress, timeout, call)
+            self.send_whole(message, opcode, compress, self.deadline_of(timeout, call))
         finally:
-            give_lock(&self.lock)
+            end_call(self, call)
 
     @cython.final
     cdef int send_whole(self, object message, object opcode, object compress, double deadline) except -1:
@@ -208,7 +224,7 @@ cdef class BlockingConnection(Messages):
             if self.line is not None:
                 self.leave_line(place)
         cdef SendOutcome outcome = self.send_output(deadline)
-        if outcome == LATE:
+        if outcome == LATE and deadline != AT_ONCE:
             raise TimeoutError(
                 "the peer did not read enough in time: the message waits, and goes out with the next call")
         if outcome == BROKEN:
@@ -217,7 +233,9 @@ cdef class BlockingConnection(Messages):
 
     cdef int require_room(self, double deadline) except -1:
         """Send what is left of earlier messages."""
-        if output_size(&self.unsent) and not self.is_sending and self.send_output(deadline) == LATE:
+        if deadline == AT_ONCE or output_size(&self.unsent) == 0 or self.is_sending:
+            return 0
+        if self.send_output(deadline) == LATE:
             raise TimeoutError(
                 "the message was not sent: the peer did not read enough to finish an earlier one in time")
         return 0
@@ -225,7 +243,7 @@ cdef class BlockingConnection(Messages):
     cdef int send_fragment(self, object fragment, bint fin, object opcode, object compress, double deadline) except -1:
         self.endpoint.send_fragment(fragment, fin=fin, opcode=opcode, compress=compress)
         cdef SendOutcome outcome = self.send_output(deadline)
-        if outcome == LATE:
+        if outcome == LATE and deadline != AT_ONCE:
             raise TimeoutError(
                 "the peer did not read enough in time: "
                 + ("the message waits, and goes out with the next call" if fin else "the message was broken off"))
@@ -252,16 +270,19 @@ cdef class BlockingConnection(Messages):
             ConnectionClosed: the connection is closed, or closed before the pong came.
             TimeoutError: no pong came in time.
             ValueError: the payload is longer than 125 bytes.
-            RuntimeError: `max_buffered` bytes of messages wait in front of the pong: receive them first.
+            RuntimeError: `max_buffered` bytes of messages wait in front of the pong: receive them first; or it is
+                called within another call of the same thread.
 
         Messages that come before the pong wait for `receive`. Any number of threads may call it.
         """
-        take_lock(&self.lock)
+        cdef unsigned long call = begin_call(self)
         try:
             self.require_open()
-            return self.await_pong(self.endpoint.ping(payload, clock()), self.deadline_of(timeout))
+            if not call:
+                self.refuse_nested()
+            return self.await_pong(self.endpoint.ping(payload, clock()), self.deadline_of(timeout, call))
         finally:
-            give_lock(&self.lock)
+            end_call(self, call)
 
     @cython.final
     cdef object await_pong(self, Ping ping, double deadline):
@@ -274,7 +295,7 @@ cdef class BlockingConnection(Messages):
                 if ping.round_trip is not None or self.endpoint.phase != OPEN:
                     break
                 if self.is_reading:
-                    self.await_change(seen, deadline)
+                    self.await_turn(seen, deadline)
                 elif self.endpoint.route == RULE_BROKEN and self.endpoint.messages.count == 0:
                     self.endpoint.refuse_held(clock())  # there will be no pong
                     self.took()
@@ -300,7 +321,8 @@ cdef class BlockingConnection(Messages):
 
         Returns:
             `Closed(was_clean, code, reason)`; the same again when called again. A peer that does not answer in time
-            gives `Closed(False, 1006, ...)`.
+            gives `Closed(False, 1006, ...)`. Within another call of the same thread, which goes on with the closing
+            handshake, it says `Closed(False, 1006, ...)`, too, and `closed` tells later how the connection ended.
 
         Raises:
             TypeError, ValueError: the code must not be sent, the reason is too long, or `timeout` is not a number of
@@ -309,16 +331,27 @@ cdef class BlockingConnection(Messages):
 
         Messages that still come are discarded. May be called while another thread receives.
         """
-        take_lock(&self.lock)
+        cdef unsigned long call = begin_call(self)
         try:
             self.require_open()
             if timeout is not None:
                 check_duration("timeout", timeout)
                 self.endpoint.close_timeout = timeout
             self.endpoint.close(code, reason, clock())
-            return self.await_end()
+            return self.await_end() if call else self.begin_end()
         finally:
-            give_lock(&self.lock)
+            end_call(self, call)
+
+    @cython.final
+    cdef object begin_end(self):
+        """Do what a nested call can do of the end: the call around it goes on with it."""
+        self.send_output(AT_ONCE)
+        self.tell()
+        if self.is_green and self.is_connected:
+            green.spawn(self.close)     # the hub, in which handlers of signals run, interrupts no greenlet
+        if self.is_connected or self.endpoint.closed is None:
+            return Closed(False, 1006, "the closing handshake has begun: the call around this one goes on with it")
+        return self.endpoint.closed
 
     @cython.final
     cdef object await_end(self):
@@ -356,14 +389,14 @@ cdef class BlockingConnection(Messages):
 
         Does not wait. Any thread may call it, and a signal handler.
         """
-        take_lock(&self.lock)
+        cdef unsigned long call = begin_call(self)
         try:
             self.require_open()
             if self.is_connected:
                 self.endpoint.abort(now=clock())
                 self.end_now()
         finally:
-            give_lock(&self.lock)
+            end_call(self, call)
 
     @cython.final
     cdef int end_now(self) except -1:
@@ -394,7 +427,7 @@ cdef class BlockingConnection(Messages):
         if self.owner is None:
             raise RuntimeError("a client has no other connections to broadcast to: only a server's connections have")
         return self.owner._broadcast_from_thread(
-            message, self.subprotocol, opcode, compress=compress, lagging=lagging, key=key)
+            message, self.agreed, opcode, compress=compress, lagging=lagging, key=key)
 
     def __enter__(self):
         return self
@@ -416,12 +449,16 @@ cdef class BlockingConnection(Messages):
         raise TypeError("this connection is blocking: leave out 'await', or use lapwing.AsyncClient")
 
     cdef int require_open(self) except -1:
-        """Refuse what needs a connection when there never was one."""
+        """Refuse what needs a connection when there never was one, or another thread is making one."""
+        if self.is_connecting:
+            raise RuntimeError("another call is in connect() of this client: wait until that has returned")
         if self.opened is None:
             raise RuntimeError("this client is not connected: call client.connect(url) first")
         return 0
 
-    cdef double deadline_of(self, object timeout) except? -1:
+    cdef double deadline_of(self, object timeout, unsigned long call) except? -1:
+        if not call:
+            return AT_ONCE
         if timeout is UNSET:
             timeout = self._settings.timeout
         return NEVER if timeout is None else clock() + <double>timeout
@@ -434,7 +471,7 @@ cdef class BlockingConnection(Messages):
         `seen` is what `changes` was before the caller looked for it.
         """
         if self.endpoint.is_decoding:       # by another thread, which tells when it is done
-            return self.await_change(seen, deadline)
+            return self.await_turn(seen, deadline)
         if self.endpoint.undecoded.end and not self.endpoint.is_paused():
             self.endpoint.decode_held()
             return self.tell()
@@ -450,11 +487,18 @@ cdef class BlockingConnection(Messages):
         cdef Landing landing
         cdef Py_ssize_t count
         cdef double due
-        self.endpoint.find_landing(&landing, self.stream.tls is None)
+        # What came in while a frame was acted on interrupts no wait that begins later, and a handler may send or close.
+        PyErr_CheckSignals()
         self.endpoint.excuse(clock() - self.attended_at)
-        due = self.endpoint.silence_due()
+        due = self.endpoint.closing_deadline
+        if due < 0:
+            due = self.endpoint.silence_due()
         try:
-            count = self.read_some(min(deadline, due), &landing)
+            if self.stream.is_full and not self.is_sending and not self.await_input_or_room(min(deadline, due)):
+                count = NOTHING_YET
+            else:
+                self.endpoint.find_landing(&landing, self.stream.tls is None)
+                count = self.read_some(min(deadline, due), &landing)
         except TimeoutError:
             self.attended_at = clock()
             if deadline <= due:
@@ -470,8 +514,22 @@ cdef class BlockingConnection(Messages):
             self.write_frame_log()
         return 0
 
+    cdef bint await_input_or_room(self, double deadline) except -1:
+        """Wait until there is input to read, or the kernel takes more of the output that is left: then send it.
+
+        Returns whether there is input.
+        """
+        if self.stream.holds_input():
+            return True
+        cdef int ready = self.wait_ready(WRITABLE if is_clogged(self.stream) else READABLE | WRITABLE, deadline)
+        if ready & WRITABLE:
+            self.send_output(0)
+        elif ready == 0:
+            self.require_time(deadline)
+        return ready & READABLE != 0
+
     cdef int attend(self, double due) except -1:
-        """Act on the peer's silence: a ping is due, or its answer."""
+        """Act on the time: a ping is due, its answer, or the peer's part of the closing handshake."""
         cdef double now = max(clock(), due)
         self.endpoint.excuse(now - due)     # stopped or starved, this process may wake late
         self.endpoint.answered = None       # nobody waits for the pongs of such pings
@@ -510,6 +568,29 @@ cdef class BlockingConnection(Messages):
         self.endpoint.receive_eof(reason)
         return 0
 
+    cdef int await_turn(self, unsigned long seen, double deadline) except -1:
+        """Wait as `await_change` does; the peer's part of the closing handshake may be due first.
+
+        The thread that reads or sends may have begun to wait before the closing handshake began.
+        """
+        cdef double due = self.endpoint.closing_deadline
+        if due < 0 or due >= deadline:
+            return self.await_change(seen, deadline)
+        try:
+            self.await_change(seen, due)
+        except TimeoutError:
+            self.expire()
+        return 0
+
+    cdef int expire(self) except -1:
+        """Give up on a peer whose time for the closing handshake has passed; other threads wake up."""
+        self.endpoint.tick(clock())
+        if self.endpoint.end == DROP:
+            self.is_cut = True
+            self.cut_off()
+            self.tell()
+        return 0
+
     cdef int end(self, double deadline) except -1:
         """Go on with the end of the connection as `Ending` says, at most until the deadline, and close the
         descriptor."""
@@ -527,7 +608,7 @@ cdef class BlockingConnection(Messages):
                 if self.endpoint.end == SHUT_DOWN:
                     self.stream.shut_down()
                 while self.endpoint.end != CLOSE and self.read_some(deadline, NULL) != END_OF_STREAM:
-                    pass
+                    PyErr_CheckSignals()
             except OSError:
                 pass  # the deadline passed, or the peer was quicker to forget the connection
             finally:
@@ -544,14 +625,18 @@ cdef class BlockingConnection(Messages):
                 break
             self.await_change(seen, NEVER)
         self.is_connected = False
-        self.close_stream()
-        return self.tell()
+        try:
+            self.close_stream()
+        finally:
+            self.tell()
+        return 0
 
     @cython.final
     cdef int leave(self) except -1:
         if self.is_cut and self.is_connected and not self.is_reading and not self.is_sending:
             return self.end(0)
-        return self.tell()
+        self.changes += 1
+        return 0 if self.waiters is None else self.wake()
 
     # --- output ----------------------------------------------------------------------------------------------------
 
@@ -567,7 +652,7 @@ cdef class BlockingConnection(Messages):
             if not self.is_sending:
                 break
             try:
-                self.await_change(seen, deadline)
+                self.await_turn(seen, deadline)
             except TimeoutError:
                 return LATE
         self.is_sending = True
@@ -609,15 +694,15 @@ cdef class BlockingConnection(Messages):
         """Wait until the kernel takes more. Meanwhile read, when nobody else does: the peer may be waiting for that."""
         cdef bint reads = self.is_connected and not self.is_reading and self.endpoint.wants_input
         cdef int events
-        cdef double due
+        cdef double due = self.endpoint.closing_deadline
         cdef Py_ssize_t count = NOTHING_YET
         if not reads:
-            self.wait_ready(WRITABLE, deadline)
-            return 0
+            self.wait_ready(WRITABLE, deadline if due < 0 else min(deadline, due))
+            return self.expire() if 0 <= due <= clock() else 0
         self.is_reading = True
         try:
             self.endpoint.excuse(clock() - self.attended_at)
-            due = self.endpoint.silence_due()
+            due = self.endpoint.next_due()
             events = WRITABLE if is_clogged(self.stream) else READABLE | WRITABLE
             if self.stream.has_news() or self.wait_ready(events, min(deadline, due)) & READABLE:
                 count = self.read_stream(NULL)
@@ -631,6 +716,14 @@ cdef class BlockingConnection(Messages):
 
     cdef int left_over(self) except -1:
         return 0
+
+
+cdef inline object receive_message(BlockingConnection self, object timeout, unsigned long call):
+    """Wait for a message; None when the connection has ended."""
+    cdef bint is_there = self.endpoint is not None and self.endpoint.messages.count > 0
+    if not is_there and not self.await_message(timeout, None, call):
+        return None
+    return self.take_message()
 
 
 cdef int warn_unclosed() except -1:

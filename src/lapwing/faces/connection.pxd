@@ -18,7 +18,7 @@ cdef class BaseConnection(Source):
     cdef Endpoint endpoint          # None before there is one
     cdef readonly object _settings
     cdef object opened              # what tells of the opening handshake: a client's handshake, a server's request head
-    cdef readonly str subprotocol
+    cdef str agreed                 # the subprotocol, None without one
     cdef double opened_at           # when the opening handshake was done, 0 before
     cdef double ended_at            # when the end of the connection was noticed, 0 before
     cdef double expired_at          # when a wait for the peer last expired, 0 before
@@ -33,6 +33,7 @@ cdef class BaseConnection(Source):
     cdef int set_endpoint(self, Endpoint endpoint) noexcept
     cdef Endpoint find_endpoint(self)
     cdef object find_opened(self)
+    cdef int forget_opening(self) except -1
     cdef Stream find_stream(self)
     cdef object take_stock(self)
 

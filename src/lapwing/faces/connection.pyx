@@ -40,7 +40,6 @@ cdef class BaseConnection(Source):
     """What can be asked of any connection.
 
     Attributes:
-        subprotocol: the subprotocol that was agreed (RFC 6455 section 1.9), or None.
         user: what a server's `on_request` has set as its request's `user`: who the client is; otherwise None.
     """
 
@@ -81,8 +80,27 @@ cdef class BaseConnection(Source):
     @property
     def latency(self):
         """The last round trip of a ping in seconds, whether `ping` or the keepalive sent it; None before the first."""
-        cdef Endpoint endpoint = self.find_endpoint()
-        return None if endpoint is None else endpoint.latency
+        take_lock(&self.lock)
+        try:
+            return None if self.endpoint is None else self.endpoint.latency
+        finally:
+            give_lock(&self.lock)
+
+    @property
+    def subprotocol(self):
+        """The subprotocol that was agreed (RFC 6455 section 1.9), or None."""
+        take_lock(&self.lock)
+        agreed = self.agreed
+        give_lock(&self.lock)
+        return agreed
+
+    cdef int forget_opening(self) except -1:
+        """Begin again without what the last opening handshake brought, as another thread may be asking for it."""
+        cdef tuple _held = (self.opened, self.agreed, self.stream)  # goes when it cannot be found any more
+        take_lock(&self.lock)
+        self.opened = self.agreed = self.stream = None
+        give_lock(&self.lock)
+        return 0
 
     @property
     def _role(self):
@@ -298,6 +316,8 @@ cdef class BaseConnection(Source):
             Who got them so far, or None. To put that back is the caller's.
         """
         before = self.frame_log
+        if self.endpoint is None:
+            raise RuntimeError("there are no frames before the connection is open")
         self.endpoint.record_frames(-1 if log is None else payload)
         self.frame_log = log
         return before
@@ -320,7 +340,10 @@ cdef class BaseConnection(Source):
             before the first.
         """
         cdef Endpoint endpoint = self.endpoint
-        cdef size_t unsent = self.unsent_size()
+        cdef size_t unsent
+        if endpoint is None:
+            raise RuntimeError("there is nothing to count before the connection is open")
+        unsent = self.unsent_size()
         return (
             endpoint.received_messages, endpoint.sent_messages, endpoint.received_wire, endpoint.sent_wire,
             endpoint.received_payload, endpoint.sent_payload, endpoint.messages.count, endpoint.message_bytes,
@@ -330,9 +353,13 @@ cdef class BaseConnection(Source):
         )
 
     def __repr__(self):
-        cdef Endpoint endpoint = self.find_endpoint()
-        state = "not connected" if endpoint is None or self.find_opened() is None else endpoint.state.name
-        subprotocol = f" {self.subprotocol}" if self.subprotocol else ""
+        take_lock(&self.lock)
+        try:
+            is_open = self.endpoint is not None and self.opened is not None
+            state = self.endpoint.state.name if is_open else "not connected"
+            subprotocol = f" {self.agreed}" if self.agreed else ""
+        finally:
+            give_lock(&self.lock)
         return f"<lapwing.{type(self).__name__}{subprotocol} {state} peer={self.peer_address}>"
 
     cdef int write(self, Output *output) except -1:

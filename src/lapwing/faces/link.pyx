@@ -268,7 +268,7 @@ cdef class Link(BaseConnection):
         self.opening_deadline = 0
         self.phase = LIVE
         self.stream.hear_out(False)
-        self.subprotocol = handshake.subprotocol
+        self.agreed = handshake.subprotocol
         self.opened = handshake if self.owner is None else handshake.request_head
         if handshake.extensions:
             self.endpoint.use(handshake.extensions)

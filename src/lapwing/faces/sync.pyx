@@ -1,17 +1,20 @@
 """The blocking client: a `BlockingConnection` that connects."""
 
 import sys
+import threading
 import warnings
 
 cimport cython
+from cpython.exc cimport PyErr_CheckSignals
 
 from .blocking cimport BlockingConnection
 from ..io.clock cimport clock
 from ..io.stream cimport END_OF_STREAM, Stream
 from ..protocol.outbound cimport output_clear
-from ..native.sharing cimport give_lock, put_down, take_lock, take_up
+from ..native.callers cimport callers_count
+from ..native.sharing cimport put_down, take_up
 from ..protocol.state cimport CLOSED, OPEN
-from .turns cimport NEVER
+from .turns cimport NEVER, begin_call, end_call
 
 from ..connecting import route
 from .connection import make_endpoint
@@ -71,25 +74,37 @@ cdef class Client(BlockingConnection):
                 go; `ProxyError` where a proxy was the reason.
             TimeoutError: it took too long.
             OSError: there was no connection; `ssl.SSLError` where TLS was the reason.
-            RuntimeError: the client is connected already.
+            RuntimeError: the client is connected already; another thread is in `connect`, or does not come back from
+                another method in time; or it is called within another call of the same thread, by a signal handler for
+                example.
 
-        After a failure nothing is left open. Not to be called from two threads at once, nor while another one uses this
-        client for what it was connected to before.
+        After a failure nothing is left open. Any thread may call it once the client is closed: it waits until other
+        threads are out of their calls for the connection that ended. Calls that other threads make meanwhile raise
+        RuntimeError.
         """
-        if self.is_connected:
-            raise RuntimeError("this client is connected already: close it first, or make another one")
         warn_of_loop()
         load_needed(self._settings)
-        take_lock(&self.lock)
+        opening = ClientOpening(self._settings, url, protocol)
+        seconds = self._settings.opening if timeout is UNSET else timeout
+        cdef double deadline = NEVER if seconds is None else clock() + <double>seconds
+        self.is_green = green.is_patched()
+        cdef unsigned long call = begin_call(self)
         try:
-            self.connect_by(ClientOpening(self._settings, url, protocol), timeout)
+            self.require_closed(call)
+            self.is_connecting = True
+            try:
+                self.await_others(deadline)
+                self.connect_by(opening, seconds, deadline)
+            finally:
+                self.is_connecting = False
+                self.tell()
         finally:
-            give_lock(&self.lock)
+            end_call(self, call)
         return self
 
     def _lasted(self):
         cdef double attended_at
-        take_lock(&self.lock)
+        cdef unsigned long call = begin_call(self)
         try:
             attended_at = self.attended_at
             self.look_for_end()
@@ -97,7 +112,7 @@ cdef class Client(BlockingConnection):
                 # It ended at some time since a thread last came back from reading.
                 return max(attended_at - self.opened_at, 0.0)
         finally:
-            give_lock(&self.lock)
+            end_call(self, call)
         return BlockingConnection._lasted(self)
 
     cdef int look_for_end(self) except -1:
@@ -115,9 +130,32 @@ cdef class Client(BlockingConnection):
             self.expired_at = expired_at
         return 0
 
-    cdef int connect_by(self, object opening, object timeout) except -1:
-        seconds = self._settings.opening if timeout is UNSET else timeout
-        cdef double deadline = NEVER if seconds is None else clock() + <double>seconds
+    cdef int require_closed(self, unsigned long call) except -1:
+        """Refuse what connects a client that is connected, or that is being used."""
+        if self.is_connecting:
+            raise RuntimeError("another call is in connect() of this client: one at a time can connect it")
+        if self.is_connected and not self.is_cut:   # what was cut off is closed by the last thread to leave it
+            raise RuntimeError("this client is connected already: close it first, or make another one")
+        if not call or (self.fragmenter is not None and self.fragmenter == threading.get_ident()):
+            raise RuntimeError(
+                "connect() was called within another call of this client in the same thread: let that one return first")
+        return 0
+
+    cdef int await_others(self, double deadline) except -1:
+        """Wait until no other thread is in a call for the connection that ended: nothing of it is used after that."""
+        cdef unsigned long seen
+        while True:
+            seen = self.changes
+            if callers_count(&self.callers) == 1 and self.line is None and not self.is_connected:
+                return 0
+            try:
+                self.await_change(seen, deadline)
+            except TimeoutError:
+                raise RuntimeError(
+                    "another thread is still in a method of this client, send() or receive() for example: connect() "
+                    "needs the client for itself") from None
+
+    cdef int connect_by(self, object opening, object seconds, double deadline) except -1:
         try:
             while not self.is_connected:
                 self.attempt(opening, deadline)
@@ -148,7 +186,7 @@ cdef class Client(BlockingConnection):
 
     cdef int open_stream(self, object opening, double deadline) except -1:
         """Get a socket that leads there and set up everything for a new connection."""
-        self.opened = self.subprotocol = self.stream = None
+        self.forget_opening()
         cdef unsigned int depth = put_down(&self.lock)
         try:
             sock = route.take_blocking(opening, None if deadline == NEVER else deadline)
@@ -169,11 +207,13 @@ cdef class Client(BlockingConnection):
                 self.stream.tls.handshake()
             finally:
                 self.push_output(deadline)  # the next flight, or the alert that tells the peer why
+            PyErr_CheckSignals()
             if not self.stream.tls.established and self.read_some(deadline, NULL) == END_OF_STREAM:
                 raise ConnectionResetError("the connection ended during the TLS handshake")
         self.endpoint.push_bytes(handshake.data_to_send())
         self.push_output(deadline)
         while True:
+            PyErr_CheckSignals()
             count = self.read_some(deadline, NULL)
             if count == END_OF_STREAM:
                 handshake.receive_eof()
@@ -185,14 +225,14 @@ cdef class Client(BlockingConnection):
         if handshake.extensions:
             self.endpoint.use(handshake.extensions)
         self.opened = handshake
-        self.subprotocol = handshake.subprotocol
+        self.agreed = handshake.subprotocol
         self.attended_at = clock()
         self.begin_life(self.attended_at)
-        self.is_connected = True
-        self.is_cut = False
         self.stream.hear_out(False)
         if handshake.rest:
             self.endpoint.receive_data(handshake.rest, clock())
+        self.is_cut = False
+        self.is_connected = True
         return 0
 
 

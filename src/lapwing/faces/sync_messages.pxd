@@ -15,10 +15,11 @@ cdef class Messages(Turns):
 
     # For the subclass to say: wait for a message, or for something of a `BlockingMessageStream`; returns whether it
     # came, rather than the connection ended.
-    cdef bint await_message(self, object timeout, object stream) except -1
+    # A nested call, 0, does not wait: it raises RuntimeError.
+    cdef bint await_message(self, object timeout, object stream, unsigned long call) except -1
     cdef int resume(self) except -1
     cdef int require_open(self) except -1
-    cdef double deadline_of(self, object timeout) except? -1
+    cdef double deadline_of(self, object timeout, unsigned long call) except? -1
     cdef int require_room(self, double deadline) except -1
     cdef int send_fragment(self, object fragment, bint fin, object opcode, object compress, double deadline) except -1
     cdef int fail(self, int code, str reason) except -1
@@ -33,17 +34,19 @@ cdef class Messages(Turns):
     # the connection.
     cdef int want_whole(self) except -1
 
-    cdef object send_fragments(self, object message, object opcode, object compress, object timeout)
+    cdef object send_fragments(
+        self, object message, object opcode, object compress, object timeout, unsigned long call)
 
     # A place among those who wait to send, and giving it up; None was no place.
     cdef object queue_up(self, double deadline)
     cdef int leave_line(self, object place) except -1
 
     # Steps of what users call, for this module alone.
-    cdef int await_beginning(self, BlockingMessageStream stream, object timeout) except -1
+    cdef int refuse_nested(self) except -1
+    cdef int await_beginning(self, BlockingMessageStream stream, object timeout, unsigned long call) except -1
     cdef list take_messages(self, Py_ssize_t limit)
     cdef int took(self) except -1
-    cdef object next_fragment(self, object fragments)
+    cdef object next_fragment(self, object fragments, unsigned long call)
     cdef int await_pushes(self, double deadline) except -1
 
 
@@ -55,5 +58,5 @@ cdef class BlockingMessageStream:
     cdef object timeout
     cdef bint is_closed
 
-    cdef object next_piece(self)
+    cdef object next_piece(self, unsigned long call)
     cdef bint has_arrived(self) except -1

@@ -13,10 +13,11 @@ cimport cython
 from ..io.clock cimport clock
 from ..protocol.endpoint cimport Endpoint
 from ..protocol.inbound cimport HELD_BACK, RULE_BROKEN
-from ..native.sharing cimport give_lock, put_down, take_lock, take_up
+from ..native.callers cimport callers_add, callers_remove
+from ..native.sharing cimport put_down, take_up
 from ..protocol.state cimport OPEN
 from ..protocol.streaming cimport NO_LIMIT
-from .turns cimport Turns
+from .turns cimport Turns, begin_call, end_call
 
 from .messages import BROKEN_OFF, fragments_of, nested_too_deeply, require_count, writable
 from ..options import UNSET
@@ -29,7 +30,7 @@ __all__ = ["BlockingMessageStream", "Messages"]
 cdef class Messages(Turns):
     """A connection's messages; `BlockingConnection` is what to use."""
 
-    cdef bint await_message(self, object timeout, object stream) except -1:
+    cdef bint await_message(self, object timeout, object stream, unsigned long call) except -1:
         raise NotImplementedError
 
     cdef int resume(self) except -1:
@@ -38,7 +39,7 @@ cdef class Messages(Turns):
     cdef int require_open(self) except -1:
         raise NotImplementedError
 
-    cdef double deadline_of(self, object timeout) except? -1:
+    cdef double deadline_of(self, object timeout, unsigned long call) except? -1:
         raise NotImplementedError
 
     cdef int require_room(self, double deadline) except -1:
@@ -73,11 +74,11 @@ cdef class Messages(Turns):
         One thread at a time may be in this or another method that receives.
         """
         cdef Py_ssize_t most = require_count(limit)
-        take_lock(&self.lock)
+        cdef unsigned long call = begin_call(self)
         try:
-            return self.take_messages(most) if self.await_message(timeout, None) else []
+            return self.take_messages(most) if self.await_message(timeout, None, call) else []
         finally:
-            give_lock(&self.lock)
+            end_call(self, call)
 
     def receive_into(self, buffer, *, timeout=UNSET):
         """Wait for the next message and copy it into a buffer: TEXT in UTF-8.
@@ -97,14 +98,14 @@ cdef class Messages(Turns):
         One thread at a time may be in this or another method that receives.
         """
         writable(buffer)
-        take_lock(&self.lock)
+        cdef unsigned long call = begin_call(self)
         try:
-            if not self.await_message(timeout, None):
+            if not self.await_message(timeout, None, call):
                 return None
             size = self.endpoint.copy_message(writable(buffer))
             self.take_messages(1)
         finally:
-            give_lock(&self.lock)
+            end_call(self, call)
         return size
 
     def receive_json(self, *, timeout=UNSET):
@@ -126,13 +127,13 @@ cdef class Messages(Turns):
 
         One thread at a time may be in this or another method that receives.
         """
-        take_lock(&self.lock)
+        cdef unsigned long call = begin_call(self)
         try:
-            if not self.await_message(timeout, None):
+            if not self.await_message(timeout, None, call):
                 raise self.endpoint.closed_error()
             message = self.take_messages(1)[0]
         finally:
-            give_lock(&self.lock)
+            end_call(self, call)
         try:
             return self._settings.json_functions[1](message)
         except RecursionError:
@@ -158,25 +159,30 @@ cdef class Messages(Turns):
 
         One thread at a time may be in this or another method that receives.
         """
-        cdef BlockingMessageStream stream = BlockingMessageStream(self, limit, timeout)
-        take_lock(&self.lock)
+        cdef BlockingMessageStream stream
+        cdef unsigned long call = begin_call(self)
         try:
-            self.require_open()
-            self.await_beginning(stream, timeout)
+            stream = BlockingMessageStream(self, limit, timeout)
+            self.await_beginning(stream, timeout, call)
         finally:
-            give_lock(&self.lock)
+            end_call(self, call)
         return None if stream.inflow is None else stream
 
-    cdef int await_beginning(self, BlockingMessageStream stream, object timeout) except -1:
-        cdef Endpoint endpoint = self.endpoint
-        stream.endpoint = endpoint
+    cdef int await_beginning(self, BlockingMessageStream stream, object timeout, unsigned long call) except -1:
+        cdef Endpoint endpoint = stream.endpoint
         try:
-            self.await_message(timeout, stream)
+            self.await_message(timeout, stream, call)
         finally:
             if stream.inflow is None:
                 endpoint.forget_stream()
                 self.took()
         return 0
+
+    cdef int refuse_nested(self) except -1:
+        """Refuse a nested call that would have to wait, perhaps for its own thread."""
+        raise RuntimeError(
+            "this call would have to wait within another call of the same connection, which it interrupted as a signal "
+            "handler, a finalizer or a logging handler does: only send(), close() and abort() work there")
 
     cdef bint has_arrived(self, object stream) except -1:
         cdef Endpoint endpoint = self.endpoint
@@ -226,9 +232,11 @@ cdef class Messages(Turns):
         """
         return self.send(self._settings.json_functions[0](value), TEXT, compress=compress, timeout=timeout)
 
-    cdef object send_fragments(self, object message, object opcode, object compress, object timeout):
+    cdef object send_fragments(
+        self, object message, object opcode, object compress, object timeout, unsigned long call
+    ):
         """Send a message of fragments, first in the line from the first one to the last one."""
-        cdef double deadline = self.deadline_of(timeout)
+        cdef double deadline = self.deadline_of(timeout, call)
         cdef object place
         if self.line is None:
             self.line = []
@@ -239,10 +247,10 @@ cdef class Messages(Turns):
             self.fragmenter = threading.get_ident()
             fragments = fragments_of(message, opcode)
             while True:
-                step = self.next_fragment(fragments)
+                step = self.next_fragment(fragments, call)
                 if step is None:
                     break
-                self.send_fragment(step[0], step[1], opcode, compress, self.deadline_of(timeout))
+                self.send_fragment(step[0], step[1], opcode, compress, self.deadline_of(timeout, call))
         except BaseException:
             if self.fragmenter is not None and self.endpoint.sending_opcode and self.endpoint.phase == OPEN:
                 self.fail(BROKEN_OFF[0], BROKEN_OFF[1])
@@ -254,13 +262,18 @@ cdef class Messages(Turns):
                 self.left_over()    # broadcasts have waited for the end of the message
         return None
 
-    cdef object next_fragment(self, object fragments):
-        """Get the next one, for which a program may take its time."""
-        cdef unsigned int depth = put_down(&self.lock)
+    cdef object next_fragment(self, object fragments, unsigned long call):
+        """Get the next one, for which a program may take its time, and use the connection."""
+        cdef unsigned int depth
+        if call:
+            callers_remove(&self.callers, call)
+        depth = put_down(&self.lock)
         try:
             return next(fragments, None)
         finally:
             take_up(&self.lock, depth)
+            if call and callers_add(&self.callers, call) < 0:
+                raise MemoryError
 
     cdef int await_pushes(self, double deadline) except -1:
         """Wait until no other thread is in the middle of queueing a message."""
@@ -269,6 +282,8 @@ cdef class Messages(Turns):
             seen = self.changes
             if self.pushes == 0:
                 return 0
+            if deadline == 0:
+                self.refuse_nested()
             self.await_change(seen, deadline)
 
     cdef object queue_up(self, double deadline):
@@ -277,6 +292,8 @@ cdef class Messages(Turns):
         if self.fragmenter is not None and self.fragmenter == threading.get_ident():
             raise RuntimeError(
                 "this thread is sending a message of fragments: what it iterates over must not send another one")
+        if self.line and deadline == 0:
+            self.refuse_nested()
         self.line.append(place)
         try:
             while True:
@@ -315,19 +332,19 @@ cdef class BlockingMessageStream:
     def __cinit__(self, Messages connection not None, limit, timeout):
         if limit is not None and limit < 1:
             raise ValueError(f"expected a limit from 1 byte up, or None for no limit, got {limit!r}")
+        connection.require_open()
         self.connection = connection
+        self.endpoint = connection.endpoint
         self.limit = limit
         self.timeout = timeout
 
     @property
     def opcode(self):
-        """`lapwing.TEXT` or `lapwing.BINARY`."""
+        """`lapwing.TEXT` or `lapwing.BINARY`; None before the message has begun."""
         return None if self.inflow is None else self.inflow.opcode
 
     cdef bint has_arrived(self) except -1:
         """Tell whether there is something of the message."""
-        if self.endpoint is None:
-            raise RuntimeError("this stream was made by hand: call receive_stream() for each message")
         if self.is_closed or self.endpoint is not self.connection.endpoint:
             return True
         if self.inflow is not None:
@@ -342,17 +359,19 @@ cdef class BlockingMessageStream:
         return self
 
     def __next__(self):
-        take_lock(&self.connection.lock)
+        cdef unsigned long call = begin_call(self.connection)
         try:
-            return self.next_piece()
+            return self.next_piece(call)
         finally:
-            give_lock(&self.connection.lock)
+            end_call(self.connection, call)
 
-    cdef object next_piece(self):
+    cdef object next_piece(self, unsigned long call):
         if not self.has_arrived():
-            self.connection.await_message(self.timeout, self)
+            self.connection.await_message(self.timeout, self, call)
         if self.is_closed:
             raise StopIteration
+        if self.inflow is None:
+            raise self.endpoint.closed_error()
         if self.inflow.pieces:
             piece = self.endpoint.pop_piece(self.inflow)
             self.connection.took()
@@ -370,7 +389,7 @@ cdef class BlockingMessageStream:
 
     def close(self):
         """Skip what is left of the message. Does not wait; nothing happens when there is nothing left."""
-        take_lock(&self.connection.lock)
+        cdef unsigned long call = begin_call(self.connection)
         try:
             self.is_closed = True
             if self.inflow is not None:
@@ -378,7 +397,7 @@ cdef class BlockingMessageStream:
                 if self.endpoint is self.connection.endpoint:
                     self.connection.took()
         finally:
-            give_lock(&self.connection.lock)
+            end_call(self.connection, call)
 
     def __del__(self):
         if self.inflow is not None and self.endpoint.inflow is self.inflow:

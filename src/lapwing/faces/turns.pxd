@@ -4,7 +4,9 @@ cimport cython
 
 from .connection cimport BaseConnection
 from ..io.stream cimport Stream
+from ..native.callers cimport Callers, callers_add, callers_none, callers_remove, this_thread
 from ..native.landing cimport Landing
+from ..native.sharing cimport give_lock, take_lock
 
 
 cdef enum:
@@ -17,9 +19,10 @@ cdef double NEVER
 
 cdef class Turns(BaseConnection):
     cdef unsigned char *buffer      # of READ_SIZE bytes, for the thread for which `is_reading` is set
-    cdef object changed             # a threading.Condition: wakes who waits for another thread's work
+    cdef Callers callers            # the threads that are inside a call
+    cdef list waiters               # a held lock for each thread that waits for another thread's work; None for none
     cdef unsigned long changes      # counts what they may have waited for
-    cdef int onlookers              # how many wait
+    cdef bint is_connecting         # a thread is in `connect`, for which all others have to be out of their calls
     cdef bint is_sending            # a thread sends
     cdef bint is_reading            # a thread reads
     cdef bint is_green              # gevent's greenlets take the place of threads
@@ -32,11 +35,12 @@ cdef class Turns(BaseConnection):
     cdef int close_stream(self) except -1
 
     # Wait for bytes, which go to the landing (NULL for none) and the buffer: returns how many came, or END_OF_STREAM;
-    # NOTHING_YET when only TLS went on. Raises TimeoutError.
+    # NOTHING_YET when only TLS went on, a signal came, or a part of the time has passed. Raises TimeoutError. Signals
+    # that came before are the caller's to look at.
     cdef Py_ssize_t read_some(self, double deadline, const Landing *landing) except -2
 
     # Wait until the descriptor is ready for READABLE or WRITABLE, at most until the deadline: returns what it may be
-    # ready for.
+    # ready for; 0 can come before the deadline, too.
     cdef int wait_ready(self, int events, double deadline) except -1
 
     # Let the threads that wait for this one's work look again.
@@ -47,9 +51,40 @@ cdef class Turns(BaseConnection):
     cdef int await_change(self, unsigned long seen, double deadline) except -1
 
     # Steps of the above.
+    cdef unsigned long enter_among(self) except? 0
+
     @cython.final
     cdef Py_ssize_t read_stream(self, const Landing *landing) except -2
 
     @cython.final
+    cdef int wake(self) except -1
+
+    @cython.final
+    cdef Py_ssize_t wait_for_rest(self, double deadline) except -2
+
+    @cython.final
+    cdef Py_ssize_t require_time(self, double deadline) except -2
+
+    @cython.final
     cdef int poll(self, int events, double deadline) except -1
     cdef int limit_reads(self, double left) except -1
+
+
+# Begin a call of this connection, under its lock. Returns a number for `end_call`; 0 for a nested call, which is made
+# within another one of the same thread and must not wait.
+cdef inline unsigned long begin_call(Turns connection) except? 0:
+    cdef unsigned long thread = this_thread()
+    take_lock(&connection.lock)
+    if connection.is_green or not callers_none(&connection.callers):
+        return connection.enter_among()
+    callers_add(&connection.callers, thread)
+    return thread
+
+
+cdef inline int end_call(Turns connection, unsigned long call) except -1:
+    if call:
+        callers_remove(&connection.callers, call)
+        if connection.is_connecting:
+            connection.tell()
+    give_lock(&connection.lock)
+    return 0

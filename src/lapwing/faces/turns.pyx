@@ -6,10 +6,14 @@ role taken waits until something changes, and looks again.
 Between two waits a thread is alone with the connection: it holds the GIL or, on a build without, `lock`, which it puts
 down while it waits.
 
-Whoever waits for the peer waits in the kernel with the GIL released. Time-outs of reads are the descriptor's own
-(SO_RCVTIMEO), set anew only when they change: a read is one system call. Under gevent the greenlets of a thread take
-the place of threads, and no system call may wait: there the descriptor does not block, and gevent's hub waits for it.
-The lock is one of `threading`, which gevent replaces by its own.
+A call can be made within another one of the same thread: by a signal handler, a finalizer, a logging handler. Such a
+nested call must not wait, because the thread that it would wait for may be its own. `begin_call` tells it apart.
+
+A wait for the peer is one in the kernel with the GIL released. Time-outs of reads are the descriptor's own
+(SO_RCVTIMEO), set only when they change: a read is one system call. The kernel lets them expire up to an eighth late,
+so the descriptor is given less than there is, and `poll`, which is exact, waits for the rest. Under gevent the
+greenlets of a thread take the place of threads, and no system call may wait: there the descriptor does not block, and
+gevent's hub waits for it. The locks are those of `threading`, which gevent replaces by its own.
 """
 
 import threading
@@ -24,7 +28,8 @@ from ..io.clock cimport clock
 from ..io.reactor cimport READABLE, WRITABLE
 from ..io.stream cimport NOTHING_YET, Stream, is_clogged
 from ..native.landing cimport Landing
-from ..native.sharing cimport count_up, glance, put_down, take_up
+from ..native.callers cimport callers_add, callers_free, callers_has, this_thread
+from ..native.sharing cimport give_lock, put_down, take_up
 
 from ..io import green
 
@@ -58,17 +63,31 @@ cdef extern from "<sys/socket.h>" nogil:
 # A deadline that never comes, and the longest wait, in seconds, that `threading` and gevent take.
 cdef double NEVER = 1e300
 cdef double LONGEST_WAIT = 1e6
+# What the descriptor is given of the time that a read has: the timer wheel rounds up by less than an eighth.
+cdef double GIVEN = 0.875
+# From how many seconds on a wait is done in steps: `poll` allows itself a thousandth of its time, at a lower priority
+# five, and a step has the last hundredth left to do.
+cdef double LONG_WAIT = 1.0
+cdef double FIRST_STEP = 0.99
 
 
 @cython.no_gc_clear
 cdef class Turns(BaseConnection):
     """A connection that threads share; `BlockingConnection` is what to use."""
 
-    def __cinit__(self):
-        self.changed = threading.Condition()
-
     def __dealloc__(self):
         PyMem_Free(self.buffer)
+        callers_free(&self.callers)
+
+    cdef unsigned long enter_among(self) except? 0:
+        """The rest of `begin_call`, when other calls are being made or greenlets make them."""
+        cdef unsigned long thread = green.caller() if self.is_green else this_thread()
+        if thread == 0 or callers_has(&self.callers, thread):
+            return 0
+        if callers_add(&self.callers, thread) < 0:
+            give_lock(&self.lock)
+            raise MemoryError
+        return thread
 
     cdef int take_stream(self, Stream stream) except -1:
         self.stream = stream
@@ -92,27 +111,35 @@ cdef class Turns(BaseConnection):
     cdef Py_ssize_t read_some(self, double deadline, const Landing *landing) except -2:
         cdef double left = 0
         cdef Py_ssize_t count
-        cdef bint is_late
-        # What came in while a frame was acted on interrupts no wait that begins afterwards.
-        PyErr_CheckSignals()
-        if is_clogged(self.stream) and self.wait_ready(WRITABLE, deadline) == 0 and clock() >= deadline:
-            raise TimeoutError("nothing came in time")
+        if is_clogged(self.stream) and self.wait_ready(WRITABLE, deadline) == 0:
+            self.require_time(deadline)
         if self.is_green:
             # Waiting first is fair to the other greenlets, and trying first would not do: when only TLS went on, it
             # looks as if nothing had come.
-            is_late = not self.stream.holds_input() and self.wait_ready(READABLE, deadline) == 0
-            count = self.read_stream(landing)
-            if count == NOTHING_YET and is_late:
-                raise TimeoutError("nothing came in time")
-            return count
+            if not self.stream.holds_input() and self.wait_ready(READABLE, deadline) == 0:
+                return self.require_time(deadline)
+            return self.read_stream(landing)
         if deadline != NEVER:
-            left = max(deadline - clock(), 1e-6)
+            left = max((deadline - clock()) * GIVEN, 1e-6)
         if left != self.receive_limit and (deadline == NEVER or abs(left - self.receive_limit) > 1e-3 * left):
             self.limit_reads(left)
         count = self.read_stream(landing)
-        if count == NOTHING_YET and deadline != NEVER and clock() >= deadline - 2e-3 * left:
-            raise TimeoutError("nothing came in time")
+        if count == NOTHING_YET and deadline != NEVER:
+            return self.wait_for_rest(deadline)
         return count
+
+    @cython.final
+    cdef Py_ssize_t wait_for_rest(self, double deadline) except -2:
+        """Wait for input as long as the descriptor has left to do; a long rest is for the next read."""
+        if deadline - clock() <= min(LONG_WAIT, self.receive_limit):
+            self.wait_ready(READABLE, deadline)
+        return self.require_time(deadline)
+
+    @cython.final
+    cdef Py_ssize_t require_time(self, double deadline) except -2:
+        if clock() >= deadline:
+            raise TimeoutError("nothing came in time")
+        return NOTHING_YET
 
     @cython.final
     cdef Py_ssize_t read_stream(self, const Landing *landing) except -2:
@@ -145,14 +172,17 @@ cdef class Turns(BaseConnection):
     cdef int poll(self, int events, double deadline) except -1:
         cdef pollfd descriptor
         cdef int milliseconds = -1
+        cdef double left = max(deadline - clock(), 0)
+        if left > LONG_WAIT:
+            left *= FIRST_STEP
         if self.is_green:
-            seconds = None if deadline == NEVER else min(max(deadline - clock(), 0.0), LONGEST_WAIT)
+            seconds = None if deadline == NEVER else min(left, LONGEST_WAIT)
             return events if green.wait_ready(self.stream.fd, events, seconds) else 0
         descriptor.fd = self.stream.fd
         descriptor.events = (POLLIN if events & READABLE else 0) | (POLLOUT if events & WRITABLE else 0)
         descriptor.revents = 0
         if deadline != NEVER:
-            milliseconds = <int>min(max((deadline - clock()) * 1e3 + 1, 0), 1e9)
+            milliseconds = <int>min(left * 1e3 + 1, 1e9)
         PyErr_CheckSignals()
         with nogil:
             c_poll(&descriptor, 1, milliseconds)
@@ -162,10 +192,15 @@ cdef class Turns(BaseConnection):
     # --- each other ------------------------------------------------------------------------------------------------
 
     cdef int tell(self) except -1:
-        count_up(&self.changes)
-        if self.onlookers:
-            with self.changed:
-                self.changed.notify_all()
+        self.changes += 1
+        return 0 if self.waiters is None else self.wake()
+
+    @cython.final
+    cdef int wake(self) except -1:
+        cdef list waiters = self.waiters
+        self.waiters = None
+        for waiter in waiters:
+            waiter.release()
         return 0
 
     cdef int await_change(self, unsigned long seen, double deadline) except -1:
@@ -173,13 +208,20 @@ cdef class Turns(BaseConnection):
         cdef unsigned int depth
         if left <= 0:
             raise TimeoutError("another thread's call took too long")
-        self.onlookers += 1
-        depth = put_down(&self.lock)
+        waiter = threading.Lock()
+        waiter.acquire()
+        # It is in the list before `changes` is looked at: whatever a handler of a signal does meanwhile releases it.
+        if self.waiters is None:
+            self.waiters = []
+        self.waiters.append(waiter)
         try:
-            with self.changed:
-                if glance(&self.changes) == seen:
-                    self.changed.wait(min(left, LONGEST_WAIT))
+            if self.changes == seen:
+                depth = put_down(&self.lock)
+                try:
+                    waiter.acquire(True, min(left, LONGEST_WAIT))
+                finally:
+                    take_up(&self.lock, depth)
         finally:
-            take_up(&self.lock, depth)
-            self.onlookers -= 1
+            if self.waiters is not None and waiter in self.waiters:
+                self.waiters.remove(waiter)
         return 0

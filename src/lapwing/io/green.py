@@ -8,15 +8,28 @@ thread. So whoever waits natively asks `is_patched` once per connection, and if 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
-__all__ = ["is_patched", "wait_ready"]
+__all__ = ["caller", "is_patched", "spawn", "wait_ready"]
 
 
 def is_patched() -> bool:
     """Tell whether gevent has replaced the sockets of this process, and so whether waits must let greenlets run."""
     monkey = sys.modules.get("gevent.monkey")
     return monkey is not None and bool(monkey.is_module_patched("socket"))
+
+
+def caller() -> int:
+    """Return a number for the calling greenlet; 0 for gevent's hub, which runs signal handlers and must not wait."""
+    gevent: Any = sys.modules["gevent"]
+    current = gevent.getcurrent()
+    return 0 if isinstance(current, gevent.hub.Hub) else id(current)
+
+
+def spawn(function: Callable[[], object]) -> None:
+    """Call a function in a greenlet of its own."""
+    sys.modules["gevent"].spawn(function)
 
 
 def wait_ready(fd: int, events: int, seconds: float | None) -> bool:

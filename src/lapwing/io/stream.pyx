@@ -514,8 +514,11 @@ cdef class Stream:
         cdef int fd = self.fd
         if fd < 0:
             return 0
-        self.end_tls()
-        self.fd = -1
-        self.unsent = 0
-        c_close(fd)
+        try:
+            self.end_tls()
+        finally:    # whatever the handler of a signal raises in there
+            if self.fd >= 0:
+                self.fd = -1
+                self.unsent = 0
+                c_close(fd)
         return 0

@@ -74,15 +74,4 @@ typedef struct {
 
 #endif
 
-/* A number that is changed under the lock and looked at without it, too. */
-static inline unsigned long lapwing_glance(const unsigned long *number)
-{
-    return __atomic_load_n(number, __ATOMIC_RELAXED);
-}
-
-static inline void lapwing_count_up(unsigned long *number)
-{
-    __atomic_store_n(number, *number + 1, __ATOMIC_RELAXED);
-}
-
 #endif

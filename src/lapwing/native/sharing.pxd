@@ -16,7 +16,3 @@ cdef extern from "sharing.h":
     # `put_down` returned.
     unsigned int put_down "lapwing_lock_put_down"(Lock *lock) noexcept
     void take_up "lapwing_lock_take_up"(Lock *lock, unsigned int depth) noexcept
-
-    # A number that is changed under the lock and looked at without it, too.
-    unsigned long glance "lapwing_glance"(const unsigned long *number) noexcept
-    void count_up "lapwing_count_up"(unsigned long *number) noexcept

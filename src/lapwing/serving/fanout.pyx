@@ -23,6 +23,6 @@ def deliver(broadcast, connections, protocol, bint to_all):
     cdef double now = clock()
     cdef Py_ssize_t count = 0
     for connection in <list?>connections:
-        if to_all or connection.subprotocol == protocol:
+        if to_all or connection.agreed == protocol:
             count += connection.accept_broadcast(broadcast, prepared, threshold, now)
     return count

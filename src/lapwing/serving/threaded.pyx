@@ -18,10 +18,9 @@ from ..io.reactor cimport WRITABLE, Source, reactor_of
 from ..faces.link cimport Link
 from ..protocol.outbound cimport output_clear, output_size
 from ..protocol.prepared cimport Prepared
-from ..native.sharing cimport give_lock, take_lock
 from ..protocol.state cimport DROP, OPEN
 from ..faces.blocking cimport BlockingConnection
-from ..faces.turns cimport NEVER
+from ..faces.turns cimport NEVER, begin_call, end_call
 
 
 __all__ = ["Courier", "ThreadConnection"]
@@ -55,11 +54,13 @@ cdef class ThreadConnection(BlockingConnection):
     def _take_over(Link accepted not None):
         """Go on, in a thread, with a connection that has just been opened in the loop."""
         cdef ThreadConnection connection = ThreadConnection.__new__(ThreadConnection)
+        if accepted.stream is None or accepted.endpoint is None:
+            raise RuntimeError("there is nothing to take over: the connection was never opened")
         connection.owner = accepted.owner
         connection.loop = accepted._loop
         connection._settings = accepted._settings
         connection.opened = accepted  # it knows the request and the response
-        connection.subprotocol = accepted.subprotocol
+        connection.agreed = accepted.agreed
         connection.user = accepted.user
         connection.opened_at = accepted.opened_at
         connection.delivered = accepted.delivered
@@ -79,7 +80,7 @@ cdef class ThreadConnection(BlockingConnection):
 
     cdef bint accept_broadcast(self, object broadcast, Prepared prepared, size_t threshold, double now) except -1:
         cdef bint is_taken
-        take_lock(&self.lock)
+        cdef unsigned long call = begin_call(self)
         try:
             if not self.is_connected or self.endpoint.phase != OPEN:
                 return False
@@ -90,11 +91,11 @@ cdef class ThreadConnection(BlockingConnection):
                 self.send_output(0)
             return is_taken
         finally:
-            give_lock(&self.lock)
+            end_call(self, call)
 
     def _probe(self):
         """Send a ping that nobody waits for, unless much is unsent: `latency` learns of its answer."""
-        take_lock(&self.lock)
+        cdef unsigned long call = begin_call(self)
         try:
             if not self.is_connected or self.endpoint.phase != OPEN or self.unsent_size() > MUCH_UNSENT:
                 return
@@ -103,36 +104,36 @@ cdef class ThreadConnection(BlockingConnection):
             if not self.is_sending:
                 self.send_output(0)
         finally:
-            give_lock(&self.lock)
+            end_call(self, call)
 
     def _begin_close(self, code, str reason not None):
         """Begin the closing handshake; the handler's thread goes on with it, for as long as `close_timeout`."""
-        take_lock(&self.lock)
+        cdef unsigned long call = begin_call(self)
         try:
             if self.is_connected:
                 self.endpoint.close(code, reason, clock())
                 self._attend()
         finally:
-            give_lock(&self.lock)
+            end_call(self, call)
 
     def _abort(self):
         """End the connection now. Whoever waits in one of its methods wakes up."""
-        take_lock(&self.lock)
+        cdef unsigned long call = begin_call(self)
         try:
             if not self.is_connected:
                 return
             self.endpoint.receive_eof("the handler did not take part in closing the connection")
             self.end_now()
         finally:
-            give_lock(&self.lock)
+            end_call(self, call)
 
     def _attend(self):
         """Go on with the output, and with the end."""
-        take_lock(&self.lock)
+        cdef unsigned long call = begin_call(self)
         try:
             failure = self.send_courier() if self.is_connected else None
         finally:
-            give_lock(&self.lock)
+            end_call(self, call)
         if failure is not None:     # said without the lock: who writes a log may be asking for this connection
             logger.error("connection from %s: dropped: %s", self.peer_address, failure)
 
@@ -151,14 +152,14 @@ cdef class ThreadConnection(BlockingConnection):
     def _dismiss(self):
         """Let go of the courier."""
         cdef Courier courier
-        take_lock(&self.lock)
+        cdef unsigned long call = begin_call(self)
         try:
             courier = self.courier
             self.courier = None
             if courier is not None:
                 courier.leave()
         finally:
-            give_lock(&self.lock)
+            end_call(self, call)
 
     cdef int left_over(self) except -1:
         try:
@@ -194,6 +195,9 @@ cdef class Courier(Source):
     cdef int fd
 
     def __cinit__(self, ThreadConnection connection not None):
+        self.fd = -1
+        if connection.stream is None:
+            raise RuntimeError("there is nothing to bring away: the connection was never opened")
         self.fd = c_fcntl(connection.stream.fd, F_DUPFD_CLOEXEC, 0)
         if self.fd < 0:
             PyErr_SetFromErrno(OSError)
@@ -205,11 +209,11 @@ cdef class Courier(Source):
         cdef ThreadConnection connection = self.connection
         if connection is None:
             return 0
-        take_lock(&connection.lock)
+        cdef unsigned long call = begin_call(connection)
         try:
             return self.work_for(connection)
         finally:
-            give_lock(&connection.lock)
+            end_call(connection, call)
 
     cdef int work_for(self, ThreadConnection connection) except -1:
         cdef bint is_left
@@ -252,7 +256,7 @@ cdef class Courier(Source):
         cdef ThreadConnection connection = self.connection
         if connection is None:
             return 0
-        take_lock(&connection.lock)
+        cdef unsigned long call = begin_call(connection)
         try:
             if connection.backlog is not None and now >= connection.backlog.deadline:
                 connection.give_up_reader(now)
@@ -262,7 +266,7 @@ cdef class Courier(Source):
                 return 0
             return self.work_for(connection)
         finally:
-            give_lock(&connection.lock)
+            end_call(connection, call)
 
     cdef int give_up(self) except -1:
         cdef ThreadConnection connection = self.connection

@@ -1,0 +1,20 @@
+# The threads that are inside the methods of an object: `callers.h` says what it is for.
+
+
+cdef extern from "callers.h":
+    ctypedef struct Callers "lapwing_callers":
+        pass
+
+    # A number for the calling thread, other than 0.
+    unsigned long this_thread "lapwing_this_thread"() noexcept
+
+    bint callers_none "lapwing_callers_none"(const Callers *callers) noexcept
+    bint callers_has "lapwing_callers_has"(const Callers *callers, unsigned long thread) noexcept
+    unsigned int callers_count "lapwing_callers_count"(const Callers *callers) noexcept
+
+    # Add a thread that is not there: -1 without memory.
+    int callers_add "lapwing_callers_add"(Callers *callers, unsigned long thread) noexcept
+
+    # Remove a thread, if it is there.
+    void callers_remove "lapwing_callers_remove"(Callers *callers, unsigned long thread) noexcept
+    void callers_free "lapwing_callers_free"(Callers *callers) noexcept

@@ -1,0 +1,79 @@
+"""The handler of a signal raises at any call of Python code inside an endpoint: its state stays whole."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from lapwing.protocol import Endpoint, Role, State
+from tests.peers import wire
+from tests.peers.wire import close_payload
+
+
+class InterruptedForTest(BaseException):
+    """Raised in the middle of a call."""
+
+
+def interrupted(act: Callable[[], Any], index: int) -> bool:
+    """Call a function, and raise when the Python function of this number begins; returns whether there was one."""
+    left = index
+
+    def profile(frame: object, event: str, _: object) -> None:
+        nonlocal left
+        if event == "call":
+            left -= 1
+            if left < 0:
+                raise InterruptedForTest
+
+    sys.setprofile(profile)
+    try:
+        act()
+    except InterruptedForTest:
+        return True
+    finally:
+        sys.setprofile(None)
+    return False
+
+
+def silent(endpoint: Endpoint) -> None:
+    endpoint.keep_alive(1.0, 1.0, 0.0)
+    endpoint.tick(1.5)
+    endpoint.tick(3.0)
+
+
+def not_answered(endpoint: Endpoint) -> None:
+    endpoint.close(1000, "", 1.0)
+    endpoint.tick(100.0)
+
+
+ENDS: dict[str, tuple[Callable[[Endpoint], Any], int]] = {
+    "the end of the stream": (lambda endpoint: endpoint.receive_eof(), 1006),
+    "a close frame": (lambda endpoint: endpoint.receive_data(wire.frame(wire.CLOSE, close_payload(3000, "why"))), 3000),
+    "a violation": (lambda endpoint: endpoint.receive_data(b"\xff\x00"), 1002),
+    "abort": (lambda endpoint: endpoint.abort(), 1006),
+    "fail": (lambda endpoint: endpoint.fail(1011, "why"), 1011),
+    "refuse": (lambda endpoint: endpoint.refuse("why"), 1006),
+    "silence": (silent, 1006),
+    "no answer to a close frame": (not_answered, 1006),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_closed_is_set_whatever_is_interrupted(name: str) -> None:
+    act, code = ENDS[name]
+    index = 0
+    while True:
+        endpoint = Endpoint(Role.CLIENT)
+        was_interrupted = interrupted(lambda: act(endpoint), index)  # noqa: B023 - called at once
+        assert (endpoint.state is State.CLOSED) == (endpoint.closed is not None), f"interrupted at call {index}"
+        if not was_interrupted:
+            break
+        index += 1
+    assert index > 0, "nothing was interrupted"
+    assert endpoint.closed is not None
+    assert endpoint.closed.code == code
+    assert type(endpoint.closed).__name__ == "Closed"
+    assert isinstance(endpoint.closed.was_clean, bool)
