@@ -1,4 +1,4 @@
-"""Sections 2.4 and 2.5 of the design: the tree of errors, and what is refused by default."""
+"""The tree of errors, and what is refused by default."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Listen = Callable[..., Any]
 
 
-# --- 2.4 errors --------------------------------------------------------------------------------------------------
+# --- the tree of errors ------------------------------------------------------------------------------------------
 
 
 def test_the_tree_of_errors() -> None:
@@ -131,7 +131,7 @@ async def test_no_token_among_the_subprotocols_is_in_a_message(face: Face) -> No
         await face.client().connect("ws://h/", ["bearer", "secret="])
 
 
-# --- 2.5 safe by default -----------------------------------------------------------------------------------------
+# --- safe by default ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The rows of the table in section 1 of the design about the end of a connection, for both faces and for the server."""
+"""The end of a connection as both of its ends see it: close, send after it, and a peer that vanishes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.peers.raw import RawListener
 Listen = Callable[..., Any]
 
 
-# --- client:close(code, reason) ----------------------------------------------------------------------------------
+# --- close -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

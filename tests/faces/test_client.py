@@ -1,6 +1,6 @@
-"""The rows of the table in section 1 of the design that a client sees, one test per promise, for both faces.
+"""A client of either face: made, connected, sending and receiving.
 
-The rows of the server are in test_contract_server.py, those about how a connection ends in test_contract_end.py.
+The server is in test_listen.py, the end of a connection in test_end.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.peers.servers import echo
 Listen = Callable[..., Any]
 
 
-# --- websocket.client.sync{timeout=2}, alias websocket.client.new ------------------------------------------------
+# --- made --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("make", ["sync", "new"])
@@ -30,9 +30,6 @@ def test_client_sync_and_new_make_a_blocking_client(make: str) -> None:
     with RawListener() as listener:
         with pytest.raises(TimeoutError):  # the option arrived: nobody answers
             client.connect(listener.url)
-
-
-# --- websocket.client.copas{timeout=2} ---------------------------------------------------------------------------
 
 
 async def test_client_aio_makes_an_asyncio_client(runtime: Any) -> None:
@@ -54,7 +51,7 @@ def test_the_faces_have_the_same_interface() -> None:
     assert not hasattr(lapwing.Connection, "connect")
 
 
-# --- client:connect(url, protocol) -------------------------------------------------------------------------------
+# --- connect -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -123,7 +120,7 @@ async def test_connect_again_after_the_end(face: Face, listen: Listen) -> None:
             assert await client.close() == (True, 1000, "")
 
 
-# --- client:receive() --------------------------------------------------------------------------------------------
+# --- receive -----------------------------------------------------------------------------------------------------
 
 
 async def test_receive_gives_str_for_text_and_bytes_for_binary(face: Face) -> None:
@@ -194,7 +191,7 @@ async def test_receive_before_connect_is_refused(face: Face) -> None:
     assert client.closed is None
 
 
-# --- client:send(message, type) ----------------------------------------------------------------------------------
+# --- send --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -263,7 +260,7 @@ async def test_send_and_receive_of_every_length_form(face: Face, listen: Listen)
                 assert await ws.receive() == "ä" * (size // 2)
 
 
-# --- ws:broadcast, from a client ---------------------------------------------------------------------------------
+# --- broadcast ---------------------------------------------------------------------------------------------------
 
 
 async def test_broadcast_is_the_servers(listen: Listen, runtime: Any) -> None:

@@ -1,4 +1,4 @@
-"""Section 2 of the design as it stands: its programs, what a connection tells, time-outs and the tree of errors."""
+"""What a connection is to its program: the shortest programs, how it is entered and left, and what it tells."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 import lapwing
-from tests.faces.callers import GUARD, Face, call, facing_server, hosting, steps, url
+from tests.faces.callers import GUARD, Face, call, hosting, url
 from tests.peers import wire
-from tests.peers.raw import RawListener, RawPeer
+from tests.peers.raw import RawListener
 
 Listen = Callable[..., Any]
 
 
-# --- the programs ------------------------------------------------------------------------------------------------
+# --- the shortest programs ---------------------------------------------------------------------------------------
 
 
 async def echo(ws: Any) -> None:
@@ -44,7 +44,7 @@ async def asyncio_program(port: int, said: list[Any]) -> None:
             break
 
 
-async def test_the_programs_of_section_2(runtime: Any) -> None:
+async def test_the_shortest_programs(runtime: Any) -> None:
     said: list[Any] = []
     options = {"port": 0, "protocols": {"echo": echo}, "default": goodbye, **runtime.options}
     async with lapwing.listen(**options) as server:
@@ -58,10 +58,10 @@ async def test_the_programs_of_section_2(runtime: Any) -> None:
     assert said == ["hello", "hello", "goodbye strange client"]
 
 
-# --- 2.1 connect -------------------------------------------------------------------------------------------------
+# --- connect -----------------------------------------------------------------------------------------------------
 
 
-def test_connect_has_the_signature_of_section_2() -> None:
+def test_the_signature_of_connect() -> None:
     parameters = inspect.signature(lapwing.connect).parameters
     assert list(parameters) == ["url", "protocol", "timeout", "options"]
     assert (parameters["protocol"].default, parameters["timeout"].default) == (None, None)
@@ -122,7 +122,7 @@ async def test_nothing_happens_before_the_connector_is_entered() -> None:
     assert repr(connector).startswith("<connect('wss://***@h/?***')")
 
 
-# --- 2.2 what a connection tells ---------------------------------------------------------------------------------
+# --- what a connection tells -------------------------------------------------------------------------------------
 
 
 async def test_the_attributes_of_a_connection(face: Face, listen: Listen) -> None:
@@ -199,135 +199,3 @@ async def test_attributes_of_ones_own(face: Face, listen: Listen) -> None:
             for end in (ws.client, guest):
                 end.nickname = "lap"
                 assert end.nickname == "lap"
-
-
-# --- 2.2 time-outs -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("own", [True, False])
-async def test_receive_that_times_out_leaves_the_connection_usable(face: Face, own: bool) -> None:
-    with RawListener() as listener:
-        options: dict[str, Any] = {} if own else {"timeout": 0.02, "open_timeout": GUARD}
-        async with face.facing(listener, **options) as (ws, peer):
-            for _ in range(2):
-                with pytest.raises(TimeoutError):
-                    await ws.receive(**{"timeout": 0.02} if own else {})
-            assert ws.closed is None
-            peer.send_frame(wire.TEXT, b"late")
-            assert await ws.receive(timeout=GUARD) == "late"
-            await ws.send("fine")
-            await call(peer.expect_frame, wire.TEXT, b"fine")
-
-
-async def test_receive_that_times_out_within_a_message_loses_nothing(face: Face) -> None:
-    with RawListener() as listener:
-        async with face.facing(listener) as (ws, peer):
-            data = wire.frame(wire.TEXT, b"abc", fin=False) + wire.frame(wire.CONTINUATION, b"d" * 200)
-            for index in range(0, len(data), 41):
-                peer.send(data[index : index + 41])
-                if index + 41 < len(data):
-                    with pytest.raises(TimeoutError):
-                        await ws.receive(timeout=0.01)
-            assert await ws.receive() == "abc" + "d" * 200
-
-
-@pytest.mark.parametrize("timeout", [0, 1e-9, -1])
-async def test_no_time_at_all_still_gives_what_is_there(face: Face, timeout: float) -> None:
-    with RawListener() as listener:
-        async with face.facing(listener) as (ws, peer):
-            with pytest.raises(TimeoutError):
-                await ws.receive(timeout=timeout)
-            peer.send(wire.frame(wire.TEXT, b"one") + wire.frame(wire.TEXT, b"two"))
-            assert await ws.receive() == "one"
-            assert await ws.receive(timeout=timeout) == "two"
-
-
-async def test_a_timeout_of_none_waits(face: Face) -> None:
-    with RawListener() as listener:
-        async with face.facing(listener, timeout=0.01, open_timeout=GUARD) as (ws, peer):
-            receiving = asyncio.create_task(ws.receive(timeout=None))
-            pinging = asyncio.create_task(ws.ping(b"patient", timeout=None))
-            await call(peer.expect_frame, wire.PING, b"patient")
-            for _ in range(3):
-                with pytest.raises(TimeoutError):
-                    await ws.ping(timeout=0.01)
-            assert not receiving.done()
-            assert not pinging.done()
-            peer.send_frame(wire.PONG, b"patient")
-            assert await pinging > 0
-            peer.send_frame(wire.TEXT, b"at last")
-            assert await receiving == "at last"
-
-
-async def test_ping_that_times_out(face: Face) -> None:
-    with RawListener() as listener:
-        async with face.facing(listener) as (ws, peer):
-            with pytest.raises(TimeoutError):
-                await ws.ping(b"one", timeout=0.02)
-            assert ws.closed is None
-            assert ws.latency is None
-            await call(peer.expect_frame, wire.PING, b"one")
-            pinging = asyncio.create_task(ws.ping(b"two"))
-            await call(peer.expect_frame, wire.PING, b"two")
-            peer.send_frame(wire.PONG, b"two")
-            assert await pinging > 0
-
-
-async def test_connect_that_times_out(face: Face) -> None:
-    with RawListener() as listener:
-        ways: list[tuple[dict[str, Any], dict[str, Any]]]
-        ways = [({"open_timeout": 0.02}, {}), ({"timeout": 0.02}, {}), ({}, {"timeout": 0.02})]
-        for options, own in ways:
-            with pytest.raises(TimeoutError, match=r"0\.02 s"):
-                await face.client(**options).connect(listener.url, **own)
-            with await call(listener.accept_bare) as peer:
-                await call(peer.read_head)
-                await call(peer.expect_reset_or_end)
-
-
-async def test_open_timeout_comes_before_timeout(face: Face) -> None:
-    with RawListener() as listener:
-        async with face.facing(listener, timeout=0.001, open_timeout=GUARD) as (ws, _):
-            assert ws.closed is None
-
-
-async def test_receive_that_times_out_at_the_server(listen: Listen) -> None:
-    async with facing_server(listen, timeout=0.02) as (ws, peer):
-        with pytest.raises(TimeoutError):
-            await ws.receive()
-        peer.send_frame(wire.TEXT, b"late")
-        assert await ws.receive(timeout=GUARD) == "late"
-
-
-# --- 2.3 listen --------------------------------------------------------------------------------------------------
-
-
-async def test_listen_with_await_and_with_async_with(listen: Listen) -> None:
-    server = await listen(default=echo)
-    async with listen(default=echo) as other:
-        assert isinstance(server, lapwing.Server)
-        assert isinstance(other, lapwing.Server)
-        assert 0 < server.port <= 65535
-        assert server.port != other.port
-        async with server as same:
-            assert same is server
-    for closed in (server, other):
-        with pytest.raises(ConnectionRefusedError):
-            await call(RawPeer.open, closed.port)
-
-
-async def test_connections_are_the_open_ones(listen: Listen) -> None:
-    async with hosting(listen) as (server, guests):
-        assert not server.connections
-        with await call(RawPeer.connect, server.port) as one, await call(RawPeer.open, server.port):
-            first = await guests.next()
-            assert server.connections == {first}  # the other one has not shaken hands
-            with await call(RawPeer.connect, server.port) as two:
-                second = await guests.next()
-                assert server.connections == {first, second}
-                await call(two.finish)
-            while len(server.connections) != 1:
-                await steps()
-            one.send_close()
-            assert await first.receive() is None
-            assert not server.connections

@@ -1,4 +1,4 @@
-"""The rows of the table in section 1 of the design about the server, one test per promise."""
+"""A server that listens: its arguments, handlers and subprotocols, its end, and broadcast."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def greet(ws: lapwing.Connection) -> None:
     await ws.send("default")
 
 
-# --- server.copas.listen{port=80, interface='*', protocols=..., default=...} -------------------------------------
+# --- where it listens --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("function", [lapwing.listen, lapwing.run])
@@ -94,6 +94,20 @@ def test_listen_without_any_handler_is_an_error(arguments: dict[str, Any]) -> No
         lapwing.listen(port=0, **arguments)
     with pytest.raises(ValueError, match=r"protocols.*default"):
         lapwing.run(port=0, **arguments)
+
+
+async def test_listen_with_await_and_with_async_with(listen: Listen) -> None:
+    server = await listen(default=echo)
+    async with listen(default=echo) as other:
+        assert isinstance(server, lapwing.Server)
+        assert isinstance(other, lapwing.Server)
+        assert 0 < server.port <= 65535
+        assert server.port != other.port
+        async with server as same:
+            assert same is server
+    for closed in (server, other):
+        with pytest.raises(ConnectionRefusedError):
+            await call(RawPeer.open, closed.port)
 
 
 # --- a handler is called with each new connection ----------------------------------------------------------------
@@ -201,7 +215,24 @@ async def test_without_default_a_stranger_is_refused_with_400_and_told_the_proto
         assert len(server.connections) == 0
 
 
-# --- server:close(keep_clients) ----------------------------------------------------------------------------------
+async def test_connections_are_the_open_ones(listen: Listen) -> None:
+    async with hosting(listen) as (server, guests):
+        assert not server.connections
+        with await call(RawPeer.connect, server.port) as one, await call(RawPeer.open, server.port):
+            first = await guests.next()
+            assert server.connections == {first}  # the other one has not shaken hands
+            with await call(RawPeer.connect, server.port) as two:
+                second = await guests.next()
+                assert server.connections == {first, second}
+                await call(two.finish)
+            while len(server.connections) != 1:
+                await steps()
+            one.send_close()
+            assert await first.receive() is None
+            assert not server.connections
+
+
+# --- close -------------------------------------------------------------------------------------------------------
 
 
 async def refused(port: int) -> bool:
@@ -244,7 +275,7 @@ async def test_close_of_the_server_with_keep_clients_keeps_them(face: Face, list
     await server.close(True)
 
 
-# --- ws:broadcast(message) ---------------------------------------------------------------------------------------
+# --- broadcast ---------------------------------------------------------------------------------------------------
 
 
 async def test_broadcast_reaches_every_client_of_the_protocol(face: Face, listen: Listen) -> None:
