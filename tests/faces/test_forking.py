@@ -17,10 +17,11 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 #: A parent with a server and clients in one loop. It forks with all of them open, and what the child did ends with its
 #: status; then the parent's own connections are tried.
 PROGRAM = """
-    import asyncio, gc, os, sys, warnings
+    import asyncio, gc, os, signal, sys, warnings
     import lapwing
     from tests.conftest import RUNTIMES
 
+    warnings.filterwarnings("ignore", "This process .* is multi-threaded")  # that of name resolution, which is idle
     runtime = RUNTIMES[sys.argv[1]]
     options = runtime.options
     path = sys.argv[2] + "/socket"
@@ -42,6 +43,7 @@ PROGRAM = """
             child = os.fork()
             if child == 0:
                 status = 1
+                signal.alarm(20)  # one that hangs is not to outlive the test
                 try:
                     warnings.simplefilter("error")
                     in_child(server, local, clients)
@@ -138,7 +140,7 @@ def test_the_parent_goes_on(runtime: Runtime, in_child: str, tmp_path: Path) -> 
 async def test_a_child_leaves_the_port(runtime: Runtime) -> None:
     """A child that lives on does not keep clients waiting on a port where nothing accepts them."""
     text = """
-        import asyncio, os, sys
+        import asyncio, os, sys, warnings
         import lapwing
         from tests.conftest import RUNTIMES
 
@@ -147,6 +149,7 @@ async def test_a_child_leaves_the_port(runtime: Runtime) -> None:
 
         async def main():
             server = await lapwing.listen(0, "127.0.0.1", default=handler, **RUNTIMES[sys.argv[1]].options)
+            warnings.simplefilter("ignore")
             if os.fork() == 0:
                 sys.stdin.read()
                 os._exit(0)
