@@ -101,7 +101,6 @@ cdef class Inbound(FrameNotes):
 
     # Steps of the above, for this module alone.
     cdef size_t decode(self, unsigned char *data, size_t size) except? 0
-    cdef size_t decode_alone(self, unsigned char *data, size_t size) except? 0
     cdef int put_back(self, const unsigned char *data, size_t size) except -1
     cdef int decode_held(self) except -1
     cdef int join_undecoded(self, Buffer *held) except -1

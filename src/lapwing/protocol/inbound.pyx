@@ -214,6 +214,7 @@ cdef class Inbound(FrameNotes):
         while goes_on:
             held = self.undecoded
             self.undecoded = Buffer(NULL, 0, 0, 0)
+            self.is_decoding = True
             try:
                 # C knows no empty range of bytes without a place.
                 place = &self.header_bytes[0] if held.data is NULL else held.data + held.start
@@ -221,6 +222,8 @@ cdef class Inbound(FrameNotes):
             except BaseException:
                 buffer_free(&held)
                 raise
+            finally:
+                self.is_decoding = False
             buffer_consume(&held, used)
             if is_over(self):
                 buffer_free(&held)
@@ -318,7 +321,11 @@ cdef class Inbound(FrameNotes):
         self.now = now
         self.received_wire += size
         if buffer_size(&self.undecoded) == 0 and not self.is_decoding:
-            used = self.decode(data, size)
+            self.is_decoding = True
+            try:
+                used = self.decode(data, size)
+            finally:
+                self.is_decoding = False
             if self.undecoded.end:
                 return self.put_back(data + used, size - used)
         if used < size and not is_over(self) and buffer_append(&self.undecoded, data + used, size - used) < 0:
@@ -335,13 +342,6 @@ cdef class Inbound(FrameNotes):
 
     cdef size_t decode(self, unsigned char *data, size_t size) except? 0:
         """Decode until the bytes end, the application lags or the connection does; returns how many bytes were used."""
-        self.is_decoding = True
-        try:
-            return self.decode_alone(data, size)
-        finally:
-            self.is_decoding = False
-
-    cdef size_t decode_alone(self, unsigned char *data, size_t size) except? 0:
         cdef size_t used = 0
         cdef size_t count
         cdef const unsigned char *key
