@@ -107,6 +107,38 @@ assert ticks > 100
     assert said == ["ada bob"]
 
 
+def test_a_callback_of_the_hub_sends_and_closes() -> None:
+    """Signal handlers run there, too. The hub must not wait, while a greenlet waits in `receive`."""
+    text = """
+client = lapwing.Client(close_timeout=0.2)
+client.connect(sys.argv[1])
+
+def handler():
+    client.send("last words")
+    try:
+        client.ping()
+    except RuntimeError:
+        print("no ping", flush=True)
+    print(client.close().reason, flush=True)
+
+receiving = gevent.spawn(client.receive)
+gevent.sleep(0)
+gevent.get_hub().loop.run_callback(handler)
+print(receiving.get(), client.closed.code, flush=True)
+"""
+    with RawListener() as listener, program(PATCHED + text, listener.url) as process:
+        with listener.accept() as peer:
+            peer.expect_frame(wire.TEXT, b"last words")
+            peer.expect_close(1000)
+            said, complaints = process.communicate(timeout=GUARD)
+    assert process.returncode == 0, complaints
+    assert said.splitlines() == [
+        "no ping",
+        "the closing handshake has begun: the call around this one goes on with it",
+        "None 1006",
+    ]
+
+
 def test_every_wait_of_a_client_lets_others_run() -> None:
     text = """
 client = lapwing.Client()
