@@ -1,12 +1,16 @@
-"""What the tests of `Endpoint` share: bytes fed in every cut, and what came of them as one value to compare."""
+"""The preamble of the protocol tests: bytes fed in every cut, and the outcome as one value to compare.
+
+The tests take all names of `__all__` at once: `from tests.protocol.machine import *`.
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+import tracemalloc
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from lapwing.protocol import Closed, Ending, Endpoint, Role, State, Violation
+from lapwing.protocol import Closed, Deflate, Ending, Endpoint, PerMessageDeflate, Role, State, Violation
 from tests.peers import wire
 from tests.peers.wire import BINARY, CLOSE, CONTINUATION, MASK, PING, PONG, TEXT, Frame
 
@@ -22,6 +26,8 @@ __all__ = [
     "TEXT",
     "Frame",
     "Outcome",
+    "codec",
+    "compressing",
     "cuts",
     "drain",
     "every_way",
@@ -30,9 +36,11 @@ __all__ = [
     "frames",
     "from_peer",
     "outcome",
+    "pair",
     "pieces_of",
     "run",
     "sent",
+    "traced_peak",
 ]
 
 CLIENT, SERVER = Role.CLIENT, Role.SERVER
@@ -149,3 +157,54 @@ def failed(role: Role, data: bytes, violation: Violation, **options: Any) -> Out
     assert found.closed == Closed(False, violation.code, violation.text)
     assert found.sent[-1] == Frame(CLOSE, wire.close_payload(violation.code, violation.text))
     return found
+
+
+# --- with compression --------------------------------------------------------------------------------------------
+
+
+def codec(*, takeover: bool = False, **options: Any) -> PerMessageDeflate:
+    """What an end uses, with a window of 15 bits each way."""
+    return PerMessageDeflate(
+        **{
+            "keeps_outgoing": takeover,
+            "keeps_incoming": takeover,
+            "outgoing_window_bits": 15,
+            "incoming_window_bits": 15,
+            "level": None,
+            "memory_level": 8,
+            "threshold": 0,
+            **options,
+        }
+    )
+
+
+def compressing(
+    role: Role, *, takeover: bool = False, use: PerMessageDeflate | None = None, **options: Any
+) -> Endpoint:
+    """An endpoint that has agreed on permessage-deflate."""
+    endpoint = Endpoint(role, **options)
+    endpoint.use([use or codec(takeover=takeover)])
+    return endpoint
+
+
+def pair(settings: Deflate) -> tuple[Endpoint, Endpoint]:
+    """A client and a server that have agreed with these settings on both ends."""
+    answer = settings.for_server.respond(settings.for_client.offer())
+    assert answer is not None
+    client, server = Endpoint(CLIENT), Endpoint(SERVER)
+    client.use([settings.for_client.accept(answer[0].parameters)])
+    server.use([answer[1]])
+    return client, server
+
+
+# --- memory ------------------------------------------------------------------------------------------------------
+
+
+def traced_peak(action: Callable[[], object]) -> int:
+    """The most memory, in bytes, that Python allocated at once during the action."""
+    tracemalloc.start()
+    try:
+        action()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()

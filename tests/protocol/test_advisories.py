@@ -5,7 +5,6 @@ What needs one stands in tests/faces/test_advisories.py, what concerns compressi
 
 from __future__ import annotations
 
-import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -24,37 +23,10 @@ from lapwing.protocol import (
 )
 from tests.peers import wire
 from tests.peers.wire import close_payload
-from tests.protocol.machine import (
-    BINARY,
-    CLIENT,
-    CLOSE,
-    CONTINUATION,
-    PING,
-    ROLES,
-    SERVER,
-    TEXT,
-    Frame,
-    drain,
-    every_way,
-    failed,
-    from_peer,
-    pieces_of,
-    run,
-    sent,
-)
+from tests.protocol.machine import *
 
 MIB = 1024 * 1024
 POLICY = ServerPolicy(subprotocols=["chat"], default=True)
-
-
-def traced_peak(action: Callable[[], object]) -> int:
-    """The most memory, in bytes, that Python allocated at once during the action."""
-    tracemalloc.start()
-    try:
-        action()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 def served(*lines: str) -> ServerHandshake:

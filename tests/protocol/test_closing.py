@@ -19,24 +19,7 @@ from lapwing.protocol import (
 )
 from tests.peers import wire
 from tests.peers.wire import close_payload
-from tests.protocol.machine import (
-    BINARY,
-    CLIENT,
-    CLOSE,
-    CONTINUATION,
-    PONG,
-    ROLES,
-    SERVER,
-    TEXT,
-    Frame,
-    drain,
-    every_way,
-    failed,
-    feed,
-    from_peer,
-    run,
-    sent,
-)
+from tests.protocol.machine import *
 
 #: What the owner of the transport does after a clean end (RFC 6455 section 7.1.1: the server closes TCP first).
 CLEAN_ENDING = {CLIENT: Ending.AWAIT_EOF, SERVER: Ending.CLOSE}

@@ -8,20 +8,7 @@ import pytest
 
 from lapwing.protocol import ConnectionClosed, Endpoint, Ping, Role, State
 from tests.peers import wire
-from tests.protocol.machine import (
-    CLIENT,
-    CLOSE,
-    PING,
-    PONG,
-    ROLES,
-    SERVER,
-    TEXT,
-    Frame,
-    drain,
-    every_way,
-    from_peer,
-    sent,
-)
+from tests.protocol.machine import *
 
 #: What may wait in the output before pongs are left out, and how many pings are remembered: in outbound and endpoint.
 MAX_WAITING_PONGS = 16 * 1024

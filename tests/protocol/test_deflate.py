@@ -19,28 +19,10 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate as Theirs
 from websockets.frames import Frame as TheirFrame
 from websockets.frames import Opcode as TheirOpcode
 
-from lapwing.protocol import ConnectionClosed, Deflate, Endpoint, PerMessageDeflate, Prepared, Role, State, Violation
+from lapwing.protocol import ConnectionClosed, Deflate, Endpoint, Prepared, Role, State, Violation
 from tests.peers import deflated, wire
 from tests.peers.deflated import RSV1, Context, deflate, inflate
-from tests.protocol.machine import (
-    BINARY,
-    CLIENT,
-    CLOSE,
-    CONTINUATION,
-    PING,
-    PONG,
-    ROLES,
-    SERVER,
-    TEXT,
-    Frame,
-    Outcome,
-    cuts,
-    drain,
-    feed,
-    from_peer,
-    outcome,
-    sent,
-)
+from tests.protocol.machine import *
 
 #: RFC 7692 section 7.2.3: "Hello" in several forms.
 HELLO = bytes.fromhex("f248cdc9c90700")
@@ -52,42 +34,7 @@ HELLO_TWO_BLOCKS = bytes.fromhex("f248050000 00ffffcac9c90700")
 JSON = json.dumps([{"id": number, "name": f"item {number}", "on": number % 2 == 0} for number in range(100)])
 
 
-def codec(*, takeover: bool = False, **options: Any) -> PerMessageDeflate:
-    """What an end uses, with a window of 15 bits each way."""
-    return PerMessageDeflate(
-        **{
-            "keeps_outgoing": takeover,
-            "keeps_incoming": takeover,
-            "outgoing_window_bits": 15,
-            "incoming_window_bits": 15,
-            "level": None,
-            "memory_level": 8,
-            "threshold": 0,
-            **options,
-        }
-    )
-
-
-def compressing(
-    role: Role, *, takeover: bool = False, use: PerMessageDeflate | None = None, **options: Any
-) -> Endpoint:
-    """An endpoint that has agreed on permessage-deflate."""
-    endpoint = Endpoint(role, **options)
-    endpoint.use([use or codec(takeover=takeover)])
-    return endpoint
-
-
-def pair(settings: Deflate) -> tuple[Endpoint, Endpoint]:
-    """A client and a server that have agreed with these settings on both ends."""
-    answer = settings.for_server.respond(settings.for_client.offer())
-    assert answer is not None
-    client, server = Endpoint(CLIENT), Endpoint(SERVER)
-    client.use([settings.for_client.accept(answer[0].parameters)])
-    server.use([answer[1]])
-    return client, server
-
-
-def run(role: Role, data: bytes, *, takeover: bool = False, **options: Any) -> Outcome:
+def run_compressed(role: Role, data: bytes, *, takeover: bool = False, **options: Any) -> Outcome:
     """Give `data` to endpoints in every cut: the same must come of each way."""
     found = None
     for pieces in cuts(data):
@@ -103,7 +50,7 @@ def run(role: Role, data: bytes, *, takeover: bool = False, **options: Any) -> O
 
 def failed_with(role: Role, data: bytes, violation: Violation, **options: Any) -> None:
     """Check that `data` fails the connection, in every cut, with the close frame that goes with it."""
-    came = run(role, data, **options)
+    came = run_compressed(role, data, **options)
     assert came.violation is violation
     assert came.sent[-1:] == [Frame(CLOSE, wire.close_payload(violation.code, violation.text))]
     assert came.closed == (False, violation.code, violation.text)
@@ -117,19 +64,19 @@ def failed_with(role: Role, data: bytes, violation: Violation, **options: Any) -
     "payload", [HELLO, HELLO_STORED, HELLO_FINAL, HELLO_TWO_BLOCKS], ids=["fixed", "stored", "final", "two blocks"]
 )
 def test_section_7_2_3_messages_of_one_frame(role: Role, payload: bytes) -> None:
-    assert run(role, from_peer(role, TEXT, payload, rsv=RSV1)).messages == ["Hello"]
+    assert run_compressed(role, from_peer(role, TEXT, payload, rsv=RSV1)).messages == ["Hello"]
 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_section_7_2_3_1_a_message_in_two_frames(role: Role) -> None:
     data = from_peer(role, TEXT, HELLO[:3], rsv=RSV1, fin=False) + from_peer(role, CONTINUATION, HELLO[3:])
-    assert run(role, data).messages == ["Hello"]
+    assert run_compressed(role, data).messages == ["Hello"]
 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_section_7_2_3_2_the_window_is_shared_with_context_takeover(role: Role) -> None:
     data = from_peer(role, TEXT, HELLO, rsv=RSV1) + from_peer(role, TEXT, HELLO_AGAIN, rsv=RSV1)
-    assert run(role, data, takeover=True).messages == ["Hello", "Hello"]
+    assert run_compressed(role, data, takeover=True).messages == ["Hello", "Hello"]
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -140,7 +87,7 @@ def test_section_7_2_3_2_nothing_is_shared_without_context_takeover(role: Role) 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_section_7_2_3_6_an_empty_message(role: Role) -> None:
-    assert run(role, from_peer(role, BINARY, b"\x00", rsv=RSV1)).messages == [b""]
+    assert run_compressed(role, from_peer(role, BINARY, b"\x00", rsv=RSV1)).messages == [b""]
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -154,7 +101,7 @@ def test_an_empty_message_without_even_its_block(role: Role, fragments: int) -> 
         assert nothing == b"\xc1\x00"
     data = from_peer(role, TEXT, HELLO, rsv=RSV1) + from_peer(role, TEXT, b"\x00", rsv=RSV1) + nothing
     again = from_peer(role, TEXT, HELLO_AGAIN, rsv=RSV1)
-    assert run(role, data + again, takeover=True).messages == ["Hello", "", "", "Hello"]
+    assert run_compressed(role, data + again, takeover=True).messages == ["Hello", "", "", "Hello"]
     # A peer that begins each message with a new compressor has the block.
     failed_with(role, nothing, Violation.NOT_DEFLATED)
 
@@ -237,7 +184,7 @@ def test_messages_with_and_without_compression_take_turns(role: Role) -> None:
     data = (
         from_peer(role, TEXT, b"plain") + from_peer(role, TEXT, HELLO, rsv=RSV1) + from_peer(role, BINARY, b"\x00\xff")
     )
-    assert run(role, data).messages == ["plain", "Hello", b"\x00\xff"]
+    assert run_compressed(role, data).messages == ["plain", "Hello", b"\x00\xff"]
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -253,7 +200,7 @@ def test_control_frames_between_compressed_fragments(role: Role) -> None:
             from_peer(role, TEXT, b"next"),
         ]
     )
-    came = run(role, data)
+    came = run_compressed(role, data)
     assert came.messages == ["Hello", "next"]
     assert came.sent == [Frame(PONG, b"1"), Frame(PONG, b"2")]
 
@@ -281,7 +228,7 @@ def test_control_frames_between_compressed_fragments(role: Role) -> None:
 def test_data_that_is_not_deflate(role: Role, payload: bytes, takeover: bool) -> None:
     with_last_cut = from_peer(role, BINARY, payload, rsv=RSV1)
     if payload == bytes.fromhex("4b0400"):  # a whole final block, without what stands behind it: taken all the same
-        assert run(role, with_last_cut, takeover=takeover).messages == [b"a"]
+        assert run_compressed(role, with_last_cut, takeover=takeover).messages == [b"a"]
     else:
         failed_with(role, with_last_cut, Violation.NOT_DEFLATED, takeover=takeover)
 
@@ -292,7 +239,9 @@ def test_blocks_with_bfinal_set(takeover: bool, count: int) -> None:
     """Section 7.2.3.4: they may stand anywhere, and what follows may refer to what went before."""
     part = HELLO_FINAL[:-1]
     payload = part * count + b"\x00"
-    assert run(SERVER, from_peer(SERVER, TEXT, payload, rsv=RSV1), takeover=takeover).messages == ["Hello" * count]
+    assert run_compressed(SERVER, from_peer(SERVER, TEXT, payload, rsv=RSV1), takeover=takeover).messages == [
+        "Hello" * count
+    ]
 
 
 def test_a_final_block_may_be_referred_to() -> None:
@@ -328,7 +277,7 @@ def test_text_cut_within_a_character(size: int) -> None:
     data = from_peer(SERVER, TEXT, payload[:size], rsv=RSV1, fin=False) + from_peer(
         SERVER, CONTINUATION, payload[size:]
     )
-    assert run(SERVER, data).messages == ["größer, 日本語"]
+    assert run_compressed(SERVER, data).messages == ["größer, 日本語"]
 
 
 # --- limits ------------------------------------------------------------------------------------------------------

@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import os
-import tracemalloc
 import zlib
-from collections.abc import Callable
 
 import pytest
 
 from lapwing.protocol import Deflate, Endpoint, ExtensionOffer, HandshakeError, Role, Violation
 from tests.peers.deflated import RSV1, Context, deflate, inflate
-from tests.protocol.machine import BINARY, CONTINUATION, ROLES, SERVER, TEXT, drain, from_peer, sent
-from tests.protocol.test_deflate import compressing
+from tests.protocol.machine import *
 
 KIB, MIB = 1024, 1024 * 1024
-
-
-def traced_peak(action: Callable[[], object]) -> int:
-    """The most memory, in bytes, that Python allocated at once during the action."""
-    tracemalloc.start()
-    try:
-        action()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 def bomb(size: int) -> bytes:

@@ -13,22 +13,7 @@ from lapwing.protocol import BINARY as BINARY_OPCODE
 from lapwing.protocol import TEXT as TEXT_OPCODE
 from lapwing.protocol import Endpoint, Opcode, Role, State, Violation, build_frame
 from tests.peers import wire
-from tests.protocol.machine import (
-    BINARY,
-    CLIENT,
-    CLOSE,
-    CONTINUATION,
-    PING,
-    PONG,
-    ROLES,
-    SERVER,
-    TEXT,
-    Frame,
-    every_way,
-    failed,
-    from_peer,
-    run,
-)
+from tests.protocol.machine import *
 
 #: The key of the RFC's examples.
 KEY = bytes.fromhex("37fa213d")

@@ -26,6 +26,7 @@ from lapwing.protocol.http import Headers, HTTPError, Response
 from lapwing.protocol.http_reader import ResponseReader, parse_request
 from lapwing.protocol.server_handshake import ServerHandshake, ServerPolicy
 from lapwing.protocol.url import parse_url
+from tests.protocol.machine import pieces_of
 
 #: The nonce of the RFC's example (section 1.3).
 NONCE = b64decode("dGhlIHNhbXBsZSBub25jZQ==")
@@ -72,13 +73,9 @@ def client(**options: Any) -> ClientHandshake:
     return ClientHandshake(options.pop("url", URL), nonce=NONCE, **options)
 
 
-def one_by_one(data: bytes) -> list[bytes]:
-    return [data[i : i + 1] for i in range(len(data))]
-
-
 def opened(response: bytes, **options: Any) -> ClientHandshake:
     """Give a client its response: whole, byte by byte and with trailing bytes."""
-    for pieces in ([response], one_by_one(response)):
+    for pieces in ([response], pieces_of(response, 1)):
         handshake = client(**options)
         assert [handshake.receive_data(piece) for piece in pieces] == [False] * (len(pieces) - 1) + [True]
         assert handshake.rest == b""
@@ -95,7 +92,7 @@ def feed(handshake: ClientHandshake, pieces: list[bytes]) -> None:
 
 def failed(response: bytes, match: str, **options: Any) -> HandshakeError:
     """Give a client a response that is wrong: whole, byte by byte and with trailing bytes."""
-    for pieces in ([response], one_by_one(response), [response + b"\x81\x00"]):
+    for pieces in ([response], pieces_of(response, 1), [response + b"\x81\x00"]):
         handshake = client(**options)
         with pytest.raises(HandshakeError, match=match) as info:
             feed(handshake, pieces)
@@ -110,7 +107,7 @@ POLICY = ServerPolicy(subprotocols=["superchat", "chat"], default=True)
 
 def accepted(data: bytes, policy: ServerPolicy = POLICY) -> ServerHandshake:
     """Give a server a request that it grants: whole, byte by byte and with trailing bytes."""
-    for pieces in ([data], one_by_one(data), [data + b"\x81\x80"]):
+    for pieces in ([data], pieces_of(data, 1), [data + b"\x81\x80"]):
         handshake = ServerHandshake(policy)
         assert [handshake.receive_data(piece) for piece in pieces] == [False] * (len(pieces) - 1) + [True]
         assert handshake.done
@@ -123,7 +120,7 @@ def accepted(data: bytes, policy: ServerPolicy = POLICY) -> ServerHandshake:
 
 def refused(data: bytes, policy: ServerPolicy = POLICY) -> Response:
     """Give a server a request that it refuses: whole, byte by byte and with trailing bytes."""
-    responses = [refusal(pieces, policy) for pieces in ([data], one_by_one(data), [data + b"\x81\x80"])]
+    responses = [refusal(pieces, policy) for pieces in ([data], pieces_of(data, 1), [data + b"\x81\x80"])]
     assert len({response.status for response in responses}) == 1
     return responses[0]
 
@@ -630,7 +627,7 @@ def test_client_end_within_a_body() -> None:
     | st.lists(st.sampled_from([*switch().splitlines(True), b"\r\n", b" ", b"\0", b"a: b\r\n"])).map(b"".join)
 )
 def test_client_any_bytes(data: bytes) -> None:
-    for pieces in ([data], one_by_one(data)):
+    for pieces in ([data], pieces_of(data, 1)):
         handshake = client(subprotocols=["chat"], extensions=[Fake()])
         try:
             if not any(handshake.receive_data(piece) for piece in pieces):
@@ -781,7 +778,7 @@ def test_server_limits(data: bytes, status: int) -> None:
 def test_server_any_bytes(data: bytes) -> None:
     """Whatever comes, nothing but a response follows from it, and the same whatever the pieces."""
     statuses = []
-    for pieces in ([data], one_by_one(data)):
+    for pieces in ([data], pieces_of(data, 1)):
         handshake = ServerHandshake(POLICY)
         if not any(handshake.receive_data(piece) for piece in pieces):
             handshake.receive_eof()

@@ -36,6 +36,7 @@ from lapwing.protocol.http_reader import (
     parse_request,
     parse_response,
 )
+from tests.protocol.machine import pieces_of
 
 REQUEST = (
     b"GET /chat?room=1 HTTP/1.1\r\n"
@@ -56,10 +57,6 @@ SWITCH = (
     b"Sec-WebSocket-Protocol: chat\r\n"
     b"\r\n"
 )
-
-
-def one_by_one(data: bytes) -> list[bytes]:
-    return [data[i : i + 1] for i in range(len(data))]
 
 
 def read_head(pieces: list[bytes], **limits: int) -> tuple[bytes, bytes] | None:
@@ -202,8 +199,8 @@ def test_head_whole_and_with_trailing_bytes(rest: bytes) -> None:
 
 
 def test_head_byte_by_byte() -> None:
-    assert read_head(one_by_one(REQUEST + b"xy")) == (REQUEST, b"xy")
-    assert read_head(one_by_one(REQUEST[:-1])) is None
+    assert read_head(pieces_of(REQUEST + b"xy", 1)) == (REQUEST, b"xy")
+    assert read_head(pieces_of(REQUEST[:-1], 1)) is None
 
 
 def test_head_at_every_split() -> None:
@@ -234,8 +231,8 @@ def test_head_reader_takes_no_length_for_data() -> None:
 
 SPLITS: list[Callable[[bytes], list[bytes]]] = [
     lambda data: [data],
-    one_by_one,
-    lambda data: [data[i : i + 1000] for i in range(0, len(data), 1000)],
+    lambda data: pieces_of(data, 1),
+    lambda data: pieces_of(data, 1000),
 ]
 
 
@@ -311,7 +308,7 @@ def test_a_response_over_a_limit_names_the_option() -> None:
     for extra, limits, option in cases:
         for pieces in (
             [b"HTTP/1.1 101 S\r\n" + extra + b"\r\n\r\n"],
-            one_by_one(b"HTTP/1.1 101 S\r\n" + extra + b"\r\n\r\n"),
+            pieces_of(b"HTTP/1.1 101 S\r\n" + extra + b"\r\n\r\n", 1),
         ):
             reader = ResponseReader(**limits)
             with pytest.raises(HandshakeError, match=option):
@@ -342,7 +339,7 @@ def test_byte_by_byte_is_linear(size: int, line: int) -> None:
     reader = HeadReader(max_headers=10_000)
     reader._buffer = CountingBytes()
     CountingBytes.looked_at = 0
-    for byte in one_by_one(data[:-1]):
+    for byte in pieces_of(data[:-1], 1):
         assert reader.receive_data(byte) is None
     assert CountingBytes.looked_at < 24 * len(data)
 
@@ -357,7 +354,7 @@ def test_byte_by_byte_is_linear(size: int, line: int) -> None:
     ],
 )
 def test_bare_line_feed_is_refused_and_not_waited_for(data: bytes) -> None:
-    for pieces in ([data], one_by_one(data)):
+    for pieces in ([data], pieces_of(data, 1)):
         with pytest.raises(HTTPError) as info:
             read_head(pieces)
         assert info.value.status == 400
@@ -366,7 +363,7 @@ def test_bare_line_feed_is_refused_and_not_waited_for(data: bytes) -> None:
 @pytest.mark.parametrize("length", [1, 2, 5, 200])
 def test_tls_on_a_plain_port_is_named(length: int) -> None:
     hello = (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200))[:length]
-    for pieces in ([hello], one_by_one(hello)):
+    for pieces in ([hello], pieces_of(hello, 1)):
         with pytest.raises(HTTPError, match="the client speaks TLS") as info:
             read_head(pieces)
         assert info.value.status == 400
@@ -386,7 +383,7 @@ def test_no_method_is_refused_at_the_first_byte(data: bytes) -> None:
     "line", [b"SSH-2.0-OpenSSH_9.2\r\n", b"QUIT\r\n", b"GET /\r\nHost: a\r\n", b"PROXY TCP4 1.1.1.1\r\n"]
 )
 def test_no_request_line_is_refused_at_its_end(line: bytes) -> None:
-    for pieces in ([line], one_by_one(line)):
+    for pieces in ([line], pieces_of(line, 1)):
         with pytest.raises(HTTPError, match="expected a request line"):
             read_head(pieces)
 
@@ -658,7 +655,7 @@ def test_agreement_with_the_grammar(names: list[bytes], edits: list[tuple[int, i
 
 @given(st.binary(max_size=200) | st.lists(BYTES | st.just(REQUEST[:40]) | st.just(REQUEST[40:])).map(b"".join))
 def test_any_bytes_are_a_request_or_refused(data: bytes) -> None:
-    for pieces in ([data], one_by_one(data)):
+    for pieces in ([data], pieces_of(data, 1)):
         try:
             found = read_head(pieces)
             if found is not None:
@@ -680,7 +677,7 @@ def test_any_bytes_as_a_head(head: bytes) -> None:
 
 def test_rfc_6455_response() -> None:
     """Section 1.2: the example of a server's handshake."""
-    for pieces in ([SWITCH + b"\x81\x00"], [*one_by_one(SWITCH)[:-1], b"\n\x81\x00"]):
+    for pieces in ([SWITCH + b"\x81\x00"], [*pieces_of(SWITCH, 1)[:-1], b"\n\x81\x00"]):
         found = read_response(pieces)
         assert found is not None
         response, rest = found
@@ -710,14 +707,14 @@ BODIES = [
 @pytest.mark.parametrize(("data", "body"), BODIES)
 def test_rejection_whole_byte_by_byte_and_with_trailing_bytes(data: bytes, body: bytes) -> None:
     """RFC 9112 section 6.3: where a body ends."""
-    for pieces in ([data], one_by_one(data), [data + b"trailing"], [data + BODIES[0][0]], [data + SWITCH]):
+    for pieces in ([data], pieces_of(data, 1), [data + b"trailing"], [data + BODIES[0][0]], [data + SWITCH]):
         assert body_of(read_response(pieces)) == body
 
 
 @pytest.mark.parametrize(("data", "body"), BODIES)
 def test_rejection_is_not_done_before_its_end(data: bytes, body: bytes) -> None:
     assert read_response([data[:-1]]) is None
-    assert read_response(one_by_one(data[:-1])) is None
+    assert read_response(pieces_of(data[:-1], 1)) is None
 
 
 @pytest.mark.parametrize(
@@ -731,7 +728,7 @@ def test_rejection_is_not_done_before_its_end(data: bytes, body: bytes) -> None:
     ],
 )
 def test_rejection_until_the_end_of_the_connection(data: bytes, body: bytes) -> None:
-    for pieces in ([data], one_by_one(data)):
+    for pieces in ([data], pieces_of(data, 1)):
         assert read_response(pieces) is None
         assert body_of(read_response(pieces, eof=True)) == body
 
@@ -769,7 +766,7 @@ INTERIM = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\
 
 def test_interim_responses_are_skipped() -> None:
     """RFC 9110 section 15.2: a client MUST be able to parse one or more of them."""
-    for pieces in ([INTERIM + SWITCH + b"xy"], [*one_by_one(INTERIM), SWITCH + b"xy"], [INTERIM, SWITCH + b"xy"]):
+    for pieces in ([INTERIM + SWITCH + b"xy"], [*pieces_of(INTERIM, 1), SWITCH + b"xy"], [INTERIM, SWITCH + b"xy"]):
         found = read_response(pieces)
         assert found is not None
         assert (found[0].status, found[1]) == (101, b"xy")
@@ -868,7 +865,7 @@ def test_malformed_response_headers(line: bytes) -> None:
 def test_folded_lines_of_a_response_are_unfolded(lines: bytes, expected: list[tuple[str, str]]) -> None:
     """RFC 9112 section 5.2: a client must replace each fold by spaces."""
     head = b"HTTP/1.1 101 Switching Protocols\r\n" + lines + b"\r\n\r\n"
-    for pieces in ([head], one_by_one(head), [head + b"rest"]):
+    for pieces in ([head], pieces_of(head, 1), [head + b"rest"]):
         found = read_response(pieces)
         assert found is not None
         assert found[0].headers.items() == expected
@@ -876,7 +873,7 @@ def test_folded_lines_of_a_response_are_unfolded(lines: bytes, expected: list[tu
 
 def test_folded_lines_before_a_body() -> None:
     head = b"HTTP/1.1 404 N\r\nA: b\r\n c\r\nContent-Length:\r\n 2\r\n\r\n"
-    for pieces in ([head + b"xyz"], one_by_one(head + b"xyz")):
+    for pieces in ([head + b"xyz"], pieces_of(head + b"xyz", 1)):
         found = read_response(pieces)
         assert found is not None
         assert (found[0].body, found[0].headers["A"]) == (b"xy", "b c")
@@ -901,7 +898,7 @@ def test_folds_count_for_the_limits() -> None:
     ],
 )
 def test_what_is_not_http_is_shown_safely(data: bytes, text: str) -> None:
-    for pieces in ([data], one_by_one(data)):
+    for pieces in ([data], pieces_of(data, 1)):
         with pytest.raises(HandshakeError, match=text) as info:
             read_response(pieces, eof=True)
         assert len(str(info.value)) < 400
@@ -919,7 +916,7 @@ def test_what_is_not_http_is_shown_safely(data: bytes, text: str) -> None:
     ],
 )
 def test_limits_of_a_response(data: bytes) -> None:
-    for pieces in ([data], one_by_one(data)):
+    for pieces in ([data], pieces_of(data, 1)):
         with pytest.raises(HandshakeError) as info:
             read_response(pieces)
         assert not isinstance(info.value, HTTPError)
@@ -931,7 +928,7 @@ def test_limits_of_a_response(data: bytes) -> None:
     | st.lists(BYTES | st.sampled_from([SWITCH, SWITCH[:30], INTERIM, BODIES[0][0]])).map(b"".join)
 )
 def test_any_bytes_are_a_response_or_a_handshake_error(data: bytes) -> None:
-    for pieces in ([data], one_by_one(data)):
+    for pieces in ([data], pieces_of(data, 1)):
         with suppress(HandshakeError):
             read_response(pieces, eof=True)
 

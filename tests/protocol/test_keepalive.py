@@ -6,7 +6,7 @@ import pytest
 
 from lapwing.protocol import Closed, Ending, Endpoint, Role, State
 from tests.peers.wire import close_payload
-from tests.protocol.machine import BINARY, CLOSE, PING, PONG, ROLES, TEXT, Frame, from_peer, sent
+from tests.protocol.machine import *
 
 INTERVAL, TIMEOUT = 20.0, 15.0
 

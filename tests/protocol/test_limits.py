@@ -11,25 +11,7 @@ from hypothesis import strategies as st
 
 from lapwing.protocol import Endpoint, Role, State, Violation
 from tests.peers.wire import close_payload
-from tests.protocol.machine import (
-    BINARY,
-    CLIENT,
-    CLOSE,
-    CONTINUATION,
-    PING,
-    PONG,
-    ROLES,
-    SERVER,
-    TEXT,
-    Frame,
-    drain,
-    every_way,
-    failed,
-    from_peer,
-    pieces_of,
-    run,
-    sent,
-)
+from tests.protocol.machine import *
 
 #: What a message that waits counts beside its bytes: MESSAGE_OVERHEAD of inbound.pyx.
 OVERHEAD = 64
@@ -137,14 +119,8 @@ def test_role_of_the_wrong_type(role: Any) -> None:
 def test_declared_length_is_not_allocated(role: Role, length: int) -> None:
     """Without a limit, too, memory follows the bytes that come, beyond the first MiB."""
     endpoint = Endpoint(role, max_message_size=None)
-    tracemalloc.start()
-    try:
-        endpoint.receive_data(from_peer(role, BINARY, b"", length=length))
-        for _ in range(64):
-            endpoint.receive_data(bytes(1024))
-        assert tracemalloc.get_traced_memory()[1] < 2 * 1024 * 1024
-    finally:
-        tracemalloc.stop()
+    data = [from_peer(role, BINARY, b"", length=length), *[bytes(1024)] * 64]
+    assert traced_peak(lambda: feed(endpoint, data)) < 2 * 1024 * 1024
     assert endpoint.held == 64 * 1024
 
 
@@ -156,14 +132,7 @@ def test_memory_of_a_message_does_not_depend_on_the_cut(role: Role, cut: int) ->
     data = from_peer(role, BINARY, bytes(size))
     pieces = pieces_of(data, cut)
     endpoint = Endpoint(role)
-    tracemalloc.start()
-    try:
-        for piece in pieces:
-            endpoint.receive_data(piece)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < 1.1 * size + 2 * cut
+    assert traced_peak(lambda: feed(endpoint, pieces)) < 1.1 * size + 2 * cut
     assert drain(endpoint) == [bytes(size)]
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lapwing.protocol import Endpoint, MaskingKeys, Role, apply_mask
 from tests.peers import wire
-from tests.protocol.machine import BINARY, CLIENT, SERVER, pieces_of, run
+from tests.protocol.machine import *
 
 KEY = bytes.fromhex("37fa213d")
 PAYLOAD = bytes((7 * i + i // 256) % 256 for i in range(1100))

@@ -11,25 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lapwing.protocol import Endpoint, Role, State, Violation
-from tests.protocol.machine import (
-    BINARY,
-    CLIENT,
-    CLOSE,
-    CONTINUATION,
-    PING,
-    PONG,
-    ROLES,
-    SERVER,
-    TEXT,
-    Frame,
-    drain,
-    every_way,
-    failed,
-    feed,
-    from_peer,
-    pieces_of,
-    run,
-)
+from tests.protocol.machine import *
 
 
 def fragmented(role: Role, opcode: int, parts: Sequence[bytes]) -> bytes:

@@ -13,8 +13,6 @@ from websockets.protocol import Protocol, Side
 from websockets.protocol import State as OtherState
 
 from lapwing.protocol import (
-    BINARY,
-    TEXT,
     ConnectionClosed,
     Ending,
     Endpoint,
@@ -25,7 +23,7 @@ from lapwing.protocol import (
     may_be_sent,
 )
 from tests.peers.wire import close_payload
-from tests.protocol.machine import CLIENT, ROLES, SERVER, drain, frames, from_peer, outcome, pieces_of, run
+from tests.protocol.machine import *
 
 CODES = st.sampled_from([1000, 1001, 1002, 1003, 1007, 1011, 1014, 3000, 4000, 4999])
 LONG: list[str | bytes] = ["x" * 126, b"y" * 65536, "€" * 30000]

@@ -19,22 +19,7 @@ import pytest
 from lapwing.protocol import Closed, ConnectionClosed, Deflate, Endpoint, Role, State
 from tests.peers import deflated
 from tests.peers.finalizers import at_every_collection
-from tests.protocol.machine import (
-    BINARY,
-    CLIENT,
-    CLOSE,
-    CONTINUATION,
-    PING,
-    PONG,
-    ROLES,
-    SERVER,
-    TEXT,
-    Frame,
-    drain,
-    from_peer,
-    sent,
-)
-from tests.protocol.test_deflate import codec, pair
+from tests.protocol.machine import *
 
 LARGE = bytes(range(256)) * 100
 LONG_TEXT = "grüße " * 4000

@@ -16,24 +16,7 @@ import pytest
 from lapwing.protocol import Closed, Ending, Endpoint, Role, State, Violation
 from tests.peers import wire
 from tests.peers.wire import close_payload
-from tests.protocol.machine import (
-    BINARY,
-    CLIENT,
-    CLOSE,
-    CONTINUATION,
-    PING,
-    PONG,
-    ROLES,
-    SERVER,
-    TEXT,
-    Frame,
-    drain,
-    every_way,
-    failed,
-    from_peer,
-    run,
-    sent,
-)
+from tests.protocol.machine import *
 
 HERE = Path(__file__)
 

@@ -16,21 +16,7 @@ from lapwing.protocol import BINARY as BINARY_OPCODE
 from lapwing.protocol import TEXT as TEXT_OPCODE
 from lapwing.protocol import ConnectionClosed, Endpoint, Role, State
 from tests.peers import wire
-from tests.protocol.machine import (
-    BINARY,
-    CLIENT,
-    CONTINUATION,
-    PING,
-    PONG,
-    ROLES,
-    SERVER,
-    TEXT,
-    Frame,
-    drain,
-    from_peer,
-    pieces_of,
-    sent,
-)
+from tests.protocol.machine import *
 
 #: From this size on a server sends a payload from where it is: LARGE_PAYLOAD of outbound.pyx.
 LARGE = 16 * 1024

@@ -8,7 +8,7 @@ import pytest
 
 from lapwing.protocol import Ending, Endpoint, Role, State
 from tests.peers.wire import close_payload
-from tests.protocol.machine import CLIENT, CLOSE, ROLES, SERVER, from_peer
+from tests.protocol.machine import *
 
 OPEN, CLOSING, CLOSED = State.OPEN, State.CLOSING, State.CLOSED
 STAY, AWAIT_EOF, SHUT_DOWN, DROP = Ending.STAY, Ending.AWAIT_EOF, Ending.SHUT_DOWN, Ending.DROP

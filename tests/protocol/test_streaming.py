@@ -10,23 +10,7 @@ import pytest
 from lapwing.protocol import Closed, Endpoint, Role, Violation
 from tests.peers.deflated import RSV1
 from tests.peers.deflated import deflate as raw_deflate
-from tests.protocol.machine import (
-    BINARY,
-    CLIENT,
-    CLOSE,
-    CONTINUATION,
-    PING,
-    PONG,
-    ROLES,
-    SERVER,
-    TEXT,
-    cuts,
-    drain,
-    from_peer,
-    pieces_of,
-    sent,
-)
-from tests.protocol.test_deflate import compressing
+from tests.protocol.machine import *
 
 WHOLE_TEXT = "aß€\U0001f426" * 2
 

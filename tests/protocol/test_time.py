@@ -8,7 +8,7 @@ import pytest
 
 from lapwing.protocol import Closed, Ending, Endpoint, Role, State
 from tests.peers.wire import close_payload
-from tests.protocol.machine import CLOSE, PING, ROLES, TEXT, from_peer
+from tests.protocol.machine import *
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lapwing.protocol import Endpoint, Role, State, Violation
-from tests.protocol.machine import CLIENT, CONTINUATION, PING, ROLES, TEXT, every_way, failed, from_peer, run
+from tests.protocol.machine import *
 
 #: Valid text: what it holds, for the test's id, and the bytes.
 VALID = {

@@ -9,22 +9,9 @@ from typing import Any
 
 import pytest
 
-from lapwing.protocol import BINARY, Closed, ConnectionClosed, Ending, Endpoint, ProtocolError, Role, State, Violation
+from lapwing.protocol import Closed, ConnectionClosed, Ending, Endpoint, ProtocolError, Role, State, Violation
 from tests.peers import wire
-from tests.protocol.machine import (
-    CLIENT,
-    CLOSE,
-    CONTINUATION,
-    ROLES,
-    SERVER,
-    TEXT,
-    Frame,
-    cuts,
-    every_way,
-    from_peer,
-    sent,
-)
-from tests.protocol.test_deflate import codec
+from tests.protocol.machine import *
 
 #: A frame with a reserved bit, and a good one behind it.
 BAD = b"\xf1\x80mask"
