@@ -151,9 +151,8 @@ async def test_a_child_leaves_the_port(runtime: Runtime) -> None:
             server = await lapwing.listen(0, "127.0.0.1", default=handler, **RUNTIMES[sys.argv[1]].options)
             warnings.simplefilter("ignore")
             if os.fork() == 0:
+                print(server.port, flush=True)
                 sys.stdin.read()
-                os._exit(0)
-            print(server.port, flush=True)
             os._exit(0)
 
         asyncio.run(main())

@@ -17,7 +17,7 @@ from libc.errno cimport errno
 
 from .connection cimport BaseConnection
 from ..io.clock cimport clock
-from ..io.reactor cimport READABLE, WRITABLE, Reactor, reactor_of
+from ..io.reactor cimport READABLE, WRITABLE, Reactor, hold, reactor_of, unhold
 from ..io.stream cimport END_OF_STREAM, FAILED, NOTHING_YET, Stream, is_clogged
 from ..protocol.endpoint cimport Endpoint, Ping
 from ..protocol.outbound cimport Output, output_size
@@ -575,7 +575,7 @@ cdef class Link(BaseConnection):
     cdef int linger(self) except -1:
         if not self.is_lingering:
             self.is_lingering = True
-            self.hold()
+            hold(self)
         return 0
 
     cdef int drop(self) except -1:
@@ -592,7 +592,7 @@ cdef class Link(BaseConnection):
             self.owner._forget(self)
         if self.is_lingering:
             self.is_lingering = False
-            self.unhold()
+            unhold(self)
         return 0
 
     cdef int forked(self) except -1:

@@ -11,7 +11,7 @@ import sys
 cimport cython
 from cpython.object cimport PyObject, PyTypeObject
 
-from ..io.reactor cimport Reactor, Source
+from ..io.reactor cimport Reactor, Source, hold, unhold
 
 __all__ = ["Done", "Waiter"]
 
@@ -171,18 +171,18 @@ cdef class Waiter:
         cdef Source subject = self.subject
         if subject is not None:
             self.subject = None
-            subject.unhold()
+            unhold(subject)
         return 0
 
     cdef int begin(self, Source subject, object loop) except -1:
         self.loop = loop
         self.subject = subject
-        subject.hold()
+        hold(subject)
         return 0
 
     def __dealloc__(self):
         if self.subject is not None:
-            self.subject.unhold()
+            unhold(self.subject)
 
 
 cdef void let_go_of_subject(PyObject *waiter) noexcept:

@@ -1,5 +1,8 @@
 # Readiness and deadlines of many descriptors within one asyncio loop. Knows no stream and no frame.
 
+cimport cython
+from cpython.ref cimport Py_DECREF, Py_INCREF
+
 
 cdef enum:
     READABLE = 1
@@ -19,16 +22,26 @@ cdef class Source:
     cdef bint is_dirty          # in the reactor's list of sources to flush
     cdef bint is_set_aside      # taken out of the epoll set while it has no interest in its own end
 
-    # Have the reactor hold it once more, once less: for a wait, and while it closes.
-    cdef int hold(self) noexcept
-    cdef int unhold(self) except -1
-
     cdef int ready(self, int events) except -1      # called with READABLE | WRITABLE
     cdef int expired(self, double now) except -1
     cdef int flush(self) except -1                  # called at the end of the burst in which `mark_dirty` was
     cdef int give_up(self) except -1                # called when `ready` raised
     cdef int forgotten(self, double now) except -1  # called in place of `expired` when only the reactor holds it
     cdef int forked(self) except -1                 # called in a forked child; it is not attached any more
+
+
+# Have the reactor hold a source once more, once less: for a wait, and while it closes.
+cdef inline int hold(Source source) noexcept:
+    source.holds += 1
+    Py_INCREF(source)
+    return 0
+
+
+cdef inline int unhold(Source source) noexcept:
+    if source.holds:    # there are none left once the garbage collector has taken the reactor's
+        source.holds -= 1
+        Py_DECREF(source)
+    return 0
 
 
 cdef class Reactor:
@@ -77,16 +90,24 @@ cdef class Reactor:
     cdef int serve_alone(self, Source source, int events) except -1
     cdef int meet_deadlines(self) except -1
     cdef int meet_deadline(self, Source source, double now) except -1
-    cdef int begin_turn(self) noexcept
-    cdef int end_turn(self) except -1
-    cdef int end_burst(self) except -1
-    cdef int flush(self, Source source) except -1
     cdef int forget(self, Source source) except -1
     cdef int disown(self) except -1
     cdef int refile(self, Source source) except -1
     cdef int sift(self, Py_ssize_t place) except -1
     cdef int unfile(self, Source source) except -1
     cdef int arm(self) except -1
+
+    @cython.final
+    cdef int begin_turn(self) noexcept
+
+    @cython.final
+    cdef int end_turn(self) except -1
+
+    @cython.final
+    cdef int end_burst(self) except -1
+
+    @cython.final
+    cdef int flush(self, Source source) except -1
 
 
 cdef Reactor reactor_of(object loop, bint portable)

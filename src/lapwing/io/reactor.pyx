@@ -38,7 +38,6 @@ cimport cython
 from cpython.exc cimport PyErr_SetFromErrno
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.object cimport PyObject, PyTypeObject
-from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport uint32_t
 
 from .clock cimport clock, is_own_clock
@@ -143,17 +142,6 @@ cdef class Source:
     def __dealloc__(self):
         if self.reactor is not None:
             self.reactor.detach(self)
-
-    cdef int hold(self) noexcept:
-        self.holds += 1
-        Py_INCREF(self)
-        return 0
-
-    cdef int unhold(self) except -1:
-        if self.holds:  # there are none left once the garbage collector has taken the reactor's
-            self.holds -= 1
-            Py_DECREF(self)
-        return 0
 
     cdef int ready(self, int events) except -1:
         raise NotImplementedError
@@ -310,12 +298,14 @@ cdef class Reactor:
 
     # --- bursts and wake-ups ---------------------------------------------------------------------------------------
 
+    @cython.final
     cdef int begin_turn(self) noexcept:
         """Begin what the loop has called for."""
         self.frame = innermost_frame()
         self.is_dispatching = self.in_burst = True
         return 0
 
+    @cython.final
     cdef int end_turn(self) except -1:
         """End it, however it went: what was left by an exception that ends the program is done in another turn."""
         self.is_dispatching = self.in_burst = False
@@ -339,6 +329,7 @@ cdef class Reactor:
             self.dirty.append(source)
         return 0
 
+    @cython.final
     cdef int end_burst(self) except -1:
         """Flush whatever is dirty. What is not reached stays so."""
         cdef Source source
@@ -355,6 +346,7 @@ cdef class Reactor:
                 raise
         return 0
 
+    @cython.final
     cdef int flush(self, Source source) except -1:
         try:
             source.flush()
@@ -749,7 +741,7 @@ cdef void let_go_of_holds(PyObject *reactor) noexcept:
         entry = source.next
         if source.holds:
             while source.holds:
-                source.unhold()
+                unhold(source)
             source = None       # with it others may go
             entry = here.first
 
