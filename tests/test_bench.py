@@ -59,8 +59,8 @@ def test_the_servers_of_others_do_what_they_are_told(tmp_path: Path, contender: 
 
 
 def test_a_contender_that_is_not_installed_is_named(tmp_path: Path) -> None:
-    results = _measure(tmp_path, "--contenders", "tornado", "--only", "connect")
-    assert results["parts"]["connect"]["notes"] == {"tornado (asyncio)": "not measured, tornado not installed"}
+    results = _measure(tmp_path, "--contenders", "socketify", "--only", "connect")
+    assert results["parts"]["connect"]["notes"] == {"socketify": "not measured, socketify not installed"}
     assert list(results["parts"]["connect"]["rounds"][0]) == ["C floor"]
 
 
