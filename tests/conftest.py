@@ -86,8 +86,10 @@ RUNTIMES = {
     if sys.platform == "linux" or "epoll" not in runtime.name
 }
 
-# Where tasks cannot be eager, there is nothing to test.
+# Where tasks cannot be eager, or no Python code can be a buffer, there is nothing to test.
 collect_ignore = [] if HAS_EAGER_TASKS else ["faces/test_eager_tasks.py"]
+if sys.version_info < (3, 12):
+    collect_ignore += ["protocol/test_python_buffers.py"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -29,7 +29,7 @@ async def test_messages_and_bytes_of_both_ends(face: Face, listen: Listen) -> No
                 await guest.receive()
             await guest.send("back")
             await ws.receive()
-            await ws.ping()
+            await ws.ping(b"ping")
             payload = 7 + 200 + 0 + 100_000
             ours, theirs = ws.stats(), guest.stats()
             assert (ours.messages_sent, ours.messages_received) == (4, 1)

@@ -10,7 +10,6 @@ import gc
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from itertools import product
 from typing import Any
 
@@ -230,55 +229,6 @@ def test_an_opcode_that_closes_the_connection(role: Role) -> None:
         with pytest.raises(ConnectionClosed):
             send(endpoint)
         assert [frame.opcode for frame in sent(endpoint)] == [CLOSE]
-
-
-needs_buffers = pytest.mark.skipif(
-    sys.version_info < (3, 12), reason="classes of Python code have no buffers before Python 3.12"
-)
-
-
-class ActingBuffer:
-    """A message whose bytes are computed when they are asked for."""
-
-    def __init__(self, act: Callable[[], object]) -> None:
-        self.act = act
-
-    def __buffer__(self, flags: int) -> memoryview:
-        self.act()
-        return memoryview(b"payload")
-
-
-@needs_buffers
-@pytest.mark.parametrize("role", ROLES)
-@pytest.mark.parametrize("compress", [None, True])
-def test_a_buffer_that_closes_the_connection(role: Role, compress: bool | None) -> None:
-    sends: tuple[Callable[[Any, Any], object], ...] = (
-        lambda endpoint, message: endpoint.send(message, compress=compress),
-        lambda endpoint, message: endpoint.send(message, TEXT, compress=compress),
-        lambda endpoint, message: endpoint.send_fragment(message, fin=True, compress=compress),
-        lambda endpoint, message: endpoint.ping(message),
-    )
-    for send in sends:
-        endpoint = Endpoint(role)
-        if compress:
-            endpoint.use([codec()])
-        with pytest.raises(ConnectionClosed):
-            send(endpoint, ActingBuffer(partial(endpoint.close, 1001)))
-        assert [frame.opcode for frame in sent(endpoint)] == [CLOSE]
-
-
-@needs_buffers
-@pytest.mark.parametrize("role", ROLES)
-def test_a_buffer_that_begins_or_ends_a_message_of_fragments(role: Role) -> None:
-    endpoint = Endpoint(role)
-    with pytest.raises(RuntimeError, match="fragments is under way"):
-        endpoint.send(ActingBuffer(lambda: endpoint.send_fragment("a", fin=False)))
-    with pytest.raises(RuntimeError, match="was ended"):
-        endpoint.send_fragment(ActingBuffer(lambda: endpoint.send_fragment("b", fin=True)), fin=True)
-    assert [(frame.opcode, frame.fin, frame.payload) for frame in sent(endpoint)] == [
-        (TEXT, False, b"a"),
-        (CONTINUATION, True, b"b"),
-    ]
 
 
 def test_masks_that_close_the_connection() -> None:

@@ -8,8 +8,10 @@ thread. So whoever waits natively asks `is_patched` once per connection, and if 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["caller", "is_patched", "spawn", "wait_ready"]
 
