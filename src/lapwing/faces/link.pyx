@@ -17,8 +17,9 @@ from libc.errno cimport errno
 
 from .connection cimport BaseConnection
 from ..io.clock cimport clock
-from ..io.reactor cimport READABLE, WRITABLE, Reactor, hold, reactor_of, unhold
+from ..io.reactor cimport READABLE, WRITABLE, Reactor, hold, unhold
 from ..io.stream cimport END_OF_STREAM, FAILED, NOTHING_YET, Stream, is_clogged
+from ..io.watching cimport reactor_of
 from ..protocol.endpoint cimport Endpoint, Ping
 from ..protocol.outbound cimport Output, output_size
 from ..native.buffer cimport buffer_size

@@ -4,6 +4,10 @@ cimport cython
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
 
+cdef extern from "frames.h":
+    const void *innermost_frame "lapwing_innermost_frame"() noexcept
+
+
 cdef enum:
     READABLE = 1
     WRITABLE = 2
@@ -98,9 +102,6 @@ cdef class Reactor:
     cdef int arm(self) except -1
 
     @cython.final
-    cdef int begin_turn(self) noexcept
-
-    @cython.final
     cdef int end_turn(self) except -1
 
     @cython.final
@@ -110,4 +111,8 @@ cdef class Reactor:
     cdef int flush(self, Source source) except -1
 
 
-cdef Reactor reactor_of(object loop, bint portable)
+# Begin what the loop has called for.
+cdef inline int begin_turn(Reactor reactor) noexcept:
+    reactor.frame = innermost_frame()
+    reactor.is_dispatching = reactor.in_burst = True
+    return 0

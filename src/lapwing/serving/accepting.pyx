@@ -6,9 +6,10 @@ cimport cython
 
 from ..faces.aio cimport Connection, quick_calls
 from ..io.clock cimport clock
-from ..io.reactor cimport READABLE, Reactor, Source, reactor_of
+from ..io.reactor cimport READABLE, Reactor, Source
 from ..io.stream cimport END_OF_STREAM, Stream, accept_connection
 from ..io.tls cimport TLS
+from ..io.watching cimport reactor_of
 from ..faces.link cimport ANNOUNCING, DECIDING, LIVE, OPENING, OVER
 from ..protocol.state cimport OPEN
 

@@ -14,7 +14,8 @@ cimport cython
 from cpython.exc cimport PyErr_SetFromErrno
 
 from ..io.clock cimport clock
-from ..io.reactor cimport WRITABLE, Source, reactor_of
+from ..io.reactor cimport WRITABLE, Source
+from ..io.watching cimport reactor_of
 from ..faces.link cimport Link
 from ..protocol.outbound cimport output_clear, output_size
 from ..protocol.prepared cimport Prepared

@@ -1,0 +1,9 @@
+from .reactor import Reactor
+
+__all__ = ["EpollReactor", "PortableReactor"]
+
+class EpollReactor(Reactor):
+    def on_alone(self) -> None: ...
+    def on_ready(self) -> None: ...
+
+class PortableReactor(Reactor): ...
