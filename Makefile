@@ -37,7 +37,7 @@ demo: $(VENV)/.native ## a server and both clients talk over ws and wss, and wha
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.native $(VENV)/.test peers ## the whole test suite (ARGS="-k frame --runtime uvloop+epoll")
-	$(BIN)/python $(if $(ARGS),-m pytest $(ARGS),tests/run.py)
+	$(BIN)/python -m $(if $(ARGS),pytest $(ARGS),tests.run)
 
 check: $(VENV)/.native $(VENV)/.check ## formatting, lint and types
 	$(BIN)/ruff format --check
@@ -56,14 +56,14 @@ bench-quick: $(BENCH)/.contenders ## a look within three minutes, at fewer libra
 	$(BENCH)/bin/python bench/run.py --quick --results bench/build/quick $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 bench-guard: $(VENV)/.native $(VENV)/.test ## count the instructions of a message and compare with bench/baseline.json
-	@tests/install-peers valgrind
+	@$(PYTHON) tests/peers/needed.py valgrind
 	$(BIN)/python bench/guard.py $(ARGS)
 
 docs: $(VENV)/.native $(VENV)/.docs ## the documentation, in docs/build/html
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --fresh-env -b html docs docs/build/html
 
 screenshots: $(VENV)/.native $(VENV)/.test ## take the pictures for the documentation anew; look at them
-	@tests/install-peers chromium tmux
+	@$(PYTHON) tests/peers/needed.py chromium tmux
 	PYTHONPATH=. $(BIN)/python docs/screenshots.py $(ARGS)
 
 dev: $(VENV)/.native $(VENV)/.test $(VENV)/.check $(VENV)/.docs peers ## everything that development needs
@@ -123,8 +123,8 @@ clean: ## remove all that was built or installed here
 # --- what the targets above stand on ----------------------------------------------------------------------------
 
 .PHONY: peers
-peers:
-	@tests/install-peers node nginx haproxy chromium proxies systemd valgrind lua mojolicious netty libsoup
+peers: # as root they are installed; otherwise their tests are left out
+	@$(PYTHON) tests/peers/needed.py
 
 $(VENV)/.venv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial, wraps
 from pathlib import Path
@@ -32,7 +32,7 @@ from tests.peers.certificates import Certificates, make_certificates  # noqa: E4
 if TYPE_CHECKING:
     from tests.peers.servers import ServerThread
 
-pytest_plugins = ["pytester"]
+pytest_plugins = ["pytester", "tests.peers.left_out"]
 
 FACES = Path(__file__).parent / "faces"
 
@@ -61,7 +61,8 @@ class Runtime:
 
 
 def _uvloop() -> asyncio.AbstractEventLoop:
-    uvloop = pytest.importorskip("uvloop", reason="uvloop is not installed")
+    import uvloop
+
     loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
     return loop
 
@@ -198,7 +199,7 @@ def _descriptors() -> dict[str, str]:
 def _opened_once() -> None:
     """Let each kind of event loop open what it keeps open for the life of the process (uvloop: a pipe for signals)."""
     for each in RUNTIMES.values():
-        with suppress(pytest.skip.Exception), asyncio.Runner(loop_factory=each.loop_factory) as runner:
+        with asyncio.Runner(loop_factory=each.loop_factory) as runner:
             runner.run(asyncio.sleep(0))
 
 

@@ -24,6 +24,7 @@ import lapwing
 from tests.docs.pages import block
 from tests.peers import wire
 from tests.peers.certificates import Certificates
+from tests.peers.needed import need_library
 from tests.peers.programs import EXAMPLES, TIMEOUT, Start, free_port, starting, wait_for_port
 from tests.peers.raw import RawListener, RawPeer
 from tests.peers.tunnels import TunnelProxy
@@ -120,7 +121,7 @@ def test_tls_client_trusts_its_authority_alone(start: Start, tls: Certificates) 
 
 
 def test_thread_server_and_gevent_client(start: Start) -> None:
-    pytest.importorskip("gevent", reason="gevent cannot be had for this build of Python")
+    need_library("gevent")
     server = start("thread_server.py", 0)
     url = f"ws://localhost:{server.port()}"
     assert start("gevent_client.py", url).end() == ["first: 42", "second: 42", "third: 42"]

@@ -6,7 +6,6 @@ import asyncio
 import json
 import math
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from lapwing.cli.benching.histogram import Histogram
 from lapwing.cli.benching.load import Load
 from lapwing.cli.benching.pacing import Pacer
 from lapwing.cli.benching.plan import Plan
+from tests.peers.needed import need
 
 ROOT = Path(__file__).parents[2]
 
@@ -224,7 +224,8 @@ def test_control_c_ends_it_with_the_results_so_far(tmp_path: Path) -> None:
 
 
 def test_progress_on_a_terminal(tmp_path: Path) -> None:
-    pexpect = pytest.importorskip("pexpect", reason="pexpect is not installed")
+    import pexpect
+
     with testing.serve(echo) as served:
         words = ["-m", "lapwing", "bench", served.url, "-d", "1.5", "-c", "1", "--rate", "50"]
         child = pexpect.spawn(sys.executable, words, encoding="utf-8", timeout=60, dimensions=(24, 120))
@@ -370,10 +371,7 @@ def other_server(name: str) -> Iterator[str]:
     command = [sys.executable, f"{name}_server.py"]
     if name == "ws":
         directory = ROOT / "tests" / "interop" / "node"
-        node = shutil.which("node")
-        if node is None or not (directory / "node_modules" / "ws").is_dir():
-            pytest.skip("Node.js or its package ws is not installed: run tests/install-peers node")
-        command = [node, "-e", WS_ON_NODE]
+        command = [need("node"), "-e", WS_ON_NODE]
     with subprocess.Popen(command, cwd=directory, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

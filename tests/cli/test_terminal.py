@@ -8,13 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pexpect
 import pytest
 
 from tests.cli.conftest import TIMEOUT, Command, talk
 from tests.conftest import RUNTIMES
 from tests.peers.servers import ServerThread
-
-pexpect = pytest.importorskip("pexpect", reason="pexpect is not installed (it needs a terminal of Unix)")
 
 #: What moves the cursor, or colours.
 _SEQUENCE = re.compile(r"\x1b(\[[0-9;?>]*[A-Za-z]|\][^\x07]*\x07|[()=>]\w?|[78])|\r")

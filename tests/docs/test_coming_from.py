@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests.conftest import RUNTIMES
+from tests.peers.needed import need, need_library
 from tests.peers.programs import EXAMPLES, TIMEOUT
 from tests.peers.servers import ServerThread, echo
 
@@ -29,7 +30,7 @@ def run(name: str, *arguments: str) -> list[str]:
     ],
 )
 def test_servers_and_clients(library: str, lines: list[str]) -> None:
-    pytest.importorskip(library, reason=f"{library} cannot be had for this build of Python")
+    need_library(library)
     assert run(f"{library}_theirs") == run(f"{library}_ours") == lines
 
 
@@ -43,7 +44,7 @@ def test_clients() -> None:
 def test_lua_websockets() -> None:
     """It is in no registry: what its names are here is run alone, and the program in Lua is only parsed."""
     theirs = EXAMPLES / "coming_from" / "lua_websockets_theirs.lua"
-    subprocess.run(["luac5.1", "-p", str(theirs)], check=True, timeout=TIMEOUT)
+    subprocess.run([need("lua"), "-p", str(theirs)], check=True, timeout=TIMEOUT)
     assert run("lua_websockets_ours") == [
         "sync: hello",
         "sync: True 4001 lost interest",

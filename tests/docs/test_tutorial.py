@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import signal
 import ssl
 import subprocess
@@ -25,6 +24,7 @@ import lapwing
 from tests.peers import gateway
 from tests.peers.browser import Browser
 from tests.peers.certificates import Certificates
+from tests.peers.needed import need
 from tests.peers.programs import EXAMPLES, TIMEOUT, Program, Start, free_port, starting, wait_for_port
 
 DEPLOY = EXAMPLES / "deploy"
@@ -99,9 +99,6 @@ def test_members(start: Start) -> None:
         assert ada.receive() == "ada comes in"
 
 
-@pytest.mark.skipif(
-    shutil.which("chromium-headless-shell") is None, reason="there is no chromium: run tests/install-peers chromium"
-)
 def test_members_in_a_browser(start: Start) -> None:
     port = serving(start, "members")
     with Browser() as browser, chat(port, headers=ADA) as ada:
@@ -156,12 +153,6 @@ http {{{{
 """
 
 
-def have(name: str) -> None:
-    reason = gateway.missing(name)
-    if reason is not None:
-        pytest.skip(reason)
-
-
 def a_talk(port: int, context: ssl.SSLContext) -> None:
     """Ada and Bob meet, through whatever listens on a port with TLS."""
     with chat(port, "wss", headers=ADA, ssl=context) as ada:
@@ -176,7 +167,7 @@ def a_talk(port: int, context: ssl.SSLContext) -> None:
 
 
 def test_behind_nginx(start: Start, directory: Path, tls: Certificates) -> None:
-    have("nginx")
+    need("nginx")
     socket_file = directory / "chat.sock"
     program = start("chat/production.py", "--tokens", TOKENS, "--unix", socket_file)
     assert_soon(socket_file.exists, program)
@@ -202,7 +193,7 @@ def test_behind_nginx(start: Start, directory: Path, tls: Certificates) -> None:
 
 def test_behind_haproxy_one_server_is_drained(start: Start, directory: Path, tls: Certificates) -> None:
     """Who reconnects comes to the other server, and nobody is refused meanwhile."""
-    have("haproxy")
+    need("haproxy")
     (directory / "chat.pem").write_bytes(Path(tls.good.certfile).read_bytes() + Path(tls.good.keyfile).read_bytes())
     servers = [production(start, "--proxy-protocol") for _ in range(2)]
     text = configuration(
@@ -263,14 +254,9 @@ def seconds_of_draining() -> float:
     return window + grace + 10.0  # close_timeout
 
 
-needs_systemd = pytest.mark.skipif(
-    shutil.which("systemd-socket-activate") is None, reason="there is no systemd: run tests/install-peers systemd"
-)
-
-
-@needs_systemd
 def test_socket_activation() -> None:
     """The unit's command takes over the socket, and is drained on SIGTERM."""
+    need("systemd")
     port = free_port()
     command = here(shlex.split(setting("chat.service", "ExecStart")))
     program = Program(["systemd-socket-activate", f"--listen=127.0.0.1:{port}", *command])
@@ -292,8 +278,8 @@ def test_socket_activation() -> None:
         program.close()
 
 
-@needs_systemd
 def test_the_units_are_valid(directory: Path) -> None:
+    need("systemd")
     for name in ("chat.socket", "chat.service"):
         text = (DEPLOY / name).read_text(encoding="utf-8")
         (directory / name).write_text(text.replace("/srv/chat/venv/bin/python", sys.executable), encoding="utf-8")

@@ -13,6 +13,7 @@ import lapwing
 from tests.faces.callers import Face, call, facing_server, hosting, steps, url
 from tests.faces.cancelling import cancel_everywhere
 from tests.peers import wire
+from tests.peers.needed import need_library
 from tests.peers.raw import RawListener
 
 Listen = Callable[..., Any]
@@ -143,7 +144,9 @@ async def test_cancelling_loses_nothing(listen: Listen, name: str, at_once: bool
 @pytest.mark.parametrize("codec", [None, json, "orjson", (json.dumps, json.loads)])
 async def test_json(face: Face, listen: Listen, codec: Any) -> None:
     if codec == "orjson":
-        codec = pytest.importorskip("orjson", reason="orjson cannot be had for this build of Python")
+        need_library("orjson")
+        import orjson as codec
+
     value = {"a": [1, 2.5, None, True, "ß"]}
     async with hosting(listen, json=codec) as (server, guests), face.connected(url(server), json=codec) as ws:
         guest = await guests.next()
@@ -174,7 +177,9 @@ async def test_json(face: Face, listen: Listen, codec: Any) -> None:
 async def test_json_that_is_nested_too_deeply(face: Face, listen: Listen, codec: Any) -> None:
     """A peer can send it: the documented error comes of it, and the next message is there."""
     if codec == "orjson":
-        codec = pytest.importorskip("orjson", reason="orjson cannot be had for this build of Python")
+        need_library("orjson")
+        import orjson as codec
+
     async with hosting(listen, json=codec) as (server, guests), face.connected(url(server), json=codec) as ws:
         guest = await guests.next()
         for nested in ("[" * 100_000, '{"a":' * 100_000, b"[" * 100_000 + b"]" * 100_000):

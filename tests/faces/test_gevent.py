@@ -6,7 +6,6 @@ the program would stand still for ever: nothing is timed.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from collections.abc import Iterator
@@ -20,12 +19,15 @@ from tests.faces.callers import GUARD, HUGE
 from tests.faces.programs import program
 from tests.peers import wire
 from tests.peers.certificates import Certificates
+from tests.peers.needed import need_library
 from tests.peers.raw import RawListener
 from tests.peers.servers import ServerThread, echo
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("gevent") is None, reason="gevent cannot be had for this build of Python"
-)
+
+@pytest.fixture(autouse=True)
+def _gevent() -> None:
+    need_library("gevent")
+
 
 PATCHED = """
 from gevent import monkey

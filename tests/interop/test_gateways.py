@@ -19,6 +19,7 @@ from tests.conftest import Runtime
 from tests.peers import gateway
 from tests.peers.certificates import Certificates
 from tests.peers.gateway import Gateway
+from tests.peers.needed import need
 from tests.peers.servers import ServerThread
 
 TIMEOUT = 20.0
@@ -48,9 +49,7 @@ FRONTS = [
 def front(request: pytest.FixtureRequest) -> str:
     """Which gateway, and how it talks to the server."""
     name: str = request.param
-    reason = gateway.missing(name.split(",")[0].split()[0])
-    if reason is not None:
-        pytest.skip(reason)
+    need(name.split(",")[0].split()[0])
     return name
 
 

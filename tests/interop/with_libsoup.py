@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
-import pytest
-
 from tests.interop.program import ProgramPeer
+from tests.peers.needed import need
 
 _PROGRAM = Path(__file__).parent / "libsoup" / "peer.py"
-_PYTHON = "/usr/bin/python3"  # which has the bindings
-_NEEDED = "import gi; gi.require_version('Soup', '3.0')"
 
 
 class Libsoup(ProgramPeer):
@@ -21,6 +17,4 @@ class Libsoup(ProgramPeer):
     pings = False
 
     def __init__(self) -> None:
-        if not Path(_PYTHON).exists() or subprocess.run([_PYTHON, "-c", _NEEDED], check=False).returncode:
-            pytest.skip("libsoup 3 or its bindings are not installed: run tests/install-peers libsoup")
-        super().__init__([_PYTHON, str(_PROGRAM)])
+        super().__init__([need("libsoup"), str(_PROGRAM)])

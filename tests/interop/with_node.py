@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
-import pytest
-
 from tests.interop.program import ProgramPeer
+from tests.peers.needed import NODE, need
 
-_NODE = Path(__file__).parent / "node"
 
-
-def _command(program: str, package: str) -> list[str]:
-    node = shutil.which("node")
-    if node is None or not (_NODE / "node_modules" / package).is_dir():
-        pytest.skip(f"Node.js or its package {package} is not installed: run tests/install-peers node")
-    return [node, str(_NODE / program)]
+def _command(program: str) -> list[str]:
+    return [need("node"), str(NODE / program)]
 
 
 class Node(ProgramPeer):
     """Both ends. The client offers permessage-deflate, and the server would accept it."""
 
     def __init__(self) -> None:
-        super().__init__(_command("peer.js", "ws"))
+        super().__init__(_command("peer.js"))
 
 
 class Undici(ProgramPeer):
@@ -34,4 +25,4 @@ class Undici(ProgramPeer):
     compresses = False
 
     def __init__(self) -> None:
-        super().__init__(_command("undici.js", "undici"), repeats_close_code=False)
+        super().__init__(_command("undici.js"), repeats_close_code=False)

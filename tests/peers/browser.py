@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 import lapwing
+from tests.peers.needed import need
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 #: Seconds for anything that the browser is asked.
 TIMEOUT = 60.0
 
-_COMMAND = (
-    "chromium-headless-shell",
+_OPTIONS = (
+    "--headless",
     "--no-sandbox",  # it runs as root where tests do, and opens pages of this process only
     "--disable-gpu",
     "--no-proxy-server",
@@ -47,11 +48,12 @@ class Browser:
         self._devtools: lapwing.Client
 
     def __enter__(self) -> Self:
+        program = need("chromium")
         with ExitStack() as stack:
             profile = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
             process = stack.enter_context(
                 subprocess.Popen(
-                    [*_COMMAND, f"--user-data-dir={profile}"],
+                    [program, *_OPTIONS, f"--user-data-dir={profile}"],
                     stdin=subprocess.DEVNULL,
                     stderr=subprocess.PIPE,
                     text=True,

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.peers.needed import need
+
 HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
@@ -54,7 +56,8 @@ class Certificates:
 
 
 def make_certificates(directory: Path) -> Certificates:
-    """Make them all, with their files in `directory`, by the command `openssl`, which no build of Python lacks."""
+    """Make them all, with their files in `directory`, by the command `openssl`."""
+    need("openssl")
     now = datetime.datetime.now(datetime.UTC)
     day = datetime.timedelta(days=1)
     authority = _request(directory / "ca", "lapwing's tests")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 import time
@@ -11,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from tests.peers.needed import need
 
 #: Seconds after which a gateway that does not begin to listen fails the test.
 TIMEOUT = 20.0
@@ -65,17 +66,6 @@ backend servers
 """
 
 
-def missing(name: str) -> str | None:
-    """Why a gateway cannot be had; None if it can."""
-    if _program(name) is None:
-        return f"there is no {name}: run tests/install-peers {name}"
-    return None
-
-
-def _program(name: str) -> str | None:
-    return shutil.which(name, path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/bin")
-
-
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port: int = sock.getsockname()[1]
@@ -93,8 +83,7 @@ class Gateway:
     def __init__(self, name: str, directory: Path, configuration: str, **values: object) -> None:
         self.port = _free_port()
         self.directory = directory
-        program = _program(name)
-        assert program is not None, missing(name)
+        program = need(name)
         file = directory / f"{name}.conf"
         file.write_text(configuration.format(port=self.port, directory=directory, **values), encoding="utf-8")
         flags = ["-c", str(file), "-e", str(directory / "error.log")] if name == "nginx" else ["-db", "-f", str(file)]

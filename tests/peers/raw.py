@@ -21,6 +21,12 @@ from tests.peers.wire import Frame, Head
 TIMEOUT = 20.0
 
 
+def _strict(context: ssl.SSLContext) -> ssl.SSLContext:
+    """Have a context report an end of TCP without close_notify, which some releases of Python have OpenSSL ignore."""
+    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+    return context
+
+
 class RawPeer:
     """One end of a connection, by hand.
 
@@ -64,7 +70,7 @@ class RawPeer:
             sock.settimeout(TIMEOUT)
             sock.connect((host, port))
             if context is not None:
-                sock = context.wrap_socket(sock, server_hostname=host, suppress_ragged_eofs=False)
+                sock = _strict(context).wrap_socket(sock, server_hostname=host, suppress_ragged_eofs=False)
             return cls(sock, client=True)
         except BaseException:
             sock.close()
@@ -301,7 +307,7 @@ class RawListener:
         try:
             if self.context is not None:
                 sock.settimeout(TIMEOUT)
-                sock = self.context.wrap_socket(sock, server_side=True, suppress_ragged_eofs=False)
+                sock = _strict(self.context).wrap_socket(sock, server_side=True, suppress_ragged_eofs=False)
             return RawPeer(sock, client=False)
         except BaseException:
             sock.close()

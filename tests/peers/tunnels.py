@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import shutil
 import socket
 import ssl
 import struct
@@ -20,6 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from tests.peers.needed import need
 
 #: Seconds after which a proxy that does not do what it is asked for fails the test.
 TIMEOUT = 20.0
@@ -279,8 +280,7 @@ def _free_port() -> int:
 @contextmanager
 def _running(port: int, *command: str) -> Iterator[None]:
     """Run a program until it listens, and end it."""
-    program = shutil.which(command[0])
-    assert program, f"{command[0]} is missing: run tests/install-peers proxies"
+    program = need(command[0])
     process = subprocess.Popen([program, *command[1:]], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         give_up = time.monotonic() + TIMEOUT
