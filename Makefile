@@ -17,7 +17,8 @@ DURATION ?= 60
 # When Cython last made C files, in its directory.
 TRANSLATED := build/cython/.translated
 
-NATIVE := $(shell find src -name '*.pyx' -o -name '*.pxd' -o -name '*.h') setup.py
+HEADERS := $(shell find src -name '*.h')
+NATIVE := $(shell find src -name '*.pyx' -o -name '*.pxd') $(HEADERS) setup.py
 SOURCES := $(shell find src -name '*.py' -o -name '*.pyi' -o -name 'py.typed')
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
@@ -42,12 +43,14 @@ test: $(VENV)/.native $(VENV)/.test peers ## the whole test suite (ARGS="-k fram
 check: $(VENV)/.native $(VENV)/.check ## formatting, lint and types
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
+	$(BIN)/clang-format --dry-run -Werror $(HEADERS)
 	PATH="$(abspath $(BIN)):$$PATH" cython-lint src # which runs pycodestyle by its name
 	$(BIN)/mypy
 
 format: $(VENV)/.check ## put the formatting right
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+	$(BIN)/clang-format -i $(HEADERS)
 
 bench: $(BENCH)/.contenders ## measure against the C floor and the other libraries (ONLY=echo,memory)
 	$(BENCH)/bin/python bench/run.py $(if $(ONLY),--only $(ONLY)) $(ARGS)

@@ -4,8 +4,8 @@
  * raising StopIteration: a Python exception built, raised, caught and taken apart for every message. Two C slots avoid
  * that:
  *
- * - `am_send` returns the value and says in its return code that it is final. CPython up to 3.11 uses it for `await`, and
- *   every version uses it when a task runs the awaitable itself.
+ * - `am_send` returns the value and says in its return code that it is final. CPython up to 3.11 uses it for `await`,
+ *   and every version uses it when a task runs the awaitable itself.
  * - `tp_iternext`, which `await` uses from 3.12 on, may return NULL without an error set: finished, with None. For any
  *   other value it has to set StopIteration. Up to 3.11 setting it does not build it; from 3.12 on it does. So it is an
  *   exception of a type of ours: one that is let go of is emptied and kept for the next time.
@@ -105,23 +105,23 @@ static inline PySendResult lapwing_send(PyObject *self, PyObject **result, lapwi
 }
 
 /* The slots of one type in front of its step, and the function that installs them. */
-#define LAPWING_AWAITABLE(name)                                                                                    \
-    static lapwing_step name##_step;                                                                               \
-    static PyObject *name##_next_slot(PyObject *self)                                                              \
-    {                                                                                                              \
-        return lapwing_next(self, name##_step);                                                                    \
-    }                                                                                                              \
-    static PySendResult name##_send_slot(PyObject *self, PyObject *argument, PyObject **result)                    \
-    {                                                                                                              \
-        (void)argument;                                                                                            \
-        return lapwing_send(self, result, name##_step);                                                            \
-    }                                                                                                              \
-    static void name##_install(PyTypeObject *type, lapwing_step step)                                              \
-    {                                                                                                              \
-        name##_step = step;                                                                                        \
-        type->tp_iternext = name##_next_slot;                                                                      \
-        type->tp_as_async->am_send = name##_send_slot;                                                             \
-        PyType_Modified(type);                                                                                     \
+#define LAPWING_AWAITABLE(name)                                                                                        \
+    static lapwing_step name##_step;                                                                                   \
+    static PyObject *name##_next_slot(PyObject *self)                                                                  \
+    {                                                                                                                  \
+        return lapwing_next(self, name##_step);                                                                        \
+    }                                                                                                                  \
+    static PySendResult name##_send_slot(PyObject *self, PyObject *argument, PyObject **result)                        \
+    {                                                                                                                  \
+        (void)argument;                                                                                                \
+        return lapwing_send(self, result, name##_step);                                                                \
+    }                                                                                                                  \
+    static void name##_install(PyTypeObject *type, lapwing_step step)                                                  \
+    {                                                                                                                  \
+        name##_step = step;                                                                                            \
+        type->tp_iternext = name##_next_slot;                                                                          \
+        type->tp_as_async->am_send = name##_send_slot;                                                                 \
+        PyType_Modified(type);                                                                                         \
     }
 
 #endif

@@ -11,8 +11,7 @@ static PyObject *lapwing_quick_send(PyObject *, PyObject *);
 static PyObject *lapwing_quick_receive(PyObject *);
 static _PyCFunctionFastWithKeywords lapwing_full_send, lapwing_full_receive;
 
-static PyObject *lapwing_send_method(
-    PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords)
+static PyObject *lapwing_send_method(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords)
 {
     if (count == 1 && keywords == NULL)
         return lapwing_quick_send(self, arguments[0]);

@@ -42,14 +42,34 @@ static void lapwing_hear_alarm(int alarm)
 #define EPOLL_CTL_DEL 2
 #define EPOLL_CTL_MOD 3
 #define EPOLL_CLOEXEC 0
-typedef union { void *ptr; } epoll_data_t;
-struct epoll_event { uint32_t events; epoll_data_t data; };
-static int lapwing_make_alarm(void) { return -1; }
-static int lapwing_set_alarm(int alarm, double seconds) { return -1; }
-static void lapwing_hear_alarm(int alarm) { }
-static int epoll_create1(int flags) { return -1; }
-static int epoll_ctl(int fd, int what, int target, struct epoll_event *event) { return -1; }
-static int epoll_wait(int fd, struct epoll_event *events, int count, int timeout) { return -1; }
+typedef union {
+    void *ptr;
+} epoll_data_t;
+struct epoll_event {
+    uint32_t events;
+    epoll_data_t data;
+};
+static int lapwing_make_alarm(void)
+{
+    return -1;
+}
+static int lapwing_set_alarm(int alarm, double seconds)
+{
+    return -1;
+}
+static void lapwing_hear_alarm(int alarm) {}
+static int epoll_create1(int flags)
+{
+    return -1;
+}
+static int epoll_ctl(int fd, int what, int target, struct epoll_event *event)
+{
+    return -1;
+}
+static int epoll_wait(int fd, struct epoll_event *events, int count, int timeout)
+{
+    return -1;
+}
 #endif
 
 #endif

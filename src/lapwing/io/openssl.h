@@ -1,13 +1,14 @@
 /* TLS records through the OpenSSL that the `ssl` module of this Python has loaded.
  *
- * `ssl` makes the context, the session and the handshake, and stays in charge of them. What comes after, a record in and a
- * record out, takes several Python objects and calls each with it, which cost as much as the encryption of a small
- * message. So a session's own `SSL` is called here, with a BIO that reads from and writes to a `lapwing_pipe`.
+ * `ssl` makes the context, the session and the handshake, and stays in charge of them. What comes after, a record in
+ * and a record out, takes several Python objects and calls each with it, which cost as much as the encryption of a
+ * small message. So a session's own `SSL` is called here, with a BIO that reads from and writes to a `lapwing_pipe`.
  *
- * Nothing of OpenSSL is linked or included: its functions, all of its stable interface since 1.1.1, are looked up in the
- * library that the `_ssl` module uses. What is not public is where an `_ssl._SSLSocket` keeps its `SSL`: that is done for
- * versions of CPython whose structure is known, and OpenSSL is asked whether it belongs to that very object. Wherever any
- * of this is not so, without the GIL too, there is no direct way, and `tls` goes through the `ssl` module. */
+ * Nothing of OpenSSL is linked or included: its functions, all of its stable interface since 1.1.1, are looked up in
+ * the library that the `_ssl` module uses. What is not public is where an `_ssl._SSLSocket` keeps its `SSL`: that is
+ * done for versions of CPython whose structure is known, and OpenSSL is asked whether it belongs to that very object.
+ * Wherever any of this is not so, without the GIL too, there is no direct way, and `tls` goes through the `ssl`
+ * module. */
 #ifndef LAPWING_OPENSSL_H
 #define LAPWING_OPENSSL_H
 
@@ -32,6 +33,8 @@ enum {
     EX_DATA_OF_SSL_MODULE = 0,
 };
 
+/* One in a line: */
+/* clang-format off */
 #define LAPWING_OPENSSL_FUNCTIONS(function)                                                                            \
     function(int, SSL_read_ex, (SSL *, void *, size_t, size_t *))                                                      \
     function(int, SSL_write_ex, (SSL *, const void *, size_t, size_t *))                                               \
@@ -55,6 +58,7 @@ enum {
     function(unsigned long, ERR_peek_last_error, (void))                                                               \
     function(void, ERR_clear_error, (void))                                                                            \
     function(const char *, ERR_reason_error_string, (unsigned long))
+/* clang-format on */
 
 #define LAPWING_MEMBER(result, name, parameters) result(*name) parameters;
 static struct {
@@ -62,7 +66,7 @@ static struct {
     BIO_METHOD *pipes;
 } openssl;
 
-/* --- the BIO ------------------------------------------------------------------------------------------------------- */
+/* --- the BIO ------------------------------------------------------------------------------------------------------ */
 
 static inline size_t lapwing_pipe_input(const lapwing_pipe *pipe)
 {
@@ -130,7 +134,7 @@ static long lapwing_pipe_control(BIO *bio, int what, long number, void *pointer)
     return size < LONG_MAX ? (long)size : LONG_MAX;
 }
 
-/* --- finding OpenSSL and a session's SSL --------------------------------------------------------------------------- */
+/* --- finding OpenSSL and a session's SSL -------------------------------------------------------------------------- */
 
 #if !defined(Py_GIL_DISABLED) && !defined(PYPY_VERSION) && PY_VERSION_HEX >= 0x030B0000 && PY_VERSION_HEX < 0x030E0000
 #define LAPWING_KNOWS_SSL_SOCKET 1
@@ -157,9 +161,9 @@ static int lapwing_find_openssl(const char *module)
         return -1;
     LAPWING_OPENSSL_FUNCTIONS(LAPWING_LOOK_UP)
     openssl.pipes = openssl.BIO_meth_new(openssl.BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "lapwing");
-    if (openssl.pipes == NULL || !openssl.BIO_meth_set_read(openssl.pipes, lapwing_pipe_read) ||
-        !openssl.BIO_meth_set_write(openssl.pipes, lapwing_pipe_write) ||
-        !openssl.BIO_meth_set_ctrl(openssl.pipes, lapwing_pipe_control))
+    if (openssl.pipes == NULL || !openssl.BIO_meth_set_read(openssl.pipes, lapwing_pipe_read)
+        || !openssl.BIO_meth_set_write(openssl.pipes, lapwing_pipe_write)
+        || !openssl.BIO_meth_set_ctrl(openssl.pipes, lapwing_pipe_control))
         return -1;
     return 0; /* the library stays open: its functions are called from now on */
 }
@@ -191,10 +195,10 @@ static void lapwing_disconnect_pipe(BIO *bio)
     openssl.BIO_free(bio);
 }
 
-/* --- records ------------------------------------------------------------------------------------------------------- */
+/* --- records ------------------------------------------------------------------------------------------------------ */
 
-/* Both return 1, or 0 with the reason in `*code`. What an earlier user of this thread has left in the queue of errors would
- * be mistaken for theirs. */
+/* Both return 1, or 0 with the reason in `*code`. What an earlier user of this thread has left in the queue of errors
+ * would be mistaken for theirs. */
 static inline int lapwing_ssl_read(SSL *ssl, void *room, size_t size, size_t *count, int *code)
 {
     int outcome;

@@ -1,6 +1,5 @@
 /* A byte queue: bytes enter at the end and leave at the start. It owns memory only while it holds bytes, so that an
- * idle
- * connection costs nothing but the structure. */
+ * idle connection costs nothing but the structure. */
 #ifndef LAPWING_BUFFER_H
 #define LAPWING_BUFFER_H
 
@@ -27,8 +26,7 @@ static inline void lapwing_buffer_free(lapwing_buffer *buffer)
 }
 
 /* Make room for `size` more bytes and return where they go (the caller writes them and adds to `end`); NULL when there
- * is
- * no memory, with everything held kept. */
+ * is no memory, with everything held kept. */
 static inline unsigned char *lapwing_buffer_reserve(lapwing_buffer *buffer, size_t size)
 {
     if (size <= buffer->capacity - buffer->end)

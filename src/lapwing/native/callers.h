@@ -1,5 +1,5 @@
-/* The threads that are inside the methods of an object: so a call learns that it was made within another one of the same
- * thread, by a signal handler or a finalizer.
+/* The threads that are inside the methods of an object: so a call learns that it was made within another one of the
+ * same thread, by a signal handler or a finalizer.
  *
  * Most often there is one thread, which costs a look and a store. Threads are numbers other than 0. Whoever uses this
  * holds the GIL or, on a build without, the object's lock. */

@@ -1,4 +1,5 @@
-/* The innermost frame of Python on this thread's stack. While it stays the same, no code in Python has been called since.
+/* The innermost frame of Python on this thread's stack. While it stays the same, no code in Python has been called
+ * since.
  *
  * It is only compared, never looked into. CPython's public headers declare the field. */
 #ifndef LAPWING_FRAMES_H

@@ -3,8 +3,8 @@
  *
  * A lock that the thread which holds it may take again, as the GIL lets a callback call back. Unlike a critical section
  * of CPython it is never let go of behind the holder's back, as dropping a reference may do there: what happens between
- * `take_lock` and `give_lock` is one step for other threads. So whoever waits, or calls what may wait for another thread, puts it
- * down first: `put_down` and `take_up`.
+ * `take_lock` and `give_lock` is one step for other threads. So whoever waits, or calls what may wait for another
+ * thread, puts it down first: `put_down` and `take_up`.
  *
  * LAPWING_FREE_THREADED tells which kind of build this is. */
 #ifndef LAPWING_SHARING_H

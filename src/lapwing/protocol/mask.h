@@ -1,8 +1,8 @@
 /* Masking (RFC 6455 section 5.3): the payload XORed with a key of four bytes that repeats.
  *
- * The work is done in vectors of 32 bytes of any alignment, four of them per turn of the loop. The compiler makes of one
- * what the processor has: two registers where every x86-64 or Arm processor has 16 bytes, one where there is AVX2, which
- * is looked for as the program runs. */
+ * The work is done in vectors of 32 bytes of any alignment, four of them per turn of the loop. The compiler makes of
+ * one what the processor has: two registers where every x86-64 or Arm processor has 16 bytes, one where there is AVX2,
+ * which is looked for as the program runs. */
 #ifndef LAPWING_MASK_H
 #define LAPWING_MASK_H
 
@@ -34,8 +34,8 @@ static inline uint64_t lapwing_key_word(const unsigned char key[4], size_t offse
 
 /* Mask `size` bytes with the key as a word. The two places must be the same or must not overlap. Returns, if `wants_or`
  * (a constant), all bytes written, or-ed into a word; otherwise 0. */
-static inline __attribute__((always_inline)) uint64_t lapwing_mask_words(
-    unsigned char *to, const unsigned char *from, size_t size, uint64_t word, int wants_or)
+static inline __attribute__((always_inline)) uint64_t
+lapwing_mask_words(unsigned char *to, const unsigned char *from, size_t size, uint64_t word, int wants_or)
 {
     const lapwing_vector key = {word, word, word, word};
     lapwing_vector seen = {0};

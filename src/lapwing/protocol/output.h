@@ -10,7 +10,7 @@
 
 typedef struct {
     lapwing_buffer head;
-    PyObject *owner;            /* a reference: keeps `payload` alive; NULL when there is none */
+    PyObject *owner; /* a reference: keeps `payload` alive; NULL when there is none */
     const unsigned char *payload;
     size_t payload_size;
 } lapwing_output;

@@ -1,5 +1,6 @@
-/* A queue of owned object references: a single one stands in the structure itself, more in a ring that grows by doubling.
- * It owns no memory while it holds none or one: so a message that is taken before the next one comes costs no memory. */
+/* A queue of owned object references: a single one stands in the structure itself, more in a ring that grows by
+ * doubling. It owns no memory while it holds none or one: so a message that is taken before the next one comes costs no
+ * memory. */
 #ifndef LAPWING_QUEUE_H
 #define LAPWING_QUEUE_H
 
@@ -10,7 +11,7 @@ typedef struct {
         PyObject **ring; /* owned, with `capacity` slots; each reference in it is owned */
         PyObject *only;  /* owned; while there is no ring */
     } held;
-    size_t first;    /* slot of the oldest object in the ring */
+    size_t first; /* slot of the oldest object in the ring */
     size_t count;
     size_t capacity; /* a power of two; 0 while there is no ring */
 } lapwing_queue;
@@ -35,7 +36,8 @@ static inline int lapwing_queue_grow(lapwing_queue *queue)
     return 0;
 }
 
-/* Append `object`, taking over the caller's reference; -1 when there is no memory (the reference stays the caller's). */
+/* Append `object`, taking over the caller's reference; -1 when there is no memory (the reference stays the
+ * caller's). */
 static inline int lapwing_queue_push(lapwing_queue *queue, PyObject *object)
 {
     if (queue->count == 0 && queue->capacity == 0) {
