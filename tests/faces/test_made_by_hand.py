@@ -13,6 +13,7 @@ from tests.faces.programs import program
 
 CLASSES = [
     "lapwing.faces.turns.Turns",
+    "lapwing.faces.blocking_link.BlockingLink",
     "lapwing.faces.sync_messages.Messages",
     "lapwing.faces.sync_messages.BlockingMessageStream",
     "lapwing.faces.blocking.BlockingConnection",

@@ -1,14 +1,14 @@
 # What a connection of the blocking face does with messages beside `receive` and `send`.
 
+from .blocking_link cimport BlockingLink
 from ..protocol.endpoint cimport Endpoint
 from ..protocol.streaming cimport Inflow
-from .turns cimport Turns
 
 
 cdef class BlockingMessageStream
 
 
-cdef class Messages(Turns):
+cdef class Messages(BlockingLink):
     cdef list line                  # who waits to send, and first in it who sends a message of fragments; None for none
     cdef object fragmenter          # the thread that sends a message of fragments; None while there is none
     cdef int pushes                 # threads that queue a whole message: compressing it, they let others run
@@ -17,15 +17,7 @@ cdef class Messages(Turns):
     # came, rather than the connection ended.
     # A nested call, 0, does not wait: it raises RuntimeError.
     cdef bint await_message(self, object timeout, object stream, unsigned long call) except -1
-    cdef int resume(self) except -1
-    cdef int require_open(self) except -1
-    cdef double deadline_of(self, object timeout, unsigned long call) except? -1
-    cdef int require_room(self, double deadline) except -1
     cdef int send_fragment(self, object fragment, bint fin, object opcode, object compress, double deadline) except -1
-    cdef int fail(self, int code, str reason) except -1
-
-    # Called when output is left that the kernel did not take in time, or broadcasts that had to wait.
-    cdef int left_over(self) except -1
 
     # Whether there is what is waited for.
     cdef bint has_arrived(self, object stream) except -1

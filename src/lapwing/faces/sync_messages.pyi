@@ -3,7 +3,7 @@ from typing import Any, Self
 
 from typing_extensions import Buffer
 
-from .turns import Turns
+from .blocking_link import BlockingLink
 
 __all__ = ["BlockingMessageStream", "Messages"]
 
@@ -19,7 +19,7 @@ class BlockingMessageStream:
     ) -> None: ...
     def close(self) -> None: ...
 
-class Messages(Turns):
+class Messages(BlockingLink):
     def receive_many(self, limit: int | None = None, *, timeout: float | None = ...) -> list[str | bytes]: ...
     def receive_into(self, buffer: Buffer, *, timeout: float | None = ...) -> int | None: ...
     def receive_json(self, *, timeout: float | None = ...) -> Any: ...

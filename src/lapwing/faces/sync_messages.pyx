@@ -10,6 +10,7 @@ import threading
 
 cimport cython
 
+from .blocking_link cimport BlockingLink
 from ..io.clock cimport clock
 from ..protocol.endpoint cimport Endpoint
 from ..protocol.inbound cimport HELD_BACK, RULE_BROKEN
@@ -17,7 +18,7 @@ from ..native.callers cimport callers_add, callers_remove
 from ..native.sharing cimport put_down, take_up
 from ..protocol.state cimport OPEN
 from ..protocol.streaming cimport NO_LIMIT
-from .turns cimport Turns, begin_call, end_call
+from .turns cimport begin_call, end_call
 
 from .messages import BROKEN_OFF, fragments_of, nested_too_deeply, require_count, writable
 from ..options import UNSET
@@ -27,31 +28,13 @@ __all__ = ["BlockingMessageStream", "Messages"]
 
 
 @cython.no_gc_clear
-cdef class Messages(Turns):
+cdef class Messages(BlockingLink):
     """A connection's messages; `BlockingConnection` is what to use."""
 
     cdef bint await_message(self, object timeout, object stream, unsigned long call) except -1:
         raise NotImplementedError
 
-    cdef int resume(self) except -1:
-        raise NotImplementedError
-
-    cdef int require_open(self) except -1:
-        raise NotImplementedError
-
-    cdef double deadline_of(self, object timeout, unsigned long call) except? -1:
-        raise NotImplementedError
-
-    cdef int require_room(self, double deadline) except -1:
-        raise NotImplementedError
-
     cdef int send_fragment(self, object fragment, bint fin, object opcode, object compress, double deadline) except -1:
-        raise NotImplementedError
-
-    cdef int fail(self, int code, str reason) except -1:
-        raise NotImplementedError
-
-    cdef int left_over(self) except -1:
         raise NotImplementedError
 
     # --- receiving -------------------------------------------------------------------------------------------------

@@ -1,0 +1,5 @@
+from .turns import Turns
+
+__all__ = ["BlockingLink"]
+
+class BlockingLink(Turns): ...
