@@ -1,17 +1,18 @@
-"""A blocking client that connects again, while other threads use it."""
+"""A client that connects again, while other threads, or other tasks, use it."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
 
 import lapwing
 from tests.conftest import RUNTIMES
-from tests.faces.callers import GUARD
+from tests.faces.callers import GUARD, HUGE, steps, url
 from tests.faces.test_blocking import Started, pair
 from tests.peers import wire
 from tests.peers.raw import RawListener
@@ -170,3 +171,81 @@ def test_threads_that_use_a_client_whatever_happens_to_it(server: ServerThread) 
         done.set()
         for started in using:
             started.result()
+
+
+async def _fragments(going_on: asyncio.Event) -> AsyncIterator[str]:
+    yield "first"
+    await going_on.wait()
+    yield "last"
+
+
+#: What another task may wait in when the connection ends, and whether it learns of that by an exception.
+WAITING: dict[str, tuple[Callable[[lapwing.AsyncClient], Any], bool]] = {
+    "receive": (lambda client: client.receive(), False),
+    "receive_many": (lambda client: client.receive_many(), False),
+    "receive_into": (lambda client: client.receive_into(bytearray(8)), False),
+    "receive_json": (lambda client: client.receive_json(), True),
+    "receive_stream": (lambda client: client.receive_stream(), False),
+    "iteration": (anext, True),
+    "send": (lambda client: client.send(b"late"), True),
+    "fragments": (lambda client: client.send([b"late", b"later"]), True),
+    "ping": (lambda client: client.ping(), True),
+    "close": (lambda client: client.close(), False),
+}
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["connects", "fails"])
+@pytest.mark.parametrize("way", list(WAITING))
+async def test_a_task_that_waits_learns_of_the_end(
+    listen: Callable[..., Any], runtime: Any, way: str, is_there: bool
+) -> None:
+    """It has no part in the next connection, even if that begins before the task runs, and fails at once."""
+    wait, raises = WAITING[way]
+    client = lapwing.AsyncClient(timeout=GUARD, compression=None, **runtime.options)
+    async with listen(default=echo) as other:
+        with RawListener(receive_buffer=65536) as listener:
+            accepting = asyncio.create_task(asyncio.to_thread(listener.accept))
+            await client.connect(listener.url)
+            with await accepting:
+                await client.send(bytes(HUGE))
+                task = asyncio.create_task(_await(wait(client)))
+                await steps()
+                client.abort()
+                if is_there:
+                    await client.connect(url(other))
+                else:
+                    with pytest.raises(OSError, match="no such socket"):
+                        await client.connect("ws+unix:///nowhere:/")
+                if raises:
+                    with pytest.raises(lapwing.ConnectionClosed, match="aborted"):
+                        await task
+                else:
+                    assert not await task or way == "close"
+        if is_there:
+            await client.send("undisturbed")
+            assert await client.receive() == "undisturbed"
+            await client.close()
+
+
+async def _await(call: Any) -> Any:
+    return await call
+
+
+async def test_a_message_of_fragments_stays_behind(listen: Callable[..., Any], runtime: Any) -> None:
+    """The iterable of one is still awaited when the client has connected again: nothing waits for it there."""
+    going_on = asyncio.Event()
+    client = lapwing.AsyncClient(timeout=GUARD, **runtime.options)
+    async with listen(default=echo) as server:
+        await client.connect(url(server))
+        task = asyncio.create_task(_await(client.send(_fragments(going_on))))
+        await steps()
+        client.abort()
+        await client.connect(url(server))
+        await client.send(["one", " message"])
+        assert await client.receive() == "one message"
+        going_on.set()
+        with pytest.raises(lapwing.ConnectionClosed, match="aborted"):
+            await task
+        await client.send("undisturbed")
+        assert await client.receive() == "undisturbed"
+        await client.close()

@@ -164,10 +164,12 @@ cdef class Connection(Messages):
 
         Compressing waits, too: what is compressed with context takeover must go out, and in that order.
         """
+        self.require_open()     # it may be awaited later than it was called
+        cdef Endpoint endpoint = self.endpoint
         cdef Waiter waiter = self.queue_up(timeout)
         try:
             await waiter
-            self.endpoint.push_message(message, opcode, compress)
+            endpoint.push_message(message, opcode, compress)
         finally:
             self.leave_queue(waiter)
 
@@ -257,7 +259,8 @@ cdef class Connection(Messages):
         if self.own_thread:
             self.refuse_thread()
         self.require_open()
-        cdef Ping ping = self.endpoint.ping(payload, clock())
+        cdef Endpoint endpoint = self.endpoint
+        cdef Ping ping = endpoint.ping(payload, clock())
         ping.is_awaited = True
         cdef Waiter waiter = self.wait(self.seconds_of(timeout), "no pong came")
         if self.pingers is None:
@@ -270,9 +273,9 @@ cdef class Connection(Messages):
             waiter.forget()
             if self.pingers is not None:
                 self.pingers.pop(ping, None)
-            self.endpoint.forget_ping(ping)
+            endpoint.forget_ping(ping)
         if ping.round_trip is None:
-            raise self.endpoint.closed_error()
+            raise endpoint.closed_error()
         return ping.round_trip
 
     async def close(self, code=1000, str reason not None="", *, timeout=None):
@@ -297,8 +300,9 @@ cdef class Connection(Messages):
         if self.own_thread:
             self.refuse_thread()
         self._begin_close(code, reason, timeout)
+        cdef Endpoint endpoint = self.endpoint
         if self.phase == LIVE and self._loop.is_closed():
-            self.endpoint.receive_eof(LOOP_CLOSED)
+            endpoint.receive_eof(LOOP_CLOSED)
             self.drop()
         cdef Waiter waiter
         if self.phase >= LIVE and self.phase != OVER:
@@ -310,7 +314,7 @@ cdef class Connection(Messages):
                 await waiter
             finally:
                 waiter.forget()
-        return self.closed
+        return endpoint.closed
 
     def abort(self):
         """End the connection at once: no close frame goes out, and none is waited for (RFC 6455 section 7.1.1).
@@ -470,10 +474,14 @@ cdef class AsyncClient(Connection):
         self._loop = asyncio.get_running_loop()
         self.own_timeout = -1 if self._settings.timeout is None else self._settings.timeout
         self.is_aborted = False
-        self.prepare()
+        cdef bint is_used = self.phase == OVER
+        self.phase = OPENING
         self.limit = asyncio.timeout(seconds)
         try:
             async with self.limit:
+                if is_used:
+                    await asyncio.sleep(0)  # tasks that learn of the end of the last connection look at it first
+                self.prepare()
                 while self.opened is None:
                     await self._attempt(opening)
         except BaseException as error:
@@ -498,6 +506,7 @@ cdef class AsyncClient(Connection):
         self.set_endpoint(make_endpoint(Role.CLIENT, self._settings))
         self.forget_opening()
         self.set_errands(None)
+        self.senders = self.fragmenter = None   # who sends a message of fragments may be in its iterable still
         self.phase = OPENING
         return 0
 

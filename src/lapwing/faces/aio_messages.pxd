@@ -31,7 +31,10 @@ cdef class Messages(Link):
     cdef bint has_arrived(self) except -1
     cdef list take_messages(self, Py_ssize_t limit)
     cdef int resume(self) except -1
-    cdef int break_off(self) except -1
+    cdef int break_off(self, Endpoint endpoint) except -1
+    cdef int leave(self, Waiter waiter) except -1
+    cdef Endpoint in_use(self)
+    cdef bint has_ended(self) except -1
 
 
 # The error of a call that needs a connection, when there never was one.

@@ -58,8 +58,12 @@ cdef class Messages(Link):
         Cancelling loses nothing. Not thread-safe.
         """
         cdef Py_ssize_t most = require_count(limit)
-        await self._arrival(timeout)
-        return self.take_messages(most)
+        cdef list messages
+        while True:
+            await self._arrival(timeout)
+            messages = self.take_messages(most)
+            if messages or self.has_ended():    # a finalizer may have taken what there was
+                return messages
 
     async def receive_into(self, buffer, *, timeout=UNSET):
         """Wait for the next message and copy it into a buffer: TEXT in UTF-8.
@@ -79,13 +83,12 @@ cdef class Messages(Link):
         Cancelling loses nothing. Not thread-safe.
         """
         writable(buffer)
-        await self._arrival(timeout)
-        cdef Endpoint endpoint = self.endpoint
-        if endpoint.messages.count == 0:
-            return None
-        size = endpoint.copy_message(writable(buffer))
-        self.take_messages(1)
-        return size
+        while True:
+            await self._arrival(timeout)
+            size = self.in_use().take_message_into(writable(buffer))
+            self.resume()
+            if size is not None or self.has_ended():
+                return size
 
     async def receive_json(self, *, timeout=UNSET):
         """Wait for the next message and decode it from JSON.
@@ -106,10 +109,13 @@ cdef class Messages(Link):
 
         Cancelling loses nothing. Not thread-safe.
         """
-        await self._arrival(timeout)
-        if self.endpoint.messages.count == 0:
-            raise self.endpoint.closed_error()
-        message = self.take_messages(1)[0]
+        cdef list messages = []
+        while not messages:
+            await self._arrival(timeout)
+            messages = self.take_messages(1)
+            if not messages and self.has_ended():
+                raise self.endpoint.closed_error()
+        message = messages[0]
         try:
             return self._settings.json_functions[1](message)
         except RecursionError:
@@ -218,9 +224,20 @@ cdef class Messages(Link):
 
     cdef list take_messages(self, Py_ssize_t limit):
         """Take the messages that are at hand, but at most `limit`; less than 0 for all."""
-        cdef list messages = self.endpoint.pop_messages(limit)
+        cdef list messages = self.in_use().pop_messages(limit)
         self.resume()
         return messages
+
+    cdef Endpoint in_use(self):
+        """Return the endpoint, which goes when another task connects and fails."""
+        if self.endpoint is None:
+            raise not_connected()
+        return self.endpoint
+
+    cdef bint has_ended(self) except -1:
+        """Tell whether there is no message, and there will be none."""
+        cdef Endpoint endpoint = self.in_use()
+        return endpoint.messages.count == 0 and (endpoint.phase == CLOSED or self.phase == OVER)
 
     cdef int resume(self) except -1:
         """Act on what taking something led to: room to read on, or what waited undecoded."""
@@ -250,53 +267,55 @@ cdef class Messages(Link):
 
         From the first one to the last one it has the first place among those who wait to send, so all others wait.
         """
+        self.require_open()     # it may be awaited later than it was called
+        cdef Endpoint endpoint = self.endpoint
         cdef Waiter place = self.queue_up(timeout)
         cdef int count = 0
         cdef bint has_begun = False
         try:
-            if self.endpoint.phase != OPEN or (
-                self.senders[0] is place and output_size(&self.endpoint.output) < MUCH_OUTPUT
+            if endpoint.phase != OPEN or (
+                self.senders[0] is place and output_size(&endpoint.output) < MUCH_OUTPUT
             ):
                 place.is_done = True    # nobody is in front, and there is room
                 place.forget()
             await place
-            if self.endpoint.phase != OPEN:
-                raise self.endpoint.closed_error()
+            if endpoint.phase != OPEN:
+                raise endpoint.closed_error()
             has_begun = True
             self.fragmenter = asyncio.current_task()
             if hasattr(type(message), "__aiter__"):
                 check = FragmentCheck(opcode).check
                 async for fragment in message:
-                    if output_size(&self.endpoint.output) >= MUCH_OUTPUT:
-                        await self._room(timeout)
-                    self.endpoint.send_fragment(check(fragment), fin=False, opcode=opcode, compress=compress)
+                    if output_size(&endpoint.output) >= MUCH_OUTPUT:
+                        await self._room(endpoint, timeout)
+                    endpoint.send_fragment(check(fragment), fin=False, opcode=opcode, compress=compress)
                     self.send_soon()
-                self.endpoint.send_fragment(b"", fin=True, opcode=opcode, compress=compress)
+                endpoint.send_fragment(b"", fin=True, opcode=opcode, compress=compress)
             else:
                 for fragment, fin in fragments_of(message, opcode):
-                    if output_size(&self.endpoint.output) >= MUCH_OUTPUT:
-                        await self._room(timeout)
-                    self.endpoint.send_fragment(fragment, fin=fin, opcode=opcode, compress=compress)
+                    if output_size(&endpoint.output) >= MUCH_OUTPUT:
+                        await self._room(endpoint, timeout)
+                    endpoint.send_fragment(fragment, fin=fin, opcode=opcode, compress=compress)
                     count += 1
                     # Once the last one is accepted nothing can be cancelled any more.
                     if not fin and (
-                        count % FRAGMENTS_IN_A_ROW == 0 or output_size(&self.endpoint.output) >= MUCH_OUTPUT
+                        count % FRAGMENTS_IN_A_ROW == 0 or output_size(&endpoint.output) >= MUCH_OUTPUT
                     ):
                         self.send_soon()
                         await asyncio.sleep(0)
         except BaseException:
             if has_begun:
-                self.break_off()
+                self.break_off(endpoint)
             raise
         finally:
-            if has_begun:
+            if has_begun and self.endpoint is endpoint:
                 self.fragmenter = None
             self.leave_queue(place)
 
-    async def _room(self, timeout):
+    async def _room(self, Endpoint endpoint, timeout):
         """Wait until there is room for the next fragment; this one waits in front of all others."""
         cdef Waiter waiter
-        if self.endpoint.phase != OPEN:
+        if endpoint.phase != OPEN:
             return
         waiter = self.wait(self.seconds_of(timeout), "the peer did not read enough to send more")
         self.senders.insert(0, waiter)
@@ -305,12 +324,12 @@ cdef class Messages(Link):
             await waiter
         finally:
             waiter.forget()
-            self.senders.remove(waiter)
+            self.leave(waiter)
 
-    cdef int break_off(self) except -1:
+    cdef int break_off(self, Endpoint endpoint) except -1:
         """Fail the connection when a message was begun that will not be finished."""
-        if self.endpoint.sending_opcode and self.endpoint.phase == OPEN:
-            self.endpoint.fail(BROKEN_OFF[0], BROKEN_OFF[1], clock())
+        if endpoint.sending_opcode and endpoint.phase == OPEN:
+            endpoint.fail(BROKEN_OFF[0], BROKEN_OFF[1], clock())
             self.settle()
         return 0
 
@@ -327,12 +346,18 @@ cdef class Messages(Link):
 
     cdef int leave_queue(self, Waiter waiter) except -1:
         waiter.forget()
-        self.senders.remove(waiter)
+        self.leave(waiter)
         if not self.senders:
             self.senders = None
         if self.phase == LIVE:
             self.send_soon()
             self.wake_sender()
+        return 0
+
+    cdef int leave(self, Waiter waiter) except -1:
+        """Take it from those who wait to send, unless it waited on a connection before this one."""
+        if self.senders is not None and waiter in self.senders:
+            self.senders.remove(waiter)
         return 0
 
     # --- what both need --------------------------------------------------------------------------------------------

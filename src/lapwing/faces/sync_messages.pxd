@@ -36,6 +36,7 @@ cdef class Messages(BlockingLink):
     # Steps of what users call, for this module alone.
     cdef int refuse_nested(self) except -1
     cdef int await_beginning(self, BlockingMessageStream stream, object timeout, unsigned long call) except -1
+    cdef list await_messages(self, Py_ssize_t limit, object timeout, unsigned long call)
     cdef list take_messages(self, Py_ssize_t limit)
     cdef int took(self) except -1
     cdef object next_fragment(self, object fragments, unsigned long call)

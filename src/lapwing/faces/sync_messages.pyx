@@ -59,9 +59,16 @@ cdef class Messages(BlockingLink):
         cdef Py_ssize_t most = require_count(limit)
         cdef unsigned long call = begin_call(self)
         try:
-            return self.take_messages(most) if self.await_message(timeout, None, call) else []
+            return self.await_messages(most, timeout, call)
         finally:
             end_call(self, call)
+
+    cdef list await_messages(self, Py_ssize_t limit, object timeout, unsigned long call):
+        """Wait for messages and take them; none at the end. What runs between these two may take them, too."""
+        cdef list messages = []
+        while not messages and self.await_message(timeout, None, call):
+            messages = self.take_messages(limit)
+        return messages
 
     def receive_into(self, buffer, *, timeout=UNSET):
         """Wait for the next message and copy it into a buffer: TEXT in UTF-8.
@@ -81,12 +88,12 @@ cdef class Messages(BlockingLink):
         One thread at a time may be in this or another method that receives.
         """
         writable(buffer)
+        cdef object size = None
         cdef unsigned long call = begin_call(self)
         try:
-            if not self.await_message(timeout, None, call):
-                return None
-            size = self.endpoint.copy_message(writable(buffer))
-            self.take_messages(1)
+            while size is None and self.await_message(timeout, None, call):
+                size = self.endpoint.take_message_into(writable(buffer))
+                self.took()
         finally:
             end_call(self, call)
         return size
@@ -110,13 +117,15 @@ cdef class Messages(BlockingLink):
 
         One thread at a time may be in this or another method that receives.
         """
+        cdef list messages
         cdef unsigned long call = begin_call(self)
         try:
-            if not self.await_message(timeout, None, call):
+            messages = self.await_messages(1, timeout, call)
+            if not messages:
                 raise self.endpoint.closed_error()
-            message = self.take_messages(1)[0]
         finally:
             end_call(self, call)
+        message = messages[0]
         try:
             return self._settings.json_functions[1](message)
         except RecursionError:

@@ -34,8 +34,9 @@ cdef class Streaming(Placing):
     # Skip what is left of a message; nothing happens when it was taken to its end.
     cdef int drop_inflow(self, Inflow inflow) except -1
 
-    # Copy the oldest message into a buffer, and return its size; there must be one, and it stays.
-    cdef Py_ssize_t copy_message(self, object view) except -1
+    # Copy the oldest message into a writable buffer in one piece, and take it; returns its size, or None when there is
+    # no message. One that is too large for the buffer stays: ValueError.
+    cdef object take_message_into(self, object view)
 
     # Steps of the above, for this module alone.
     cdef Inflow take_queued(self, uint64_t limit)

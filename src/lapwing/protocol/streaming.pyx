@@ -14,6 +14,7 @@ gives up a message before its end has the rest skipped; with context takeover it
 because the next message may refer to it (RFC 7692 section 7.2.3.2).
 """
 
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint64_t
@@ -218,14 +219,29 @@ cdef class Streaming(Placing):
             self.pop_message()
         return self.decode_held()
 
-    cdef Py_ssize_t copy_message(self, object view) except -1:
-        cdef object message = <object>queue_front(&self.messages)
-        cdef bytes payload = message.encode() if isinstance(message, str) else message
-        cdef Py_ssize_t size = PyBytes_GET_SIZE(payload)
-        if size > len(view):
-            raise ValueError(
-                f"expected a buffer of {size} bytes for this message, got one of {len(view)}: the next call gets it")
-        view[:size] = payload
+    cdef object take_message_into(self, object view):
+        cdef Py_buffer place
+        cdef const char *payload
+        cdef Py_ssize_t size
+        PyObject_GetBuffer(view, &place, PyBUF_WRITABLE)
+        # From the look at the queue to the taking no Python code runs, which might take the message.
+        try:
+            if self.messages.count == 0:
+                return None
+            message = <object>queue_front(&self.messages)
+            if isinstance(message, str):
+                payload = PyUnicode_AsUTF8AndSize(message, &size)
+            else:
+                payload = PyBytes_AS_STRING(message)
+                size = PyBytes_GET_SIZE(message)
+            if size > place.len:
+                raise ValueError(
+                    f"expected a buffer of {size} bytes for this message, got one of {place.len}: the next call gets "
+                    "it")
+            memcpy(place.buf, payload, size)
+            self.pop_message()
+        finally:
+            PyBuffer_Release(&place)
         return size
 
     # --- what `Inbound` asks for -----------------------------------------------------------------------------------
