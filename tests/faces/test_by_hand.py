@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -107,10 +108,11 @@ async def test_the_last_message_is_let_go_of(listen: Listen) -> None:
             held = Held()
             message = await ws.receive()
             assert isinstance(message, bytes)
-            counts.append(len(gc.get_referrers(message)))
+            # From Python 3.14 on the collector sees what the coroutine that runs refers to.
+            holders.extend(each for each in gc.get_referrers(message) if not inspect.iscoroutine(each))
             return weakref.ref(held)
 
-        counts: list[int] = []
+        holders: list[object] = []
         for waits in (True, False):
             if waits:
                 taking = asyncio.create_task(take())
@@ -123,4 +125,4 @@ async def test_the_last_message_is_let_go_of(listen: Listen) -> None:
                     await asyncio.sleep(0)
                 reference = await take()
             assert reference() is None
-        assert counts == [0, 0]
+        assert holders == []

@@ -63,8 +63,8 @@ class Either:
     def __init__(self, ws: Any) -> None:
         self.ws = ws
 
-    async def __call__(self, name: str, *args: Any) -> Any:
-        result = getattr(self.ws, name)(*args)
+    async def __call__(self, name: str, *args: Any, **options: Any) -> Any:
+        result = getattr(self.ws, name)(*args, **options)
         return await result if hasattr(result, "__await__") else result
 
 
@@ -359,14 +359,14 @@ async def test_a_stalled_peer_is_not_waited_for(face: Face, way: str) -> None:
         if loop.seen:
             return "break"
         try:
-            await ws("receive")
+            await ws("receive", timeout=0.05)
         except TimeoutError:
             if way == "raise":
                 raise
         return "stalled"
 
     with RawListener() as listener:
-        loop = Program(face, listener.url, body, timeout=0.05, close_timeout=10 * GUARD)
+        loop = Program(face, listener.url, body, close_timeout=10 * GUARD)
         running = asyncio.create_task(loop.run())
         with await call(listener.accept) as peer:
             await call(peer.expect_reset_or_end)
@@ -386,16 +386,16 @@ async def test_a_peer_that_spoke_since_is_not_stalled(face: Face) -> None:
 
     async def body(ws: Either) -> Any:
         with pytest.raises(TimeoutError):
-            await ws("receive")
+            await ws("receive", timeout=0.02)
         spoken.set() if not face.blocking else loop.call_soon_threadsafe(spoken.set)
         while True:
             with contextlib.suppress(TimeoutError):
-                assert await ws("receive") == "here"
+                assert await ws("receive", timeout=0.02) == "here"
                 return "break"
 
     loop = asyncio.get_running_loop()
     with RawListener() as listener:
-        running = asyncio.create_task(Program(face, listener.url, body, timeout=0.02).run())
+        running = asyncio.create_task(Program(face, listener.url, body).run())
         with await call(listener.accept) as peer:
             await spoken.wait()
             peer.send_frame(wire.TEXT, b"here")
@@ -570,11 +570,14 @@ async def test_cancelled_while_it_waits_to_connect_again(runtime: Any) -> None:
 async def test_cancelled_in_the_body(runtime: Any, listen: Listen) -> None:
     async def program() -> None:
         async for ws in lapwing.connect(url(server), reconnect=QUICK, **runtime.options):
+            inside.set()
             await ws.receive()
 
+    inside = asyncio.Event()
     async with hosting(listen) as (server, guests):
         task = asyncio.create_task(program())
         guest = await guests.next()
+        await inside.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
