@@ -16,7 +16,8 @@ from .aio_messages cimport Messages, not_connected
 from ..io.clock cimport clock
 from ..io.stream cimport Stream
 from .link cimport LIVE, OPENING, OVER, SECURING, UNUSED
-from ..protocol.endpoint cimport Endpoint, Ping
+from ..protocol.endpoint cimport Endpoint
+from ..protocol.pings cimport Ping
 from ..protocol.outbound cimport output_size
 from ..protocol.prepared cimport Prepared
 from ..native.sharing cimport give_lock, take_lock

@@ -1,12 +1,12 @@
 # What a connection of the asyncio face does with messages beside `receive` and `send`.
 
-from .link cimport Link
+from .opening_link cimport OpeningLink
 from ..protocol.endpoint cimport Endpoint
 from ..protocol.streaming cimport Inflow
 from .waiting cimport Waiter
 
 
-cdef class Messages(Link):
+cdef class Messages(OpeningLink):
     cdef object fragmenter          # the task that sends a message of fragments; None while there is none
 
     cdef double seconds_of(self, object timeout) except? -2

@@ -4,7 +4,7 @@ from typing import Any, NoReturn, Self
 
 from typing_extensions import Buffer
 
-from .link import Link
+from .opening_link import OpeningLink
 
 __all__ = ["MessageStream", "Messages"]
 
@@ -22,7 +22,7 @@ class MessageStream:
     def __iter__(self) -> NoReturn: ...
     def close(self) -> None: ...
 
-class Messages(Link):
+class Messages(OpeningLink):
     async def receive_many(self, limit: int | None = None, *, timeout: float | None = ...) -> list[str | bytes]: ...
     async def receive_into(self, buffer: Buffer, *, timeout: float | None = ...) -> int | None: ...
     async def receive_json(self, *, timeout: float | None = ...) -> Any: ...

@@ -12,6 +12,7 @@ cimport cython
 from ..io.clock cimport clock
 from ..io.reactor cimport READABLE
 from .link cimport LIVE, OVER
+from .opening_link cimport OpeningLink
 from ..protocol.endpoint cimport Endpoint
 from ..protocol.inbound cimport HELD_BACK, RULE_BROKEN
 from ..protocol.outbound cimport output_size
@@ -35,7 +36,7 @@ cdef enum:
 
 
 @cython.no_gc_clear
-cdef class Messages(Link):
+cdef class Messages(OpeningLink):
     """A connection's messages; `Connection` is what to use."""
 
     # --- receiving -------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 cimport cython
 
-from ..protocol.endpoint cimport Ping
+from ..protocol.pings cimport Ping
 from .sync_messages cimport Messages
 
 

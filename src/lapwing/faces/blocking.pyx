@@ -16,7 +16,7 @@ cimport cython
 
 from .blocking_link cimport AT_ONCE, BROKEN, LATE, SendOutcome
 from ..io.clock cimport clock
-from ..protocol.endpoint cimport Ping
+from ..protocol.pings cimport Ping
 from ..protocol.inbound cimport RULE_BROKEN
 from ..protocol.state cimport CLOSED, OPEN
 from .sync_messages cimport Messages

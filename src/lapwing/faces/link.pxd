@@ -16,6 +16,11 @@ cdef enum Phase:
     OVER            # the descriptor is closed
 
 
+cdef enum:
+    # Seconds after which it is looked whether anything can still use a connection, where that is not known at once.
+    FORGOTTEN_AFTER = 10
+
+
 cdef class Link(BaseConnection):
     cdef object __weakref__
     cdef dict __dict__
@@ -39,7 +44,6 @@ cdef class Link(BaseConnection):
     cdef unsigned long own_thread   # the loop's thread, in debug mode; 0 otherwise: it is not looked at
     cdef dict pingers               # for a pong: Ping to Waiter; None while there are none
 
-    cdef int begin(self, Stream stream, object handshake, double deadline) except -1
     cdef Waiter wait(self, double seconds, str missed)
     cdef int limit_wait(self, Waiter waiter, double seconds, str missed) except -1
     cdef int settle(self) except -1
@@ -53,19 +57,11 @@ cdef class Link(BaseConnection):
     # Forget the stream and the endpoint without touching them: they go on elsewhere.
     cdef int let_go(self) except -1
 
-    # A server's own steps: it was given the request; its opening handshake is done, and it may let go of the
-    # connection; something came while it is ANNOUNCING or DECIDING, or nothing did for too long.
-    cdef int decide(self) except -1
-    cdef int opened_by_peer(self) except -1
-    cdef int read_early(self, Py_ssize_t count) except -1
+    # For the subclass to say: there is input, or too much time has passed, before the connection is LIVE.
+    cdef int read_opening(self) except -1
     cdef int opening_expired(self) except -1
 
-    # Called when a proxy has opened a tunnel: go on inside it.
-    cdef int enter_tunnel(self) except -1
-
     # Steps of the above, for this module, `accepting` and `aio`.
-    cdef int start(self) except -1
-    cdef int answer(self) except -1
     cdef int attend(self, double now) except -1
     cdef int look_in_by(self, double deadline) except -1
     cdef int read(self) except -1
@@ -74,12 +70,6 @@ cdef class Link(BaseConnection):
     cdef int take_end(self) except -1
     cdef int encrypt(self) except -1
     cdef int lose_output(self, str reason) except -1
-    cdef int read_opening(self) except -1
-    cdef int secure(self) except -1
-    cdef int begin_handshake(self) except -1
-    cdef int advance_handshake(self, bytes data) except -1
-    cdef int finish_handshake(self, bytes rest) except -1
-    cdef int fail_opening(self, object error) except -1
     cdef int discard(self) except -1
     cdef int lose(self, str reason) except -1
     cdef int settle_pings(self) except -1

@@ -9,13 +9,14 @@ from .client_handshake import ClientHandshake
 from .close import CloseCode, Closed, may_be_sent
 from .compression import PerMessageDeflate
 from .deflate import ClientDeflate, Deflate, ServerDeflate
-from .endpoint import Endpoint, Ping
+from .endpoint import Endpoint
 from .errors import ConnectionClosed, HandshakeError, InvalidURL, ProtocolError, ProxyError, WebSocketError
 from .extension import ExtensionOffer, format_extensions, parse_extensions
 from .frame import BINARY, TEXT, MaskingKeys, Opcode, apply_mask, build_frame
 from .handshake import accept_key
 from .http import Headers, Request, Response
 from .http_reader import parse_request, parse_response
+from .pings import Ping
 from .prepared import Prepared
 from .server_handshake import ServerHandshake, ServerPolicy
 from .state import Ending, Role, State

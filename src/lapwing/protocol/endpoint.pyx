@@ -5,7 +5,8 @@ bytes come out by `Endpoint.data_to_send`. There is no socket here, no clock (th
 what carries the bytes (TCP, TLS, a unix socket, a stream of HTTP/2) is not known.
 
 `Inbound` is the half that makes messages of bytes, `Streaming` its way to give them out in pieces, `Outbound` the half
-that makes bytes of messages. Here is what connects the two: control frames, keepalive, the closing handshake.
+that makes bytes of messages, `Pings` the pings and their pongs. Here is what connects them: control frames, keepalive,
+the closing handshake.
 
 As in `outbound`, what may run Python code comes first, and the state is looked at afterwards: then the frame, the move
 and `closed` are one step, in which no finalizer and no signal handler can find, or leave, half of it.
@@ -21,7 +22,8 @@ from .frame cimport (
 )
 from ..native.buffer cimport buffer_size
 from .inbound cimport RULE_BROKEN, SKIPPED, is_over, snapshot
-from .outbound cimport MAX_WAITING_PONGS, Outbound, output_clear, output_size
+from .outbound cimport MAX_WAITING_PONGS, output_clear, output_size
+from .pings cimport Ping, Pings
 from .state cimport (
     CLOSE_RECEIVED, CLOSE_SENT, CLOSED, EOF_RECEIVED, FAILED, OPEN, SILENCE, STAY, TIME_EXPIRED, EndpointEnding, Event,
     Move, move_on,
@@ -32,12 +34,7 @@ from .errors import ConnectionClosed, ProtocolError
 from .state import Ending, Role, State
 from .violation import Violation
 
-__all__ = ["Endpoint", "Ping"]
-
-
-cdef enum:
-    # Pings without an answer that are remembered; the oldest that nobody waits for is forgotten first.
-    MAX_WAITING_PINGS = 64
+__all__ = ["Endpoint"]
 
 
 # Seconds from which on a stall of this end is worth a word when the peer is given up.
@@ -55,17 +52,7 @@ cdef dict RULES = dict(Violation.__members__)
 cdef frozenset SENDABLE_CODES = SENDABLE
 
 
-cdef class Ping:
-    """A ping frame that was sent (RFC 6455 section 5.5.2).
-
-    Attributes:
-        payload: what the pong has to repeat, at most 125 bytes.
-        sent_at: when it was queued, in seconds of the owner's clock.
-        round_trip: seconds from then until its pong, or that of a later ping, arrived; None until then.
-    """
-
-
-cdef class Endpoint(Outbound):
+cdef class Endpoint(Pings):
     """One end of a WebSocket connection after its opening handshake.
 
     Not safe for several threads at once: the owner serialises the calls. `now` is the owner's clock in seconds; only
@@ -91,7 +78,6 @@ cdef class Endpoint(Outbound):
 
     def __cinit__(self):
         self.closing_deadline = self.reply_due = NO_DEADLINE
-        self.round_trip = -1
 
     def __init__(
         self, role, *, max_message_size=1024 * 1024, max_buffered=256 * 1024, close_timeout=10.0, holds_large=False,
@@ -146,11 +132,6 @@ cdef class Endpoint(Outbound):
             if self.window is not None:
                 inflated += PyBytes_GET_SIZE(self.window)
         return snapshot(buffer_size(&self.undecoded)) + self.assembled + inflated + self.message_bytes
-
-    @property
-    def latency(self):
-        """The last round trip of a ping in seconds, or None before the first."""
-        return None if self.round_trip < 0 else self.round_trip
 
     cdef bint move(self, Event event) noexcept:
         """Take the move of the table; returns whether this ended the connection."""
@@ -372,33 +353,6 @@ cdef class Endpoint(Outbound):
             return self.take_pong(payload)
         return self.take_close(payload)
 
-    cdef int take_pong(self, bytes payload) except -1:
-        """Match a pong with its ping; it answers the pings before that one, too. One that was not asked for means
-        nothing."""
-        cdef Ping ping
-        cdef Py_ssize_t index
-        cdef list answered
-        if self.pings is None:
-            return 0
-        answered = []       # may run Python code
-        if self.answered is None:
-            self.answered = answered
-        for index in range(0 if self.pings is None else len(self.pings)):
-            ping = self.pings[index]
-            if ping.payload == payload:
-                break
-        else:
-            return 0
-        self.round_trip = max(self.now - ping.sent_at, 0.0)
-        while index >= 0:
-            ping = self.pings.pop(0)
-            ping.round_trip = self.now - ping.sent_at
-            self.answered.append(ping)
-            index -= 1
-        if not self.pings:
-            self.pings = None
-        return 0
-
     cdef int take_close(self, bytes payload) except -1:
         """Take the peer's close frame, and answer it unless this end's was first (RFC 6455 sections 5.5.1 and 7.1)."""
         cdef int code = 1005
@@ -471,69 +425,6 @@ cdef class Endpoint(Outbound):
         return 0
 
     # --- the application's side --------------------------------------------------------------------------------------
-
-    def ping(self, payload=None, double now=0.0):
-        """Queue a ping (RFC 6455 section 5.5.2).
-
-        Args:
-            payload: at most 125 bytes, or `str` of as many in UTF-8; None makes one of decimal digits that differs from
-                the last ones.
-            now: the time, for the round trip.
-
-        Returns:
-            The `Ping`; its `round_trip` is set when the answer comes. `forget_ping` gives up on it.
-
-        Raises:
-            ConnectionClosed: the connection is closing or closed.
-            ValueError: the payload is longer than 125 bytes.
-        """
-        cdef Ping ping = self.new_ping(payload, now)
-        cdef list pings = []
-        if self.client:
-            self.keys.prepare()
-        if self.phase != OPEN:
-            raise self.closed_error()
-        if len(ping.payload) > MAX_CONTROL_PAYLOAD:
-            raise ValueError(f"expected a ping payload of at most 125 bytes, got {len(ping.payload)}")
-        self.push_ping(ping, pings)
-        return ping
-
-    cdef Ping new_ping(self, object payload, double now):
-        cdef Ping ping = Ping.__new__(Ping)
-        if payload is None:
-            self.ping_count += 1
-            # Text, since some peers hand pings to the application as messages and echo them in a text frame.
-            payload = str(self.ping_count)
-        ping.payload = payload.encode() if isinstance(payload, str) else bytes(memoryview(payload))
-        ping.sent_at = now
-        return ping
-
-    cdef int push_ping(self, Ping ping, list pings) except -1:
-        """Queue a ping. Before the caller looked at the state it made `pings`, a list for when there is none."""
-        self.push_control(PING_FRAME, ping.payload)
-        if self.pings is None:
-            self.pings = pings
-        if len(self.pings) >= MAX_WAITING_PINGS:
-            self.forget_oldest()
-        self.pings.append(ping)
-        return 0
-
-    cdef int forget_oldest(self) except -1:
-        cdef Ping ping
-        cdef Py_ssize_t index
-        for index in range(len(self.pings)):
-            ping = self.pings[index]
-            if not ping.is_awaited:
-                del self.pings[index]
-                break
-        return 0
-
-    def forget_ping(self, Ping ping not None):
-        """Stop waiting for the answer to `ping`."""
-        if self.pings is not None and ping in self.pings:
-            self.pings.remove(ping)
-            if not self.pings:
-                self.pings = None
 
     def close(self, code=1000, str reason not None="", double now=0.0):
         """Begin the closing handshake (RFC 6455 section 7.1.2); nothing happens once it has begun or the connection

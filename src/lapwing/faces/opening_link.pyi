@@ -1,0 +1,5 @@
+from .link import Link
+
+__all__ = ["OpeningLink"]
+
+class OpeningLink(Link): ...

@@ -1,0 +1,19 @@
+from typing_extensions import Buffer
+
+from .outbound import Outbound
+
+__all__ = ["Ping", "Pings"]
+
+class Ping:
+    @property
+    def payload(self) -> bytes: ...
+    @property
+    def sent_at(self) -> float: ...
+    @property
+    def round_trip(self) -> float | None: ...
+
+class Pings(Outbound):
+    @property
+    def latency(self) -> float | None: ...
+    def ping(self, payload: str | Buffer | None = None, now: float = 0.0) -> Ping: ...
+    def forget_ping(self, ping: Ping) -> None: ...
