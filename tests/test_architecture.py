@@ -27,7 +27,10 @@ LAYERS = (
     ("the protocol's public names", ("lapwing.protocol",)),
     ("the protocol's leaves", ("lapwing.protocol.*",)),
     ("io", ("lapwing.io", "lapwing.io.*")),
-    ("options", ("lapwing.options", "lapwing.stats", "lapwing.inspector", "lapwing.inspector.settings")),
+    (
+        "options",
+        ("lapwing.options", "lapwing.checking", "lapwing.stats", "lapwing.inspector", "lapwing.inspector.settings"),
+    ),
     ("connecting", ("lapwing.connecting", "lapwing.connecting.*")),
     (
         "what the faces stand on",

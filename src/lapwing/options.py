@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, get_args
 
+from .checking import check_address, check_context, check_count, check_flag, check_sockets, check_tcp
 from .inspector.settings import Inspector
 from .protocol.deflate import Deflate
 from .protocol.http_reader import MAX_HEAD, MAX_HEADERS, MAX_LINE
@@ -250,16 +251,16 @@ class ConnectionSettings:
         for name in _SECONDS:
             _check_seconds(name, getattr(self, name))
         if self.max_message_size is not None:
-            _check_count("max_message_size", self.max_message_size, most=_MOST_BYTES)
-        _check_count("max_buffered", self.max_buffered, most=_MOST_BYTES)
-        _check_count("max_header_line", self.max_header_line, least=256, most=MAX_HEAD)
-        _check_count("max_headers", self.max_headers, least=16, most=4096)
+            check_count("max_message_size", self.max_message_size, most=_MOST_BYTES)
+        check_count("max_buffered", self.max_buffered, most=_MOST_BYTES)
+        check_count("max_header_line", self.max_header_line, least=256, most=MAX_HEAD)
+        check_count("max_headers", self.max_headers, least=16, most=4096)
         if self.ping_interval is None and self.ping_timeout not in (None, _PING_TIMEOUT):
             raise ValueError(
                 f"expected a ping_interval to go with ping_timeout={self.ping_timeout!r}, got None: without pings "
                 "nothing has to be answered"
             )
-        _check_tcp(self.tcp_keepalive, self.tcp_user_timeout)
+        check_tcp(self.tcp_keepalive, self.tcp_user_timeout)
         if self.json is not None:
             _functions_of(self.json)
         if self.compression is not None and not isinstance(self.compression, (bool, Deflate)):
@@ -315,8 +316,8 @@ class ClientSettings(ConnectionSettings):
 
     def __post_init__(self) -> None:
         ConnectionSettings.__post_init__(self)
-        _check_context(self.ssl)
-        _check_flag("portable", self.portable)
+        check_context(self.ssl)
+        check_flag("portable", self.portable)
         if not hasattr(self.headers, "__iter__"):
             raise TypeError(
                 f"expected headers to be a mapping, or pairs of name and value, got {type(self.headers).__name__}"
@@ -325,14 +326,14 @@ class ClientSettings(ConnectionSettings):
             raise ValueError("expected server_hostname to be a name, or None, got an empty one")
         if self.cookies is not None and not isinstance(self.cookies, Mapping):
             raise TypeError(f"expected cookies to be a mapping of names to values, got {type(self.cookies).__name__}")
-        _check_count("max_redirects", self.max_redirects, least=0)
+        check_count("max_redirects", self.max_redirects, least=0)
         _check_seconds("happy_eyeballs_delay", self.happy_eyeballs_delay)
         if self.happy_eyeballs_delay is not None and self.happy_eyeballs_delay < 0.01:  # RFC 8305 section 8
             raise ValueError(
                 f"expected happy_eyeballs_delay to be 0.01 seconds or more, or None, got {self.happy_eyeballs_delay!r}"
             )
         if self.local_address is not None:
-            _check_address("local_address", self.local_address)
+            check_address("local_address", self.local_address)
         self._check_proxy()
         if self.sock is not None:
             self._check_sock()
@@ -340,7 +341,7 @@ class ClientSettings(ConnectionSettings):
     def _check_proxy(self) -> None:
         if not isinstance(self.proxy, (str, bool, type(None))):
             raise TypeError(f"expected proxy to be a URL, True, False or None, got {type(self.proxy).__name__}")
-        _check_context(self.proxy_ssl, "proxy_ssl")
+        check_context(self.proxy_ssl, "proxy_ssl")
         if self.proxy_ssl is not None and (
             not self.proxy or (isinstance(self.proxy, str) and not self.proxy.lower().startswith("https:"))
         ):
@@ -390,18 +391,18 @@ class ServerSettings(ConnectionSettings):
 
     def __post_init__(self) -> None:
         ConnectionSettings.__post_init__(self)
-        _check_context(self.ssl, server_side=True)
-        _check_count("backlog", self.backlog, most=_MOST_BACKLOG)
-        _check_count("max_threads", self.max_threads)
+        check_context(self.ssl, server_side=True)
+        check_count("backlog", self.backlog, most=_MOST_BACKLOG)
+        check_count("max_threads", self.max_threads)
         check_lagging(self.lagging)
         if self.lag_budget is not None:
-            _check_count("lag_budget", self.lag_budget, most=_MOST_BYTES)
+            check_count("lag_budget", self.lag_budget, most=_MOST_BYTES)
         _check_seconds("lag_timeout", self.lag_timeout)
         for name in ("max_connections", "max_connections_per_address"):
             if getattr(self, name) is not None:
-                _check_count(name, getattr(self, name))
+                check_count(name, getattr(self, name))
         for name in ("portable", "proxy_protocol", "reuse_port"):
-            _check_flag(name, getattr(self, name))
+            check_flag(name, getattr(self, name))
         if self.on_request is not None and not callable(self.on_request):
             raise TypeError(f"expected on_request to be a function that takes the request, got {self.on_request!r}")
         _check_health(self.health)
@@ -487,70 +488,6 @@ def check_lagging(policy: Lagging) -> Lagging:
     return policy
 
 
-def _check_tcp(keepalive: float | None, user_timeout: float | None) -> None:
-    if keepalive is None and user_timeout is None:
-        return
-    import socket
-
-    if keepalive is not None and not 1 <= keepalive <= 32767:
-        raise ValueError(f"expected tcp_keepalive from 1 to 32767 seconds, or None, got {keepalive!r}")
-    if user_timeout is not None and not 0.001 <= user_timeout <= 2_000_000:
-        raise ValueError(f"expected tcp_user_timeout from 0.001 to 2,000,000 seconds, or None, got {user_timeout!r}")
-    if user_timeout is not None and not hasattr(socket, "TCP_USER_TIMEOUT"):
-        raise ValueError("tcp_user_timeout is not to be had on this system: leave it out; pings do without it")
-
-
-def _check_count(name: str, value: object, *, least: int = 1, most: int | None = None) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"expected {name} to be a whole number, got {value!r}")
-    if value < least:
-        raise ValueError(f"expected {name} to be {least} or more, got {value!r}")
-    if most is not None and value > most:
-        raise ValueError(f"expected {name} to be {most} or less, got {value!r}")
-
-
-def _check_address(name: str, value: object) -> None:
-    from ipaddress import ip_address
-
-    if not isinstance(value, tuple) or len(value) != 2 or not isinstance(value[0], str):
-        raise TypeError(f"expected {name} to be an IP address and a port, such as ('192.0.2.1', 0), got {value!r}")
-    host, port = value
-    try:
-        ip_address(host)
-    except ValueError:
-        raise ValueError(f"expected the IP address of an interface in {name}, got {host!r}") from None
-    if isinstance(port, bool) or not isinstance(port, int):
-        raise TypeError(f"expected the port in {name} to be a whole number, got {port!r}")
-    if not 0 <= port <= 65535:
-        raise ValueError(f"expected the port in {name} to be 0 to 65535, got {port!r}")
-
-
-def _check_context(context: object, name: str = "ssl", *, server_side: bool = False) -> None:
-    if context is None:
-        return
-    from ssl import PROTOCOL_TLS_CLIENT, PROTOCOL_TLS_SERVER, SSLContext
-
-    if not isinstance(context, SSLContext):
-        raise TypeError(
-            f"expected {name} to be an ssl.SSLContext or None, got {context!r}: see ssl.create_default_context()"
-        )
-    if server_side and context.protocol is PROTOCOL_TLS_CLIENT:
-        raise ValueError(
-            f"expected {name} to be the context of a server, got one of a client: make it with "
-            "ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) and load_cert_chain(), or pass certfile and keyfile"
-        )
-    if not server_side and context.protocol is PROTOCOL_TLS_SERVER:
-        raise ValueError(
-            f"expected {name} to be the context of a client, got one of a server: make it with "
-            "ssl.create_default_context()"
-        )
-
-
-def _check_flag(name: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise TypeError(f"expected {name} to be True or False, got {value!r}")
-
-
 def _check_health(path: object) -> None:
     if path is None:
         return
@@ -571,7 +508,7 @@ def _check_place(settings: ServerSettings) -> None:
     if settings.unix_mode is not None:
         if settings.unix is None:
             raise ValueError("unix_mode is the mode of the file that unix names: expected unix, too")
-        _check_count("unix_mode", settings.unix_mode)
+        check_count("unix_mode", settings.unix_mode)
         if settings.unix_mode > 0o777:
             raise ValueError(f"expected unix_mode from 0o1 to 0o777, got {settings.unix_mode:#o}")
     path: object = settings.unix
@@ -580,7 +517,7 @@ def _check_place(settings: ServerSettings) -> None:
     if path is not None and not str(path):
         raise ValueError("expected unix to be the path of a socket, got an empty one")
     if settings.sockets is not None and settings.sockets != "systemd":
-        _check_sockets(settings.sockets)
+        check_sockets(settings.sockets)
 
 
 def _check_inspector(settings: ServerSettings) -> None:
@@ -593,16 +530,3 @@ def _check_inspector(settings: ServerSettings) -> None:
         return
     if settings.health is not None and (settings.health + "/").startswith(page.path + "/"):
         raise ValueError(f"health={settings.health!r} is within the live page's path {page.path!r}: choose another")
-
-
-def _check_sockets(sockets: object) -> None:
-    from socket import socket
-
-    given = [sockets] if isinstance(sockets, socket) else sockets
-    if isinstance(given, str) or not isinstance(given, Sequence):
-        raise TypeError(f"expected sockets to be listening sockets or 'systemd', got {sockets!r}")
-    if not given:
-        raise ValueError("expected at least one socket to listen on, got an empty sequence")
-    for sock in given:
-        if not isinstance(sock, socket):
-            raise TypeError(f"expected sockets to hold socket.socket objects, got {sock!r}")

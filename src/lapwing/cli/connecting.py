@@ -50,7 +50,34 @@ def add_arguments(parser: argparse.ArgumentParser, *, url: bool = True) -> None:
     """
     if url:
         parser.add_argument("url", metavar="URL", help="ws://HOST[:PORT]/PATH, wss:// for TLS, ws+unix://SOCKET:/PATH")
-    group = parser.add_argument_group("handshake")
+    _add_handshake(parser.add_argument_group("handshake"))
+    _add_tls(parser.add_argument_group("TLS"))
+    _add_way(parser.add_argument_group("the way there"))
+    group = parser.add_argument_group("limits")
+    group.add_argument(
+        "--connect-timeout",
+        type=seconds,
+        default=10.0,
+        metavar="SECONDS",
+        help="for everything up to the open connection (default 10)",
+    )
+    group.add_argument(
+        "--ping-interval",
+        type=seconds,
+        default=20.0,
+        metavar="SECONDS",
+        help="of silence before a ping asks whether the server is there, 0 for no pings (default 20)",
+    )
+    group.add_argument(
+        "--max-message-size",
+        type=int,
+        default=MAX_MESSAGE_SIZE,
+        metavar="BYTES",
+        help="that a received message may have, 0 for no limit (default 64 MiB)",
+    )
+
+
+def _add_handshake(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "-H",
         "--header",
@@ -79,30 +106,6 @@ def add_arguments(parser: argparse.ArgumentParser, *, url: bool = True) -> None:
     )
     group.add_argument(
         "--max-redirects", type=int, default=10, metavar="N", help="redirects to follow, 0 for none (default 10)"
-    )
-    _add_tls(parser.add_argument_group("TLS"))
-    _add_way(parser.add_argument_group("the way there"))
-    group = parser.add_argument_group("limits")
-    group.add_argument(
-        "--connect-timeout",
-        type=seconds,
-        default=10.0,
-        metavar="SECONDS",
-        help="for everything up to the open connection (default 10)",
-    )
-    group.add_argument(
-        "--ping-interval",
-        type=seconds,
-        default=20.0,
-        metavar="SECONDS",
-        help="of silence before a ping asks whether the server is there, 0 for no pings (default 20)",
-    )
-    group.add_argument(
-        "--max-message-size",
-        type=int,
-        default=MAX_MESSAGE_SIZE,
-        metavar="BYTES",
-        help="that a received message may have, 0 for no limit (default 64 MiB)",
     )
 
 

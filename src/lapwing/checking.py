@@ -1,0 +1,93 @@
+"""Checks of single values that options may have. Knows no option, only the names that its messages give them.
+
+Each check raises TypeError or ValueError, which say what was expected and what came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["check_address", "check_context", "check_count", "check_flag", "check_sockets", "check_tcp"]
+
+
+def check_tcp(keepalive: float | None, user_timeout: float | None) -> None:
+    """Check the options of TCP itself."""
+    if keepalive is None and user_timeout is None:
+        return
+    import socket
+
+    if keepalive is not None and not 1 <= keepalive <= 32767:
+        raise ValueError(f"expected tcp_keepalive from 1 to 32767 seconds, or None, got {keepalive!r}")
+    if user_timeout is not None and not 0.001 <= user_timeout <= 2_000_000:
+        raise ValueError(f"expected tcp_user_timeout from 0.001 to 2,000,000 seconds, or None, got {user_timeout!r}")
+    if user_timeout is not None and not hasattr(socket, "TCP_USER_TIMEOUT"):
+        raise ValueError("tcp_user_timeout is not to be had on this system: leave it out; pings do without it")
+
+
+def check_count(name: str, value: object, *, least: int = 1, most: int | None = None) -> None:
+    """Check a whole number within its range."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"expected {name} to be a whole number, got {value!r}")
+    if value < least:
+        raise ValueError(f"expected {name} to be {least} or more, got {value!r}")
+    if most is not None and value > most:
+        raise ValueError(f"expected {name} to be {most} or less, got {value!r}")
+
+
+def check_address(name: str, value: object) -> None:
+    """Check the address of an interface, with a port."""
+    from ipaddress import ip_address
+
+    if not isinstance(value, tuple) or len(value) != 2 or not isinstance(value[0], str):
+        raise TypeError(f"expected {name} to be an IP address and a port, such as ('192.0.2.1', 0), got {value!r}")
+    host, port = value
+    try:
+        ip_address(host)
+    except ValueError:
+        raise ValueError(f"expected the IP address of an interface in {name}, got {host!r}") from None
+    if isinstance(port, bool) or not isinstance(port, int):
+        raise TypeError(f"expected the port in {name} to be a whole number, got {port!r}")
+    if not 0 <= port <= 65535:
+        raise ValueError(f"expected the port in {name} to be 0 to 65535, got {port!r}")
+
+
+def check_context(context: object, name: str = "ssl", *, server_side: bool = False) -> None:
+    """Check a TLS context, which must be one for this role."""
+    if context is None:
+        return
+    from ssl import PROTOCOL_TLS_CLIENT, PROTOCOL_TLS_SERVER, SSLContext
+
+    if not isinstance(context, SSLContext):
+        raise TypeError(
+            f"expected {name} to be an ssl.SSLContext or None, got {context!r}: see ssl.create_default_context()"
+        )
+    if server_side and context.protocol is PROTOCOL_TLS_CLIENT:
+        raise ValueError(
+            f"expected {name} to be the context of a server, got one of a client: make it with "
+            "ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) and load_cert_chain(), or pass certfile and keyfile"
+        )
+    if not server_side and context.protocol is PROTOCOL_TLS_SERVER:
+        raise ValueError(
+            f"expected {name} to be the context of a client, got one of a server: make it with "
+            "ssl.create_default_context()"
+        )
+
+
+def check_flag(name: str, value: object) -> None:
+    """Check an option that is on or off."""
+    if not isinstance(value, bool):
+        raise TypeError(f"expected {name} to be True or False, got {value!r}")
+
+
+def check_sockets(sockets: object) -> None:
+    """Check the listening sockets that a server is given."""
+    from socket import socket
+
+    given = [sockets] if isinstance(sockets, socket) else sockets
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise TypeError(f"expected sockets to be listening sockets or 'systemd', got {sockets!r}")
+    if not given:
+        raise ValueError("expected at least one socket to listen on, got an empty sequence")
+    for sock in given:
+        if not isinstance(sock, socket):
+            raise TypeError(f"expected sockets to hold socket.socket objects, got {sock!r}")
