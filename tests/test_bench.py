@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.peers.needed import need
+
 BENCH = Path(__file__).parent.parent / "bench"
 
 #: Seconds for one program; each takes a fraction of it.
@@ -108,6 +110,7 @@ def _guard(baseline: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_guard_notices_growth(tmp_path: Path) -> None:
+    need("valgrind")
     baseline = tmp_path / "baseline.json"
     first = _guard(baseline)
     assert first.returncode == 0

@@ -77,7 +77,7 @@ PEERS = {
         ),
     ),
     "libsoup": Peer(("python3-gi", "gir1.2-soup-3.0"), _LIBSOUP[:1], asks=(_LIBSOUP,)),
-    "valgrind": Peer(("valgrind",), ("valgrind",), by_tests=False),
+    "valgrind": Peer(("valgrind",), ("valgrind",)),
     "tmux": Peer(("tmux",), ("tmux",), by_tests=False),
 }
 

@@ -56,7 +56,7 @@ cdef class Inflow:
 
     cdef str text(self, const unsigned char *data, size_t size):
         """Decode as many whole characters as there are; the bytes were checked."""
-        cdef Py_ssize_t used = 0
+        cdef Py_ssize_t used
         cdef str text
         cdef bytes joined
         if self.split_size:
@@ -65,6 +65,7 @@ cdef class Inflow:
             memcpy(PyBytes_AS_STRING(joined) + self.split_size, data, size)
             data = <const unsigned char *>PyBytes_AS_STRING(joined)
             size += self.split_size
+        used = size     # which early releases of Python 3.11 do not say when all of it is ASCII
         text = PyUnicode_DecodeUTF8Stateful(<const char *>data, size, NULL, &used)
         self.split_size = <unsigned char>(size - used)
         memcpy(self.split, data + used, self.split_size)
