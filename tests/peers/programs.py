@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import re
 import socket
@@ -32,6 +33,7 @@ class Program:
         self.process = subprocess.Popen(
             command,
             cwd=cwd,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},  # each line is read as it is printed
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
