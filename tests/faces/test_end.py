@@ -10,7 +10,9 @@ import pytest
 
 import lapwing
 from tests.faces.callers import Face, call, facing_server, hosting, steps, url
-from tests.peers.raw import RawListener
+from tests.peers import wire
+from tests.peers.certificates import Certificates
+from tests.peers.raw import RawListener, RawPeer
 
 Listen = Callable[..., Any]
 
@@ -215,6 +217,39 @@ async def test_the_client_vanishes_without_a_close_frame(listen: Listen, how: st
         assert ws.closed is not None
         assert ws.closed[:2] == (False, 1006)
         assert (await ws.close())[:2] == (False, 1006)
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+async def test_what_came_before_a_reset_counts_when_a_send_finds_it(
+    face: Face, tls: Certificates, secure: bool
+) -> None:
+    context = tls.good.server_context() if secure else None
+    with RawListener(context=context) as listener:
+        options: dict[str, Any] = {"ssl": tls.client_context()} if secure else {}
+        async with face.facing(listener, **options) as (ws, peer):
+            _leave(peer)
+            with pytest.raises(lapwing.ConnectionClosed) as caught:
+                for _ in range(3):  # the kernel may take the first one
+                    await ws.send("x")
+            assert await ws.receive() == "last words"
+            assert await ws.receive() is None
+            assert ws.closed[1:] == caught.value.args[1:] == (4001, "token expired")
+
+
+async def test_what_came_before_a_reset_counts_at_the_server_as_well(listen: Listen) -> None:
+    async with facing_server(listen) as (ws, peer):
+        _leave(peer)
+        with pytest.raises(lapwing.ConnectionClosed, match="4001"):
+            for _ in range(3):
+                await ws.send("x")
+        assert await ws.receive() == "last words"
+        assert await ws.receive() is None
+
+
+def _leave(peer: RawPeer) -> None:
+    peer.send_frame(wire.TEXT, b"last words")
+    peer.send_close(4001, "token expired")
+    peer.reset()
 
 
 @pytest.mark.parametrize("cut", [1, 2, 4, 9])

@@ -23,7 +23,7 @@ from ..io.stream cimport END_OF_STREAM, NOTHING_YET, is_clogged
 from ..native.landing cimport Landing
 from ..protocol.inbound cimport RULE_BROKEN
 from ..protocol.outbound cimport output_clear, output_size
-from ..protocol.state cimport CLOSE, DROP, OPEN, SHUT_DOWN
+from ..protocol.state cimport CLOSE, CLOSED, DROP, OPEN, SHUT_DOWN
 from .turns cimport NEVER, Turns
 
 from ..options import UNSET
@@ -33,6 +33,10 @@ __all__ = ["BlockingLink"]
 
 # Seconds that the call that learns of the end gives the peer to close TCP first: no later call could wait for that.
 cdef double LONGEST_LINGER = 1.0
+
+# Reads of a broken connection in a row.
+cdef enum:
+    MANY_READS = 16
 
 
 @cython.no_gc_clear
@@ -214,6 +218,8 @@ cdef class BlockingLink(Turns):
             if self.push_output(deadline):
                 return DONE
         except OSError as error:
+            if isinstance(error, ConnectionError):
+                read_rest(self, deadline)
             self.lose(f"the connection was lost: {error.strerror or error}")
             output_clear(&self.unsent)
             return BROKEN
@@ -342,6 +348,45 @@ cdef class BlockingLink(Turns):
             return self.end(0)
         self.changes += 1
         return 0 if self.waiters is None else self.wake()
+
+
+cdef int read_rest(BlockingLink self, double deadline) except -1:
+    """Read what the peer sent before the connection broke, as far as the application has room for it: a close frame in
+    it says how the connection ended. On a broken connection no read waits; another thread that reads is waited for."""
+    cdef unsigned long seen
+    cdef int reads = 0
+    deadline = min(deadline, clock() + LONGEST_LINGER)
+    self.stream.hear_out(True)
+    while self.endpoint.phase != CLOSED and reads < MANY_READS:
+        seen = self.changes
+        if not self.is_reading:
+            if self.endpoint.is_paused() or self.endpoint.is_decoding or read_once(self) == END_OF_STREAM:
+                return 0
+            reads += 1
+        elif clock() >= deadline or self.endpoint.phase != OPEN:    # it may be this thread that reads
+            return 0
+        else:
+            try:
+                self.await_change(seen, deadline)
+            except TimeoutError:
+                return 0
+    return 0
+
+
+cdef Py_ssize_t read_once(BlockingLink self) except -2:
+    """Read once; an error is the end, since why the output was lost is known already."""
+    cdef Py_ssize_t count
+    self.is_reading = True
+    try:
+        count = self.read_stream(NULL)
+        if count != END_OF_STREAM:
+            self.take_input(count, NULL)
+        return count
+    except OSError:
+        return END_OF_STREAM
+    finally:
+        self.is_reading = False
+        self.tell()
 
 
 cdef int warn_unclosed() except -1:

@@ -12,6 +12,7 @@ import os
 import warnings
 
 cimport cython
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.pythread cimport PyThread_get_thread_ident
 from libc.errno cimport errno
 
@@ -350,7 +351,9 @@ cdef class Link(BaseConnection):
         return 0
 
     cdef int lose_output(self, str reason) except -1:
-        """Output cannot be sent any more."""
+        """Output cannot be sent any more. What came before may say how the connection ended."""
+        if self.phase == LIVE:
+            read_rest(self)
         self.endpoint.receive_eof(reason)
         self.endpoint.end = DROP
         return 0
@@ -463,6 +466,37 @@ cdef class Link(BaseConnection):
             self.reactor.detach(self)
             if self.endpoint.closed is None:
                 warn_unclosed()
+
+
+cdef int read_rest(Link self) except -1:
+    """Read what the peer sent before the connection broke, as far as the application has room for it.
+
+    This may run in the middle of another connection's turn, so the reactor's buffer is not free.
+    """
+    cdef Endpoint endpoint = self.endpoint
+    cdef Stream stream = self.stream
+    cdef size_t size = self.reactor.buffer_size
+    cdef unsigned char *buffer
+    cdef Py_ssize_t count
+    cdef int _read
+    if endpoint.phase == CLOSED or endpoint.is_decoding or stream.is_reentered():
+        return 0
+    buffer = <unsigned char *>PyMem_Malloc(size)
+    if buffer is NULL:
+        raise MemoryError
+    stream.hear_out(True)
+    try:
+        for _read in range(MAX_READS):
+            count = stream.receive(NULL, buffer, size)
+            if count > 0:
+                endpoint.feed(buffer, count, clock())
+            if count == END_OF_STREAM or endpoint.phase == CLOSED or endpoint.is_paused():
+                break
+    except OSError:
+        pass    # why the output was lost is known already
+    finally:
+        PyMem_Free(buffer)
+    return 0
 
 
 cdef str why_lost():

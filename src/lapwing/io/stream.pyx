@@ -349,7 +349,11 @@ cdef class Stream:
         finally:
             tls.keep()
         if tls.established and tls.has_output() and (self.count_answers() or ciphertext_size):
-            self.push()
+            try:
+                self.push()
+            except OSError:
+                if count == 0:  # else what came counts first, and the next send finds the same
+                    raise
         if count:
             return count
         if tls.is_cut:
