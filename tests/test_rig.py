@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import RUNTIMES
+
 TESTS = Path(__file__).parent
 HEADER = "import asyncio, os, pytest\n"
 
@@ -37,7 +39,7 @@ def test_a_face_test_runs_on_every_event_loop(inner: pytest.Pytester) -> None:
         "    print(type(loop).__module__, loop.get_debug(), runtime.options)\n",
         "-s",
     )
-    result.assert_outcomes(passed=3)
+    result.assert_outcomes(passed=len(RUNTIMES))
     result.stdout.fnmatch_lines(
         [
             "*test_it[[]asyncio+epoll] *asyncio.unix_events True {}",
@@ -48,7 +50,7 @@ def test_a_face_test_runs_on_every_event_loop(inner: pytest.Pytester) -> None:
 
 
 def test_a_face_test_need_not_name_the_runtime(inner: pytest.Pytester) -> None:
-    _run(inner, "async def test_it(tmp_path): assert tmp_path.exists()").assert_outcomes(passed=3)
+    _run(inner, "async def test_it(tmp_path): assert tmp_path.exists()").assert_outcomes(passed=len(RUNTIMES))
 
 
 def test_one_event_loop_can_be_chosen(inner: pytest.Pytester) -> None:
@@ -62,7 +64,7 @@ def test_a_blocking_test_runs_once(inner: pytest.Pytester) -> None:
 
 
 def test_a_blocking_test_that_asks_for_the_runtime_runs_on_each(inner: pytest.Pytester) -> None:
-    _run(inner, "def test_it(runtime): pass").assert_outcomes(passed=3)
+    _run(inner, "def test_it(runtime): pass").assert_outcomes(passed=len(RUNTIMES))
 
 
 def test_an_asynchronous_test_elsewhere_runs_once(inner: pytest.Pytester) -> None:
@@ -71,7 +73,7 @@ def test_an_asynchronous_test_elsewhere_runs_once(inner: pytest.Pytester) -> Non
 
 
 def test_an_asynchronous_test_can_fail(inner: pytest.Pytester) -> None:
-    _run(inner, "async def test_it(): assert False").assert_outcomes(failed=3)
+    _run(inner, "async def test_it(): assert False").assert_outcomes(failed=len(RUNTIMES))
 
 
 def test_an_asynchronous_property_is_tried_with_every_example(inner: pytest.Pytester) -> None:
@@ -95,7 +97,7 @@ def test_a_task_left_behind_fails_the_test(inner: pytest.Pytester) -> None:
 
 
 def test_a_task_that_only_has_to_finish_does_not(inner: pytest.Pytester) -> None:
-    _run(inner, "async def test_it(): asyncio.create_task(asyncio.sleep(0))").assert_outcomes(passed=3)
+    _run(inner, "async def test_it(): asyncio.create_task(asyncio.sleep(0))").assert_outcomes(passed=len(RUNTIMES))
 
 
 @pytest.mark.parametrize("name", ["asyncio+epoll", "uvloop+epoll"])
@@ -128,4 +130,4 @@ def test_a_descriptor_left_open_is_an_error(inner: pytest.Pytester, body: str) -
 
 def test_the_certificates_are_made_once(inner: pytest.Pytester) -> None:
     body = "kept = []\ndef test_it(tls, runtime): kept.append(tls); assert kept[0] is tls"
-    _run(inner, body).assert_outcomes(passed=3)
+    _run(inner, body).assert_outcomes(passed=len(RUNTIMES))

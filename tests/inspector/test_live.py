@@ -412,7 +412,7 @@ async def test_a_connection_in_a_thread() -> None:
         ('{"do": "close", "number": 1, "code": 1006}', "1006"),
         ('{"do": "close", "number": 1, "code": "1000"}', "a close code"),
         (json.dumps({"do": "close", "number": 1, "reason": "a" * 124}), "reason"),
-        ("[" * 100_000, "recursion"),
+        ("[" * 100_000, "nested too deeply"),
     ],
 )
 async def test_what_makes_no_sense_is_answered(request_: str, words: str) -> None:

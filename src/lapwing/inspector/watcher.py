@@ -68,7 +68,9 @@ class Watcher:
                 raise TypeError("expected an object")  # noqa: TRY301 - answered below, like the rest
             number = request.get("request")
             answer = self._do(request)
-        except (ValueError, TypeError, LookupError, RecursionError) as error:
+        except RecursionError:  # each Python has words of its own for it
+            answer = {"error": "the request is nested too deeply"}
+        except (ValueError, TypeError, LookupError) as error:
             answer = {"error": str(error) or type(error).__name__}
         self.tell(json.dumps({"type": "answer", "request": number} | answer))
 
