@@ -4,6 +4,7 @@ from .blocking cimport BlockingConnection
 
 
 cdef class Client(BlockingConnection):
+    cdef int heed_greenlets(self) except -1
     cdef int look_for_end(self) except -1
     cdef int require_closed(self, unsigned long call) except -1
     cdef int await_others(self, double deadline) except -1

@@ -12,7 +12,7 @@ from ..io.clock cimport clock
 from ..io.stream cimport END_OF_STREAM, Stream
 from ..protocol.outbound cimport output_clear
 from ..native.callers cimport callers_count
-from ..native.sharing cimport put_down, take_up
+from ..native.sharing cimport give_lock, put_down, take_lock, take_up
 from ..protocol.state cimport CLOSED, OPEN
 from .turns cimport NEVER, begin_call, end_call
 
@@ -87,16 +87,18 @@ cdef class Client(BlockingConnection):
         opening = ClientOpening(self._settings, url, protocol)
         seconds = self._settings.opening if timeout is UNSET else timeout
         cdef double deadline = NEVER if seconds is None else clock() + <double>seconds
-        self.is_green = green.is_patched()
+        self.heed_greenlets()
         cdef unsigned long call = begin_call(self)
         try:
             self.require_closed(call)
             self.is_connecting = True
             try:
+                self.watch_calls()
                 self.await_others(deadline)
                 self.connect_by(opening, seconds, deadline)
             finally:
                 self.is_connecting = False
+                self.watch_calls()
                 self.tell()
         finally:
             end_call(self, call)
@@ -114,6 +116,16 @@ cdef class Client(BlockingConnection):
         finally:
             end_call(self, call)
         return BlockingConnection._lasted(self)
+
+    cdef int heed_greenlets(self) except -1:
+        """Find out whether greenlets take the place of threads, before the first call that may be one's."""
+        take_lock(&self.lock)
+        try:
+            self.is_green = green.is_patched()
+            self.watch_calls()
+        finally:
+            give_lock(&self.lock)
+        return 0
 
     cdef int look_for_end(self) except -1:
         """Take in what has arrived: the end of the connection may be in it, which no call has read yet."""

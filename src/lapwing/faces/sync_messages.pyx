@@ -14,7 +14,7 @@ from .blocking_link cimport BlockingLink
 from ..io.clock cimport clock
 from ..protocol.endpoint cimport Endpoint
 from ..protocol.inbound cimport HELD_BACK, RULE_BROKEN
-from ..native.callers cimport callers_add, callers_remove
+from ..native.callers cimport callers_add, callers_enter, callers_leave, callers_remove
 from ..native.sharing cimport put_down, take_up
 from ..protocol.state cimport OPEN
 from ..protocol.streaming cimport NO_LIMIT
@@ -257,14 +257,14 @@ cdef class Messages(BlockingLink):
     cdef object next_fragment(self, object fragments, unsigned long call):
         """Get the next one, for which a program may take its time, and use the connection."""
         cdef unsigned int depth
-        if call:
+        if call and not callers_leave(&self.callers, call):
             callers_remove(&self.callers, call)
         depth = put_down(&self.lock)
         try:
             return next(fragments, None)
         finally:
             take_up(&self.lock, depth)
-            if call and callers_add(&self.callers, call) < 0:
+            if call and not callers_enter(&self.callers, call) and callers_add(&self.callers, call) < 0:
                 raise MemoryError
 
     cdef int await_pushes(self, double deadline) except -1:

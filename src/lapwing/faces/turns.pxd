@@ -4,7 +4,7 @@ cimport cython
 
 from .connection cimport BaseConnection
 from ..io.stream cimport Stream
-from ..native.callers cimport Callers, callers_add, callers_none, callers_remove, this_thread
+from ..native.callers cimport Callers, callers_enter, callers_leave, this_thread
 from ..native.landing cimport Landing
 from ..native.sharing cimport give_lock, take_lock
 
@@ -50,8 +50,12 @@ cdef class Turns(BaseConnection):
     # Raises TimeoutError.
     cdef int await_change(self, unsigned long seen, double deadline) except -1
 
+    # Have calls looked at more closely where greenlets take the place of threads, or one waits for all others to leave.
+    cdef int watch_calls(self) except -1
+
     # Steps of the above.
     cdef unsigned long enter_among(self) except? 0
+    cdef int leave_others(self, unsigned long call) except -1
 
     @cython.final
     cdef Py_ssize_t read_stream(self, const Landing *landing) except -2
@@ -75,16 +79,13 @@ cdef class Turns(BaseConnection):
 cdef inline unsigned long begin_call(Turns connection) except? 0:
     cdef unsigned long thread = this_thread()
     take_lock(&connection.lock)
-    if connection.is_green or not callers_none(&connection.callers):
-        return connection.enter_among()
-    callers_add(&connection.callers, thread)
-    return thread
+    if callers_enter(&connection.callers, thread):
+        return thread
+    return connection.enter_among()
 
 
 cdef inline int end_call(Turns connection, unsigned long call) except -1:
-    if call:
-        callers_remove(&connection.callers, call)
-        if connection.is_connecting:
-            connection.tell()
+    if not callers_leave(&connection.callers, call):
+        connection.leave_others(call)
     give_lock(&connection.lock)
     return 0

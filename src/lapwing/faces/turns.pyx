@@ -28,7 +28,7 @@ from ..io.clock cimport clock
 from ..io.reactor cimport READABLE, WRITABLE
 from ..io.stream cimport NOTHING_YET, Stream, is_clogged
 from ..native.landing cimport Landing
-from ..native.callers cimport callers_add, callers_free, callers_has, this_thread
+from ..native.callers cimport callers_add, callers_free, callers_has, callers_remove, callers_watch, this_thread
 from ..native.sharing cimport give_lock, put_down, take_up
 
 from ..io import green
@@ -89,9 +89,22 @@ cdef class Turns(BaseConnection):
             raise MemoryError
         return thread
 
+    cdef int leave_others(self, unsigned long call) except -1:
+        """The rest of `end_call`, when other calls were being made, greenlets make them, or it was a nested one."""
+        if call == 0:
+            return 0
+        callers_remove(&self.callers, call)
+        return self.tell() if self.is_connecting else 0
+
+    cdef int watch_calls(self) except -1:
+        if callers_watch(&self.callers, self.is_green or self.is_connecting) < 0:
+            raise MemoryError
+        return 0
+
     cdef int take_stream(self, Stream stream) except -1:
         self.stream = stream
         self.is_green = green.is_patched()
+        self.watch_calls()
         stream.set_blocking(not self.is_green)
         self.receive_limit = 0
         if self.buffer is NULL:
