@@ -108,7 +108,10 @@ cdef class Reactor:
     cdef int end_burst(self) except -1
 
     @cython.final
-    cdef int flush(self, Source source) except -1
+    cdef int flush_all(self) except -1
+
+    @cython.final
+    cdef int flush_from(self, list dirty, Py_ssize_t *reached) except -1
 
 
 # Begin what the loop has called for.
