@@ -23,7 +23,7 @@ from ..protocol.prepared cimport Prepared
 from ..native.sharing cimport give_lock, take_lock
 from ..protocol.state cimport OPEN
 from .receiving cimport Receive, new_receive
-from .waiting cimport DONE, Waiter
+from .waiting cimport DONE, Waiter, end_wait
 
 from .connection import close_after, make_endpoint
 from ..connecting import route
@@ -158,7 +158,9 @@ cdef class Connection(Messages):
             return Unawaited(self._send_later(message, opcode, compress, timeout), message, opcode)
         endpoint.push_message(message, opcode, compress)
         self.send_soon()
-        return Unawaited(DONE, message, opcode) if self.is_watched else DONE
+        if self.is_watched:
+            return Unawaited(DONE, message, opcode)
+        return DONE
 
     async def _send_later(self, message, opcode, compress, timeout):
         """Send once there is room, after those who waited before.
@@ -271,7 +273,7 @@ cdef class Connection(Messages):
         try:
             await waiter
         finally:
-            waiter.forget()
+            end_wait(waiter)
             if self.pingers is not None:
                 self.pingers.pop(ping, None)
             endpoint.forget_ping(ping)
@@ -314,7 +316,7 @@ cdef class Connection(Messages):
             try:
                 await waiter
             finally:
-                waiter.forget()
+                end_wait(waiter)
         return endpoint.closed
 
     def abort(self):
@@ -473,7 +475,6 @@ cdef class AsyncClient(Connection):
         opening = self.opening = ClientOpening(self._settings, url, protocol)
         seconds = self._settings.opening if timeout is UNSET else timeout
         self._loop = asyncio.get_running_loop()
-        self.own_timeout = -1 if self._settings.timeout is None else self._settings.timeout
         self.is_aborted = False
         cdef bint is_used = self.phase == OVER
         self.phase = OPENING

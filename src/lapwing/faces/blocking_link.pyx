@@ -60,7 +60,7 @@ cdef class BlockingLink(Turns):
         if not call:
             return AT_ONCE
         if timeout is UNSET:
-            timeout = self._settings.timeout
+            return NEVER if self.own_timeout < 0 else clock() + self.own_timeout
         return NEVER if timeout is None else clock() + <double>timeout
 
     # --- input -----------------------------------------------------------------------------------------------------
@@ -234,7 +234,7 @@ cdef class BlockingLink(Turns):
     cdef bint push_output(self, double deadline) except -1:
         """Send all output; returns whether it was done by the deadline. Raises OSError when the stream is broken."""
         while True:
-            if self.stream.is_reentered():
+            if self.stream.tls is not None and self.stream.is_reentered():
                 return True     # what ran while this thread reads: the read sends it when it is done
             if self.endpoint.end == DROP or (self.stream.is_full and self.is_given_up()):
                 raise BrokenPipeError(EPIPE, "the connection ended")

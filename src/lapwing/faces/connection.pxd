@@ -17,6 +17,7 @@ cdef class BaseConnection(Source):
     cdef Stream stream              # None before there is one
     cdef Endpoint endpoint          # None before there is one
     cdef readonly object _settings
+    cdef double own_timeout         # the `timeout` option in seconds, negative for never: looked up for every message
     cdef object opened              # what tells of the opening handshake: a client's handshake, a server's request head
     cdef str agreed                 # the subprotocol, None without one
     cdef double opened_at           # when the opening handshake was done, 0 before
@@ -40,7 +41,8 @@ cdef class BaseConnection(Source):
     # Count a call for a message that finds the connection at its end; the tenth one raises ConnectionClosed.
     cdef int note_end(self) except -1
 
-    # Begin to count, to watch whether the peer is there and, where that is wanted, to log frames.
+    # Begin to count, to watch whether the peer is there and, where that is wanted, to log frames. The settings that
+    # every message needs are looked up here.
     cdef int begin_life(self, double now) except -1
 
     # Let the endpoint act on the time; `stalled` seconds of it this end could not attend. Returns whether a ping was

@@ -200,6 +200,7 @@ cdef class BaseConnection(Source):
         self.ended_at = self.expired_at = 0
         self.delivered = -1
         self.frame_log = None
+        self.own_timeout = -1 if self._settings.timeout is None else self._settings.timeout
         self.endpoint.keep_alive(self._settings.ping_interval, self._settings.ping_timeout, now)
         logging = sys.modules.get("logging")  # nobody has enabled a logger before it is there
         if logging is None:

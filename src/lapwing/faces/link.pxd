@@ -26,7 +26,6 @@ cdef class Link(BaseConnection):
     cdef dict __dict__
     cdef readonly object _loop
     cdef object owner               # the Server; None for a client
-    cdef double own_timeout         # the `timeout` option in seconds, negative for never: looked up for every message
     cdef object handshake           # while it is under way
     cdef double opening_deadline    # 0 once it is over
     cdef Phase phase

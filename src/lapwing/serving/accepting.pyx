@@ -47,7 +47,6 @@ cdef class ServerConnection(Connection):
         connection.owner = owner
         connection._loop = loop
         connection._settings = settings
-        connection.own_timeout = -1 if settings.timeout is None else settings.timeout
         connection.endpoint = make_endpoint(Role.SERVER, settings)
         if announcement is None:
             stream.tls = tls

@@ -60,6 +60,7 @@ cdef class ThreadConnection(BlockingConnection):
         connection.owner = accepted.owner
         connection.loop = accepted._loop
         connection._settings = accepted._settings
+        connection.own_timeout = accepted.own_timeout
         connection.opened = accepted  # it knows the request and the response
         connection.agreed = accepted.agreed
         connection.user = accepted.user
