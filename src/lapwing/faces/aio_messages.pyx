@@ -18,7 +18,7 @@ from ..protocol.inbound cimport HELD_BACK, RULE_BROKEN
 from ..protocol.outbound cimport output_size
 from ..protocol.state cimport CLOSED, OPEN
 from ..protocol.streaming cimport NO_LIMIT, Inflow
-from .waiting cimport Waiter
+from .waiting cimport Waiter, end_wait
 
 from .messages import BROKEN_OFF, FragmentCheck, fragments_of, nested_too_deeply, require_count, writable
 from ..options import UNSET
@@ -173,7 +173,7 @@ cdef class Messages(OpeningLink):
             finally:
                 if self.receiver is waiter:
                     self.receiver = None
-                waiter.forget()
+                end_wait(waiter)
                 if stream is not None:
                     stream.is_waited_for = False
             if self.has_arrived() if stream is None else stream.has_arrived():
@@ -278,7 +278,7 @@ cdef class Messages(OpeningLink):
                 self.senders[0] is place and output_size(&endpoint.output) < MUCH_OUTPUT
             ):
                 place.is_done = True    # nobody is in front, and there is room
-                place.forget()
+                end_wait(place)
             await place
             if endpoint.phase != OPEN:
                 raise endpoint.closed_error()
@@ -324,7 +324,7 @@ cdef class Messages(OpeningLink):
         try:
             await waiter
         finally:
-            waiter.forget()
+            end_wait(waiter)
             self.leave(waiter)
 
     cdef int break_off(self, Endpoint endpoint) except -1:
@@ -346,7 +346,7 @@ cdef class Messages(OpeningLink):
         return waiter
 
     cdef int leave_queue(self, Waiter waiter) except -1:
-        waiter.forget()
+        end_wait(waiter)
         self.leave(waiter)
         if not self.senders:
             self.senders = None

@@ -27,7 +27,7 @@ from ..native.buffer cimport buffer_size
 from ..native.landing cimport Landing
 from ..native.sharing cimport IS_FREE_THREADED, give_lock, take_lock
 from ..protocol.state cimport CLOSE, CLOSED, DROP, OPEN, SHUT_DOWN
-from .waiting cimport Waiter
+from .waiting cimport Waiter, begin_wait
 
 __all__ = ["Link"]
 
@@ -70,7 +70,7 @@ cdef class Link(BaseConnection):
     cdef Waiter wait(self, double seconds, str missed):
         """Make a wait for this connection that expires after `seconds`; negative never."""
         cdef Waiter waiter = Waiter.__new__(Waiter)
-        waiter.begin(self, self._loop)
+        begin_wait(waiter, self, self._loop)
         if seconds >= 0:
             self.limit_wait(waiter, seconds, missed)
         return waiter

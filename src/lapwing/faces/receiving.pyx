@@ -15,7 +15,7 @@ from .link cimport LIVE, OVER
 from ..protocol.endpoint cimport Endpoint
 from ..protocol.inbound cimport HELD_BACK
 from ..protocol.state cimport CLOSED, OPEN
-from .waiting cimport answer_quickly
+from .waiting cimport answer_quickly, begin_wait, end_wait
 
 from ..options import UNSET
 
@@ -92,7 +92,7 @@ cdef class Receive(Waiter):
         cdef double seconds = (
             connection.own_timeout if self.timeout is UNSET else connection.seconds_of(self.timeout))
         self.is_done = False
-        self.begin(connection, connection._loop)
+        begin_wait(self, connection, connection._loop)
         if seconds >= 0:
             connection.limit_wait(self, seconds, "no message came")
         self.connection = connection
@@ -141,7 +141,7 @@ cdef class Receive(Waiter):
             if self.connection.receiver is self:
                 self.connection.receiver = None
             self.is_done = True
-            self.forget()
+            end_wait(self)
         self.stage = SPENT
         self.connection = None
 

@@ -2,7 +2,7 @@
 
 from cpython.object cimport PyObject
 
-from ..io.reactor cimport Source
+from ..io.reactor cimport Source, hold, unhold
 
 # What is called for `waiter(...)`; CPython's vectorcallfunc.
 ctypedef PyObject *(*call_of_waiter)(object, PyObject **, size_t, PyObject *) except NULL
@@ -21,12 +21,26 @@ cdef class Waiter:
     cdef public bint _asyncio_future_blocking
     cdef call_of_waiter vectorcall
 
-    # Begin to wait for `subject`, which is held until the wait is over.
-    cdef int begin(self, Source subject, object loop) except -1
     cdef int take_callback(self, object callback, object context) except -1
     cdef int call_back_soon(self) except -1
     cdef int wake(self, object error=*) except -1
-    cdef int forget(self) except -1
+
+
+# Begin to wait for `subject`, which is held until the wait is over.
+cdef inline int begin_wait(Waiter waiter, Source subject, object loop) except -1:
+    waiter.loop = loop
+    waiter.subject = subject
+    hold(subject)
+    return 0
+
+
+# Let go of what was waited for, which is held no longer.
+cdef inline int end_wait(Waiter waiter) except -1:
+    cdef Source subject = waiter.subject
+    if subject is not None:
+        waiter.subject = None
+        unhold(subject)
+    return 0
 
 
 # Have instances of a subclass answer a task as quickly as a `Waiter` does: slots of that kind are not inherited.

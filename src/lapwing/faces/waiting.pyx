@@ -11,7 +11,7 @@ import sys
 cimport cython
 from cpython.object cimport PyObject, PyTypeObject
 
-from ..io.reactor cimport Reactor, Source, hold, unhold
+from ..io.reactor cimport Reactor, Source, unhold
 
 __all__ = ["Done", "Waiter"]
 
@@ -110,7 +110,7 @@ cdef class Waiter:
         self.was_cancelled = True
         self.error = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
         self.is_done = True
-        self.forget()
+        end_wait(self)
         self.call_back_soon()
         return True
 
@@ -158,7 +158,7 @@ cdef class Waiter:
         if error is not None:
             self.error = error
         self.is_done = True
-        self.forget()
+        end_wait(self)
         if reactor is None or self.callback is None:
             return self.call_back_soon()
         callback, context = self.callback, self.context
@@ -166,27 +166,13 @@ cdef class Waiter:
         # A task looks only at what the future holds: an exact one is asked much faster than a wait.
         return reactor.resume(callback, self if error is not None else reactor.success, context)
 
-    cdef int forget(self) except -1:
-        """Let go of what was waited for, which is held no longer."""
-        cdef Source subject = self.subject
-        if subject is not None:
-            self.subject = None
-            unhold(subject)
-        return 0
-
-    cdef int begin(self, Source subject, object loop) except -1:
-        self.loop = loop
-        self.subject = subject
-        hold(subject)
-        return 0
-
     def __dealloc__(self):
         if self.subject is not None:
             unhold(self.subject)
 
 
 cdef void let_go_of_subject(PyObject *waiter) noexcept:
-    (<Waiter>waiter).forget()
+    end_wait(<Waiter>waiter)
 
 
 waiter_collect(<PyTypeObject *>Waiter, NULL, let_go_of_subject)

@@ -27,8 +27,9 @@ static inline void lapwing_output_drop_payload(lapwing_output *output)
     Py_CLEAR(output->owner);
 }
 
-/* Room for `size` bytes at the end; the caller writes them and adds to `head.end`. NULL when there is no memory. */
-static inline unsigned char *lapwing_output_reserve(lapwing_output *output, size_t size)
+/* Room for `size` bytes at the end; the caller writes them and adds to `head.end`. NULL when there is no memory. It is
+ * kept out of its callers: most find room without it. */
+__attribute__((noinline, unused)) static unsigned char *lapwing_output_reserve(lapwing_output *output, size_t size)
 {
     if (output->owner) {
         unsigned char *room = lapwing_buffer_reserve(&output->head, output->payload_size + size);
@@ -99,6 +100,8 @@ static inline unsigned char *lapwing_output_begin(lapwing_output *output, size_t
         head->capacity = lapwing_output_spare.capacity;
         lapwing_output_spare.data = NULL;
     }
+    if (output->owner == NULL && size <= head->capacity - head->end)
+        return head->data + head->end;
     return lapwing_output_reserve(output, size);
 }
 
