@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t
 from ..io.clock cimport clock
 from ..io.reactor cimport Source
 from ..protocol.endpoint cimport Endpoint
-from ..protocol.outbound cimport Output, output_consume, output_size
+from ..protocol.outbound cimport Output, output_size
 from ..protocol.prepared cimport Prepared
 from ..native.buffer cimport buffer_size
 from ..protocol.inbound cimport snapshot
@@ -368,7 +368,8 @@ cdef class BaseConnection(Source):
         cdef Py_ssize_t count
         cdef Stream stream = self.stream    # held: with TLS this may run Python code, which may use this connection
         cdef bint is_secure = stream.tls is not None
-        if is_secure and not stream.push():
+        # Before more is encrypted, what is left goes. What a native session made by itself can go with the rest.
+        if is_secure and (stream.unsent or not output_size(output) or not stream.tls.is_native) and not stream.push():
             return 0
         while output_size(output):
             own = buffer_size(&output.head)
@@ -376,7 +377,7 @@ cdef class BaseConnection(Source):
                 count = stream.send(output.head.data + output.head.start, own, output.payload, output.payload_size)
             else:
                 count = stream.send(output.payload, output.payload_size, NULL, 0)
-            output_consume(output, count)   # before anything else runs
+            self.endpoint.consume(output, count)    # before anything else runs
             if stream.is_full or (is_secure and not stream.push()):
                 break
         return 0

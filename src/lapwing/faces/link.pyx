@@ -21,6 +21,7 @@ from ..io.clock cimport clock
 from ..io.reactor cimport READABLE, WRITABLE, Reactor, hold, unhold
 from ..io.stream cimport END_OF_STREAM, FAILED, NOTHING_YET, Stream, is_clogged
 from ..protocol.endpoint cimport Endpoint
+from ..protocol.inbound cimport is_lagging
 from ..protocol.pings cimport Ping
 from ..protocol.outbound cimport Output, output_size
 from ..native.buffer cimport buffer_size
@@ -299,7 +300,7 @@ cdef class Link(BaseConnection):
                 return 0
         # After a clean end a server has nothing to read, and what the peer still sends would wake it in vain.
         interest = READABLE
-        if endpoint.is_paused() or endpoint.end == CLOSE or is_clogged(self.stream):
+        if is_lagging(endpoint) or endpoint.end == CLOSE or (self.stream.answers and is_clogged(self.stream)):
             interest = 0
             if endpoint.closing_deadline >= 0:  # the peer broke a rule, and the application may answer what came before
                 self.look_in_by(endpoint.closing_deadline)

@@ -124,7 +124,7 @@ cdef class Turns(BaseConnection):
     cdef Py_ssize_t read_some(self, double deadline, const Landing *landing) except -2:
         cdef double left = 0
         cdef Py_ssize_t count
-        if is_clogged(self.stream) and self.wait_ready(WRITABLE, deadline) == 0:
+        if self.stream.answers and is_clogged(self.stream) and self.wait_ready(WRITABLE, deadline) == 0:
             self.require_time(deadline)
         if self.is_green:
             # Waiting first is fair to the other greenlets, and trying first would not do: when only TLS went on, it

@@ -18,7 +18,7 @@ typedef struct {
     unsigned long *others; /* owned; NULL while there never were any */
     unsigned int count;    /* of the others */
     unsigned int room;
-    int is_watched;        /* whether the owner wants every call to be looked at */
+    int is_watched; /* whether the owner wants every call to be looked at */
 } lapwing_callers;
 
 /* A number for the calling thread. */

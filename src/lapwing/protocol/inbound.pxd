@@ -1,13 +1,14 @@
 # From the peer's bytes to messages.
 
+cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 
-from ..native.buffer cimport Buffer
+from ..native.buffer cimport Buffer, buffer_size
 from .compression cimport Inflated, Inflation, PerMessageDeflate
 from .frame cimport FrameHeader, MAX_HEADER_SIZE
 from .noting cimport FrameNotes
-from .state cimport CLOSED, EndpointState
+from .state cimport CLOSED, OPEN, EndpointState
 
 
 cdef extern from *:
@@ -100,11 +101,9 @@ cdef class Inbound(FrameNotes):
     cdef int finish_streamed(self) except -1
 
     # Steps of the above, for this module alone.
-    cdef size_t decode(self, unsigned char *data, size_t size) except? 0
     cdef int put_back(self, const unsigned char *data, size_t size) except -1
     cdef int decode_held(self) except -1
     cdef int join_undecoded(self, Buffer *held) except -1
-    cdef size_t take_usual(self, unsigned char *data, size_t size) except? 0
     cdef bint is_whole_message(self) noexcept
     cdef size_t begin_frame(self, const unsigned char *data, size_t size) except? 0
     cdef size_t refuse_header(self, object violation, size_t before, size_t count) except? 0
@@ -123,7 +122,22 @@ cdef class Inbound(FrameNotes):
     cdef int finish_message(self, unsigned char opcode) except -1
     cdef int deliver(self, object message, size_t size) except -1
 
+    @cython.final
+    cdef size_t decode(self, unsigned char *data, size_t size) except? 0
+
+    @cython.final
+    cdef size_t take_usual(self, unsigned char *data, size_t size) except? 0
+
 
 # Whether nothing that comes from the peer means anything any more.
 cdef inline bint is_over(Inbound self) noexcept:
     return self.phase == CLOSED or self.route == RULE_BROKEN
+
+
+# What `is_paused` says: whether to read no more from the peer, because the application lags.
+cdef inline bint is_lagging(Inbound self) noexcept:
+    if self.phase != OPEN:
+        return False
+    if self.route >= HELD_BACK:
+        return True
+    return self.messages.count > 0 and self.message_bytes + buffer_size(&self.undecoded) >= self.max_held_input

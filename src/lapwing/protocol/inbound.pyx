@@ -323,7 +323,9 @@ cdef class Inbound(FrameNotes):
         if buffer_size(&self.undecoded) == 0 and not self.is_decoding:
             self.is_decoding = True
             try:
-                used = self.decode(data, size)
+                used = self.take_usual(data, size)
+                if used < size or used == 0:
+                    used += self.decode(data + used, size - used)
             finally:
                 self.is_decoding = False
             if self.undecoded.end:
@@ -340,6 +342,7 @@ cdef class Inbound(FrameNotes):
         self.join_undecoded(&rest)
         return self.decode_held()
 
+    @cython.final
     cdef size_t decode(self, unsigned char *data, size_t size) except? 0:
         """Decode until the bytes end, the application lags or the connection does; returns how many bytes were used."""
         cdef size_t used = 0
@@ -373,6 +376,7 @@ cdef class Inbound(FrameNotes):
             self.end_frame()
         return used
 
+    @cython.final
     cdef size_t take_usual(self, unsigned char *data, size_t size) except? 0:
         """Take the messages at the front that are as most are: of one frame, all there, of less than 64 KiB, neither
         compressed nor to be logged or streamed.
@@ -689,14 +693,6 @@ cdef inline size_t message_cost(PyObject *message) noexcept:
 
 
 # Parts of the inner loop: functions, so that they can become a part of it.
-
-cdef inline bint is_lagging(Inbound self) noexcept:
-    if self.phase != OPEN:
-        return False
-    if self.route >= HELD_BACK:
-        return True
-    return self.messages.count > 0 and self.message_bytes + buffer_size(&self.undecoded) >= self.max_held_input
-
 
 cdef inline int take_message(
     Inbound self, unsigned char opcode, unsigned char *data, size_t size, const unsigned char *key

@@ -1,5 +1,6 @@
 # From messages to the peer's bytes.
 
+cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 
@@ -63,13 +64,14 @@ cdef class Outbound(Streaming):
     cdef int output_sent(self, size_t size) except -1
     cdef Output take_output(self) noexcept
 
+    # Drop `size` bytes of an output that was taken over: the memory of one that was sent whole serves the next frame.
+    cdef int consume(self, Output *output, size_t size) noexcept
+
     # For the subclass to say.
     cdef object closed_error(self)
     cdef int fail_with(self, int code, str reason) except -1
 
     # Steps of the above, for this module alone.
-    cdef int push_data(
-        self, unsigned char first_byte, const unsigned char *payload, size_t size, object owner) except -1
     cdef int push_deflated(
         self, int opcode, const unsigned char *data, size_t size, bint forced, object owner) except -1
     cdef int push_postponed(self) except -1
@@ -79,5 +81,11 @@ cdef class Outbound(Streaming):
     cdef int push_part(
         self, int opcode, const unsigned char *data, size_t size, bint fin, object compress) except -1
     cdef int require_sendable(self) except -1
+
+    @cython.final
+    cdef int push_data(
+        self, unsigned char first_byte, const unsigned char *payload, size_t size, object owner) except -1
+
+    @cython.final
     cdef int push_frame(
         self, unsigned char first_byte, const unsigned char *payload, size_t size, object owner) except -1

@@ -13,6 +13,7 @@ frame is in the output nothing of the kind happens. No pointer into the output i
 connection ends.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
 from cpython.unicode cimport PyUnicode_AsUTF8String, PyUnicode_CheckExact
@@ -335,6 +336,13 @@ cdef class Outbound(Streaming):
         self.output = Output(Buffer(NULL, 0, 0, 0), NULL, NULL, 0)
         return output
 
+    cdef int consume(self, Output *output, size_t size) noexcept:
+        if size == output_size(output):
+            output_all_sent(output)
+        else:
+            output_consume(output, size)
+        return 0
+
     cdef int output_sent(self, size_t size) except -1:
         """Drop `size` bytes of the output: they are on their way."""
         cdef bytes payload
@@ -392,6 +400,7 @@ cdef class Outbound(Streaming):
             self.log_frame(True, data[0], header.length, data + header_size, NULL)
         return 0
 
+    @cython.final
     cdef int push_data(
         self, unsigned char first_byte, const unsigned char *payload, size_t size, object owner
     ) except -1:
@@ -404,6 +413,7 @@ cdef class Outbound(Streaming):
         self.sent_controls += 1
         return self.push_frame(0x80 | opcode, <const unsigned char *>PyBytes_AS_STRING(payload), len(payload), None)
 
+    @cython.final
     cdef int push_frame(
         self, unsigned char first_byte, const unsigned char *payload, size_t size, object owner
     ) except -1:
