@@ -6,7 +6,8 @@ import asyncio
 import json
 import os
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -351,32 +352,39 @@ async def test_compressed_sends_cancelled_at_every_point(listen: Listen, at_once
             for _ in range(count):
                 frame = peer.read_frame()
                 assert frame.rsv == RSV1
-                payload = inflate(frame.payload, before=before[-32768:])
-                before += payload
+                payload = inflate(frame.payload, before=before)
+                before = (before + payload)[-32768:]
                 got.append(payload.decode())
 
+        loop = asyncio.get_running_loop()
         waits = 0
+        reading: list[asyncio.Future[None]] = []
+
+        def begin_to_read(count: int) -> None:
+            reading.append(loop.run_in_executor(None, read, count))
 
         async def send_until_it_waits() -> None:
             """Send until one has waited at several points and gone out, if it is not cancelled before."""
             nonlocal waits
             for number, part in enumerate(noise * 40):
                 message = f"{len(expected)} {number} {part}"
-                sending = ws.send(message)
-                if isinstance(sending, Coroutine):
-                    waits += 1
-                    reading = asyncio.create_task(call(read, len(expected) - len(got)))
-                    try:
-                        await sending
-                        expected.append(message)
-                    finally:
-                        await reading
+                beginning = loop.call_soon(begin_to_read, len(expected) - len(got))  # as soon as the send waits
+                try:
+                    await ws.send(message)
+                    expected.append(message)
+                finally:
+                    beginning.cancel()
+                    waits += len(reading)
+                    while reading and not reading[0].done():  # what its thread reads is not for the next one
+                        with suppress(asyncio.CancelledError):
+                            await asyncio.wait(reading)
+                if reading:
+                    reading.pop().result()
                     return
-                await sending
-                expected.append(message)
             pytest.fail("no send had to wait")
 
         async def check(cancelled: bool) -> None:
+            reading.clear()
             expected.append(f"after {cancelled}" * 100)
             sending = asyncio.create_task(send(ws, expected[-1]))
             await call(read, len(expected) - len(got))
@@ -399,7 +407,7 @@ class _Facing:
     """The server's end of a connection with context takeover, and a socket that reads slowly at the other."""
 
     def __init__(self, listen: Listen, settings: Deflate) -> None:
-        self._hosting = hosting(listen, compression=settings)
+        self._hosting = hosting(listen, compression=settings, ping_interval=None)
 
     async def __aenter__(self) -> tuple[lapwing.Connection, RawPeer]:
         server, guests = await self._hosting.__aenter__()
