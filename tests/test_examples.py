@@ -52,6 +52,12 @@ def test_every_example_has_a_test() -> None:
     assert started == {path.name for path in EXAMPLES.glob("*.py")}
 
 
+def test_no_example_hides_a_module_of_python() -> None:
+    """A program's directory comes first where modules are looked for: Python 3.14 has a `compression`."""
+    names = {path.stem for path in EXAMPLES.iterdir()}
+    assert not names & (sys.stdlib_module_names | {"annotationlib", "compression"})
+
+
 def test_the_tests_of_a_program(tmp_path: Path) -> None:
     """As the page on testing says: copied away from here, and run by the command that it prints."""
     shutil.copy(EXAMPLES / "test_my_handler.py", tmp_path)
@@ -207,7 +213,7 @@ def test_timeouts(start: Start) -> None:
 
 
 def test_compression(start: Start) -> None:
-    assert start("compression.py").end() == [
+    assert start("compressed.py").end() == [
         "agreed on: permessage-deflate",
         "received 15190 characters",
         "received 15190 characters",

@@ -1,6 +1,6 @@
 """Compression: on by default, chosen for a message, and with settings of one's own.
 
-Server and client in one program. Usage: python compression.py
+Server and client in one program. Usage: python compressed.py
 """
 
 import asyncio
