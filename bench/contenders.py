@@ -34,6 +34,8 @@ class Contender:
     """What its program is told with ``--variant``."""
     suffix: str = "py"
     """Of its programs: ``py``, or ``js`` for Node.js."""
+    has_tls: bool = True
+    """Its server takes a certificate."""
 
     @property
     def label(self) -> str:
@@ -59,6 +61,8 @@ class Contender:
 
 
 FLOOR = Contender("C floor")
+UWEBSOCKETS = Contender("uWebSockets", "uWebSockets", has_tls=False)
+"""The server that ``--uwebsockets`` names; none is in this repository."""
 BARE_SOCKET = Contender("bare socket")
 
 _LAPWING = (
@@ -78,6 +82,7 @@ _NODE = Contender("ws", "ws (Node.js)", compresses=True, suffix="js")
 
 SERVERS = (
     FLOOR,
+    UWEBSOCKETS,
     *_LAPWING,
     *_PICOWS,
     Contender("picows", "picows", "uvloop", variant="plain"),
@@ -90,6 +95,7 @@ SERVERS = (
     _SOCKETIFY,
     _NODE,
 )
+TLS_SERVERS = tuple(contender for contender in SERVERS if contender.has_tls)
 BROADCASTING_SERVERS = (FLOOR, *_LAPWING, *_PICOWS, _AIOHTTP, _WEBSOCKETS, _TORNADO, _SOCKETIFY, _NODE)
 COMPRESSING_SERVERS = (
     *_LAPWING,

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import machine
-from contenders import FLOOR, Contender
-from processes import BUILD, HERE, measure, running
+from contenders import FLOOR, UWEBSOCKETS, Contender
+from processes import BUILD, HERE, free_port, listening, measure, running
 
 WARM_UP = 0.3
 """Seconds, of each load: enough for every code path to have run and for socket buffers to have grown."""
@@ -33,6 +33,8 @@ class Settings:
     certificate: str = ""
     """Files in PEM form for the parts with TLS; empty where there is no TLS."""
     key: str = ""
+    uwebsockets: str = ""
+    """The program of an echo server made with uWebSockets; empty where none was named."""
 
 
 Measured = dict[str, dict[str, Any]]
@@ -59,6 +61,8 @@ class Part:
     columns: dict[str, str] = field(default_factory=dict)
     """Further columns: the heading and where the figure is found."""
     needs_tls: bool = False
+    in_overview: bool = False
+    """Its cases are lines of the table that begins the report."""
     most_rounds: int | None = None
     """For what hardly varies and takes long."""
 
@@ -78,6 +82,11 @@ def server_command(contender: Contender, settings: Settings, *options: str) -> l
 @contextlib.contextmanager
 def serving(contender: Contender, settings: Settings, *options: str) -> Iterator[tuple[int, str]]:
     """Run a contender's server on the measured core; yields its process id and its port."""
+    if contender is UWEBSOCKETS:
+        free = free_port()
+        with listening([settings.uwebsockets, str(free)], settings.measured_core, free) as server:
+            yield server.pid, str(free)
+        return
     with running(server_command(contender, settings, *options), settings.measured_core) as (server, port):
         yield server.pid, port
 

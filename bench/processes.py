@@ -5,8 +5,10 @@ import json
 import os
 import select
 import shutil
+import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +19,9 @@ PROGRAMS = ("floor", "feed", "load")
 
 START_LIMIT = 120.0
 """Seconds for a program to say its first line; opening thousands of connections is part of it for one."""
+
+PORT_INTERVAL = 0.02
+"""Seconds between two attempts to reach a program that listens soon."""
 
 END_LIMIT = 5.0
 """Seconds for a program to end when asked to."""
@@ -64,11 +69,13 @@ def make_certificate() -> tuple[str, str]:
     return str(certificate), str(key)
 
 
-def _start(command: list[str], core: int, stdin: int, errors: IO[str]) -> subprocess.Popen[str]:
+def _start(
+    command: list[str], core: int, stdin: int, errors: IO[str], stdout: int = subprocess.PIPE
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command,
         stdin=stdin,
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=errors,
         text=True,
         preexec_fn=lambda: os.sched_setaffinity(0, {core}),
@@ -131,6 +138,43 @@ def running(command: list[str], core: int) -> Iterator[tuple[subprocess.Popen[st
             for pipe in (process.stdin, process.stdout):
                 if pipe:
                     pipe.close()
+
+
+def free_port() -> int:
+    """Find a TCP port of the loopback interface on which nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port: int = holder.getsockname()[1]
+        return port
+
+
+def _wait_for_port(process: subprocess.Popen[str], name: str, errors: IO[str], port: int) -> None:
+    deadline = time.monotonic() + START_LIMIT
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise MeasurementError(f"{name} ended before it took connections on port {port}: {_complaint(errors)}")
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return
+        time.sleep(PORT_INTERVAL)
+    raise MeasurementError(f"{name} took no connections on port {port} within {START_LIMIT:.0f} s")
+
+
+@contextlib.contextmanager
+def listening(command: list[str], core: int, port: int) -> Iterator[subprocess.Popen[str]]:
+    """Run a program on one core that was told its port and need not print anything; yields it when it can be reached.
+
+    Raises:
+        MeasurementError: the program could not be started, ended, or took no connections for too long.
+    """
+    with tempfile.TemporaryFile("w+") as errors:
+        try:
+            process = _start(command, core, subprocess.DEVNULL, errors, subprocess.DEVNULL)
+        except OSError as failure:
+            raise MeasurementError(f"{_name(command)} could not be started: {failure.strerror}") from failure
+        try:
+            _wait_for_port(process, _name(command), errors, port)
+            yield process
+        finally:
+            _end(process)
 
 
 def measure(command: list[str], core: int, limit: float) -> dict[str, Any]:

@@ -5,6 +5,7 @@ A plain Python 3.11 or newer runs this; the contenders are those that the interp
 
 import argparse
 import datetime
+import os
 import shlex
 import sys
 import time
@@ -14,7 +15,7 @@ import machine
 import pictures
 import processes
 import report
-from contenders import PACKAGES, QUICK, Contender
+from contenders import PACKAGES, QUICK, UWEBSOCKETS, Contender
 from measuring import Part, Settings
 from parts import PARTS
 
@@ -27,6 +28,12 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--only", metavar="PARTS", help=f"some of {','.join(PART_NAMES)}; all by default")
     parser.add_argument("--contenders", metavar="NAMES", help="some only, such as lapwing,picows, besides the floor")
+    parser.add_argument(
+        "--uwebsockets",
+        metavar="PROGRAM",
+        type=Path,
+        help="an echo server made with uWebSockets, a contender then: it takes the port as its only argument",
+    )
     parser.add_argument("--results", type=Path, default=HERE / "results", help="the directory for what was measured")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.2, help="of each measurement (default %(default)s)")
@@ -52,6 +59,11 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
     unknown = sorted(set(options.only) - set(PART_NAMES))
     if unknown:
         parser.error(f"--only: there is no part {', '.join(unknown)}, only {', '.join(PART_NAMES)}")
+    if options.uwebsockets:
+        if not (options.uwebsockets.is_file() and os.access(options.uwebsockets, os.X_OK)):
+            parser.error(f"--uwebsockets: {options.uwebsockets} is not an executable file")
+        if options.contenders is not None:
+            options.contenders.append(UWEBSOCKETS.name)
     options.began = time.monotonic()
     options.limit = options.limit or (QUICK_LIMIT if options.quick else float("inf"))
     if options.rounds < 1 or options.seconds <= 0:
@@ -76,11 +88,14 @@ def make_settings(options: argparse.Namespace) -> Settings:
         most_connections=1000 if options.quick else 9000,
         certificate=certificate,
         key=key,
+        uwebsockets=str(options.uwebsockets.resolve()) if options.uwebsockets else "",
     )
 
 
 QUICK_LIMIT = 160.0
 """Seconds after which a quick run begins nothing more, unless told otherwise."""
+
+NO_UWEBSOCKETS = "not measured, --uwebsockets named no server"
 
 NO_TLS = "not measured, there is no TLS without OpenSSL, its command and its headers (openssl and libssl-dev on Debian)"
 
@@ -95,7 +110,8 @@ def sort_out_missing(result: report.PartResult, contenders: list[Contender], fou
     for contender in contenders:
         missing = [name for name in contender.packages if name not in found]
         if missing:
-            result.notes[contender.label] = f"not measured, {' and '.join(missing)} not installed"
+            reason = f"not measured, {' and '.join(missing)} not installed"
+            result.notes[contender.label] = NO_UWEBSOCKETS if contender is UWEBSOCKETS else reason
             say(f"  {contender.label}: {result.notes[contender.label]}")
     return [contender for contender in contenders if contender.label not in result.notes]
 
@@ -133,9 +149,13 @@ def run_part(part: Part, options: argparse.Namespace, settings: Settings, found:
 
 
 def describe_run(arguments: list[str], options: argparse.Namespace) -> dict[str, str]:
-    """Tell when and how it is measured. The interpreter is told by its version, not by where it lies."""
+    """Tell when and how it is measured, without the paths of this machine."""
     directory = str(options.results)
-    shown = [argument.replace(options.python, "PYTHON").replace(directory, "DIRECTORY") for argument in arguments]
+    paths = {str(options.uwebsockets): "PROGRAM"} if options.uwebsockets else {}
+    paths |= {options.python: "PYTHON", directory: "DIRECTORY"}
+    shown = arguments
+    for path, word in paths.items():
+        shown = [argument.replace(path, word) for argument in shown]
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "command": f"python bench/run.py {shlex.join(shown)}".rstrip(),
@@ -165,6 +185,8 @@ def main(arguments: list[str]) -> int:
     processes.build()
     settings = make_settings(options)
     found = machine.versions(options.python, PACKAGES) | machine.node_versions(HERE / "node")
+    if settings.uwebsockets:
+        found[UWEBSOCKETS.name] = "as built"
     facts = machine.describe() | found
     by_part = read_kept(options, facts)
     run = describe_run(arguments, options)

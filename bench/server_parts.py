@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 import machine
-from contenders import BROADCASTING_SERVERS, SERVERS, Contender
+from contenders import BROADCASTING_SERVERS, SERVERS, TLS_SERVERS, Contender
 from measuring import PATIENCE, Cases, Part, Settings, end, load, load_command, serving
 from processes import MeasurementError, running
 
@@ -36,12 +36,16 @@ def _echo(
     with serving(contender, settings, *server_options) as (pid, port):
         for shape in shapes:
             size, connections, outstanding = shape
+            if connections > settings.most_connections:
+                continue
             options = ("--size", size, "--connections", connections, "--outstanding", outstanding, *load_options)
             yield _name(shape), load(port, pid, settings, *options)
 
 
 def _measure_echo(contender: Contender, settings: Settings) -> Cases:
-    yield from _echo(contender, settings, [(256, 64, 1), (256, 64, 16)])
+    crowds = [(256, 1000, 1), (256, 4000, 1)]
+    large = [(16 * KIB, 64, 1), (64 * KIB, 64, 1)]
+    yield from _echo(contender, settings, [(256, 64, 1), (256, 64, 16), *crowds, *large])
 
 
 def _measure_text(contender: Contender, settings: Settings) -> Cases:
@@ -58,8 +62,7 @@ def _measure_tls(contender: Contender, settings: Settings) -> Cases:
 
 
 def _measure_growth(contender: Contender, settings: Settings) -> Cases:
-    counts = [count for count in (1, 64, 1000, 9000) if count <= settings.most_connections]
-    yield from _echo(contender, settings, [(256, count, 1) for count in counts])
+    yield from _echo(contender, settings, [(256, count, 1) for count in (1, 64, 1000, 4000, 9000)])
 
 
 def _measure_broadcast(contender: Contender, settings: Settings) -> Cases:
@@ -75,10 +78,19 @@ def _connect(contender: Contender, settings: Settings, *options: str) -> dict[st
         return load(port, pid, settings, "--mode", "connect", "--connections", 32, *options)
 
 
+def _crowds(contender: Contender, settings: Settings) -> Cases:
+    with serving(contender, settings) as (pid, port):
+        for count in (1000, 4000):
+            if count <= settings.most_connections:
+                options = ("--mode", "crowd", "--connections", count)
+                yield f"{count:,} connections, all opened, then all closed", load(port, pid, settings, *options)
+
+
 def _measure_connect(contender: Contender, settings: Settings) -> Cases:
     yield "32 at a time, opened and closed", _connect(contender, settings)
-    if settings.certificate:
+    if settings.certificate and contender.has_tls:
         yield "the same with TLS 1.3, no session resumed", _connect(contender, settings, "--tls")
+    yield from _crowds(contender, settings)
 
 
 def _end_idle(holder: subprocess.Popen[str]) -> None:
@@ -115,7 +127,7 @@ def _idle(
 def _measure_memory(contender: Contender, settings: Settings) -> Cases:
     case = f"{settings.idle_connections:,} connections"
     yield case, _idle(contender, settings, [])
-    if settings.certificate:
+    if settings.certificate and contender.has_tls:
         yield f"{case}, TLS", _idle(contender, settings, ["--tls"], "--tls")
     if contender.compresses:
         options = ("--deflate", "--size", KIB, "--text")
@@ -134,12 +146,13 @@ _ECHO_COLUMNS = {
 SERVER_PARTS = (
     Part(
         "echo",
-        "CPU time of the server process for each message echoed.",
+        "CPU time of the server process for each message echoed in a steady state, opening and closing left out.",
         SERVERS,
         _measure_echo,
         "server_cpu_us",
         "CPU us",
         _ECHO_COLUMNS,
+        in_overview=True,
     ),
     Part(
         "text",
@@ -171,7 +184,7 @@ SERVER_PARTS = (
     Part(
         "tls",
         "CPU time of the server process for each message echoed over TLS 1.3.",
-        SERVERS,
+        TLS_SERVERS,
         _measure_tls,
         "server_cpu_us",
         "CPU us",
@@ -190,13 +203,14 @@ SERVER_PARTS = (
     ),
     Part(
         "connect",
-        "CPU time of the server process for each connection, from its opening to its closing handshake; the latencies "
-        "are those of the opening.",
+        "CPU time of the server process for each connection, from its opening to its closing handshake, without a "
+        "message; the latencies are those of the opening.",
         SERVERS,
         _measure_connect,
         "server_cpu_us",
         "CPU us",
-        _LOAD_COLUMNS,
+        {"opening (us)": "opening_cpu_us", "closing (us)": "closing_cpu_us", **_LOAD_COLUMNS},
+        in_overview=True,
     ),
     Part(
         "memory",

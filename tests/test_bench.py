@@ -66,6 +66,70 @@ def test_a_contender_that_is_not_installed_is_named(tmp_path: Path) -> None:
     assert list(results["parts"]["connect"]["rounds"][0]) == ["C floor"]
 
 
+def _program(directory: Path, command: str) -> Path:
+    program = directory / "server"
+    program.write_text(f"#!/bin/sh\n{command}\n")
+    program.chmod(0o755)
+    return program
+
+
+def test_a_server_that_is_named_is_measured_as_uwebsockets(tmp_path: Path) -> None:
+    """The program stands in for one built with uWebSockets: it is the floor, told its port in the same way."""
+    server = _program(tmp_path, f'echo ready; exec "{BENCH}/build/floor" --port "$1"')
+    results = _measure(tmp_path, "--contenders", "uWebSockets", "--only", "echo,tls", "--uwebsockets", server)
+    echo = results["parts"]["echo"]
+    assert echo["notes"] == {}
+    (measured,) = echo["rounds"]
+    assert list(measured["uWebSockets"]) == list(measured["C floor"])
+    assert "uWebSockets" not in results["parts"]["tls"]["rounds"][0]
+    assert results["facts"]["uWebSockets"] == "as built"
+    assert "--uwebsockets PROGRAM" in echo["run"]["command"]
+    assert str(tmp_path) not in (tmp_path / "results.json").read_text()
+
+
+def test_a_server_of_uwebsockets_that_does_not_start_is_named(tmp_path: Path) -> None:
+    server = _program(tmp_path, "echo 'no such option' >&2; exit 3")
+    options = ("--contenders", "uWebSockets", "--only", "connect", "--results", tmp_path)
+    done = _run("run.py", "--quick", *options, "--uwebsockets", server)
+    assert done.returncode == 1
+    assert re.search(r"server ended before it took connections on port \d+: no such option", done.stderr)
+    refused = _run("run.py", "--quick", *options, "--uwebsockets", tmp_path / "results.json")
+    assert refused.returncode == 2
+    assert "is not an executable file" in refused.stderr
+
+
+def test_uwebsockets_is_not_measured_where_no_server_is_named(tmp_path: Path) -> None:
+    part = _measure(tmp_path, "--contenders", "uWebSockets", "--only", "connect")["parts"]["connect"]
+    assert part["notes"] == {"uWebSockets": "not measured, --uwebsockets named no server"}
+    assert list(part["rounds"][0]) == ["C floor"]
+
+
+@pytest.fixture(scope="module")
+def measured_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a run of three parts wrote."""
+    directory = tmp_path_factory.mktemp("measured")
+    _measure(directory, "--contenders", "lapwing", "--only", "echo,connect,broadcast")
+    return directory
+
+
+def _parts(directory: Path) -> dict[str, Any]:
+    parts: dict[str, Any] = json.loads((directory / "results.json").read_text())["parts"]
+    return parts
+
+
+def test_opening_and_closing_are_measured_apart(measured_directory: Path) -> None:
+    (measured,) = _parts(measured_directory)["connect"]["rounds"]
+    assert len(measured) > 1
+    for label, cases in measured.items():
+        figures = cases["1,000 connections, all opened, then all closed"]
+        opening, closing = figures["opening_cpu_us"], figures["closing_cpu_us"]
+        assert min(opening, closing) > 0, label
+        assert opening + closing == pytest.approx(figures["server_cpu_us"], abs=0.001)
+        # The first crowd is the warm-up, and the others count as a whole.
+        assert figures["all_done"] - figures["done"] == 1000
+        assert figures["done"] % 1000 == 0
+
+
 def test_a_part_is_measured_anew_beside_the_others(tmp_path: Path) -> None:
     before = _measure(tmp_path, "--contenders", "lapwing", "--only", "connect")["parts"]
     after = _measure(tmp_path, "--contenders", "lapwing", "--only", "broadcast", "--keep")

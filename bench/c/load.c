@@ -5,6 +5,7 @@
  *   --mode idle     open connections, have one message echoed on each, print "ready", close them in order when standard
  *                   input ends
  *   --mode connect  open a connection, close it in order, open the next
+ *   --mode crowd    open all connections, close all of them in order when the server is at rest, and again
  *   --mode broadcast  send one message on the first connection, expect it on all of them, send the next
  *
  * What is measured lies between two moments after a warm-up: messages (or connections set up), the latency of each, and
@@ -23,57 +24,17 @@
 #include "common.h"
 #include "frame.h"
 #include "handshake.h"
+#include "load_crowd.h"
 #include "load_frames.h"
 #include "load_handshake.h"
 #include "load_options.h"
+#include "load_state.h"
 #include "load_window.h"
 #include "tls.h"
 
 #define RECEIVE_SIZE (256 * 1024)
 #define MAX_HTTP_HEAD 4096
 #define EVENTS_PER_WAIT 512
-#define STALL (10 * NS_PER_S) /* without a byte from the server */
-#define CONTROL_ROOM 512
-
-enum state { UNUSED, CONNECTING, SECURING, OPENING, OPEN, CLOSING };
-
-struct connection {
-    int fd;
-    enum state state;
-    uint32_t watched;
-    SSL *tls;                    /* NULL for plain TCP */
-    bool stuck;                  /* OpenSSL holds a record of messages that the socket has not taken */
-    uint64_t began;              /* when it started to connect */
-    char key[KEY_LENGTH];
-    char *response;              /* the head of the response so far, while OPENING */
-    size_t response_length;
-
-    struct frame frame;          /* the one being received */
-    uint8_t head[MAX_HEAD];
-    size_t head_length;          /* bytes of an incomplete head */
-    uint64_t payload_at;         /* bytes of its payload that have come */
-    uint8_t payload[MAX_CONTROL_PAYLOAD]; /* of a control frame */
-    bool in_payload, seen_echo, seen_close;
-
-    size_t owed, pattern_at;     /* bytes of ready frames to send, and from where */
-    uint8_t control[CONTROL_ROOM]; /* control frames to send between two others */
-    size_t control_length;
-    uint64_t *sent_at;           /* a ring: when each outstanding message left */
-    size_t oldest, in_flight;
-};
-
-enum phase { STARTING, WARMING, MEASURING, HOLDING, ENDING };
-
-static struct {
-    enum phase phase;
-    uint64_t phase_ends;
-    uint64_t now;          /* of the event in hand */
-    uint64_t last_progress;
-    uint64_t opening, opened, active;
-    uint64_t unread;       /* connections that the message of a broadcast has not reached */
-    uint64_t done;         /* messages echoed, or connections set up */
-    struct reading begin, end;
-} run;
 
 static struct connection *connections;
 static int epoll_fd;
@@ -163,7 +124,7 @@ static void start_closing(struct connection *connection)
 static void count_done(uint64_t latency)
 {
     run.done++;
-    if (run.phase == MEASURING)
+    if (run.phase == MEASURING || crowd.counts)
         histogram_add(&latencies, latency);
 }
 
@@ -329,6 +290,8 @@ static void become_open(struct connection *connection)
         queue_messages(connection, 1);
         flush(connection);
     } else {
+        if (chosen.mode == CROWD)
+            count_done(run.now - connection->began);
         count_opened();
     }
 }
@@ -499,6 +462,36 @@ static void read_standard_input(void)
     begin_ending();
 }
 
+static void begin_crowd(void)
+{
+    run.opened = 0;
+    enter(STARTING, UINT64_MAX);
+    open_more();
+}
+
+/* The first crowd is the warm-up. The others follow until there were enough. */
+static void advance_crowd(void)
+{
+    if (run.phase == STARTING && run.opened == chosen.connections) {
+        enter(OPENED, UINT64_MAX);
+        begin_rest(run.now);
+    } else if (run.phase == OPENED && server_rests(run.now)) {
+        count_half(&crowd.opening, run.done);
+        enter(PARTING, UINT64_MAX);
+        for (uint64_t i = 0; i < chosen.connections; i++)
+            start_closing(&connections[i]);
+    } else if (run.phase == PARTING && run.active == 0) {
+        enter(PARTED, UINT64_MAX);
+        begin_rest(run.now);
+    } else if (run.phase == PARTED && server_rests(run.now)) {
+        count_half(&crowd.closing, run.done);
+        if (crowds_suffice(run.now))
+            enter(ENDING, UINT64_MAX);
+        else
+            begin_crowd();
+    }
+}
+
 /* A window of time lasts at least until something was done: on a busy machine the server may not have had a turn yet. */
 static bool window_is_over(void)
 {
@@ -508,9 +501,11 @@ static bool window_is_over(void)
 
 static void advance(void)
 {
-    if (run.phase == STARTING && chosen.mode == IDLE && run.opened == chosen.connections)
+    if (chosen.mode == CROWD)
+        advance_crowd();
+    else if (run.phase == STARTING && chosen.mode == IDLE && run.opened == chosen.connections)
         begin_holding();
-    if (run.phase == STARTING && (chosen.mode == CONNECT || run.opened == chosen.connections))
+    else if (run.phase == STARTING && (chosen.mode == CONNECT || run.opened == chosen.connections))
         begin_warm_up();
     if (run.phase == WARMING && run.now >= run.phase_ends) {
         enter(MEASURING, chosen.duration);
@@ -520,7 +515,8 @@ static void advance(void)
         run.end = take_reading(run.done);
         begin_ending();
     }
-    if (run.phase != HOLDING && run.now - run.last_progress > STALL)
+    bool waits = run.phase == HOLDING || run.phase == OPENED || run.phase == PARTED;
+    if (!waits && run.now - run.last_progress > STALL)
         die("nothing came from the server for %llu s; %llu of %llu connections are open", STALL / NS_PER_S,
             (unsigned long long)run.active, (unsigned long long)chosen.connections);
 }
@@ -529,6 +525,8 @@ static void run_all(void)
 {
     struct epoll_event events[EVENTS_PER_WAIT];
     run.now = run.last_progress = now_ns();
+    if (chosen.mode == CROWD)
+        crowd.mark = take_reading(0);
     open_more();
     do {
         int count = epoll_wait(epoll_fd, events, EVENTS_PER_WAIT, 10);
@@ -555,7 +553,10 @@ static void report(void)
         printf(", \"outstanding\": %llu, \"size\": %llu, \"opcode\": \"%s\"", (unsigned long long)chosen.outstanding,
                (unsigned long long)chosen.size, chosen.opcode == TEXT ? "text" : "binary");
     if (chosen.mode != IDLE) {
-        report_window(&run.begin, &run.end);
+        if (chosen.mode == CROWD)
+            report_crowd();
+        else
+            report_window(&run.begin, &run.end);
         printf(", \"all_done\": %llu", (unsigned long long)run.done);
         report_latencies();
     }

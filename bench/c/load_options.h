@@ -10,7 +10,7 @@
 
 #define MAX_OPENING 64 /* handshakes at a time: fewer than the usual backlog of 100 */
 
-enum mode { ECHO, IDLE, CONNECT, BROADCAST };
+enum mode { ECHO, IDLE, CONNECT, CROWD, BROADCAST };
 
 static struct {
     enum mode mode;
@@ -23,14 +23,14 @@ static struct {
             .opcode = BINARY, .path = "/"};
 
 static const char *const mode_names[] = {[ECHO] = "echo", [IDLE] = "idle", [CONNECT] = "connect",
-                                         [BROADCAST] = "broadcast"};
+                                         [CROWD] = "crowd", [BROADCAST] = "broadcast"};
 
 static enum mode mode_option(const char *name)
 {
     for (size_t i = 0; i < sizeof mode_names / sizeof mode_names[0]; i++)
         if (strcmp(name, mode_names[i]) == 0)
             return (enum mode)i;
-    die("--mode takes echo, idle, connect or broadcast, not '%s'", name);
+    die("--mode takes echo, idle, connect, crowd or broadcast, not '%s'", name);
 }
 
 static void read_options(int argc, char **argv)
@@ -64,15 +64,17 @@ static void read_options(int argc, char **argv)
         case 'l': chosen.tls = true; break;
         case 'z': chosen.deflate = true; break;
         default:
-            die("usage: load --port PORT [--mode echo|idle|connect|broadcast] [--connections N] [--outstanding N] [--size BYTES] "
-                "[--text|--binary] [--seconds S | --count N] [--warm-up S] [--pid SERVER] [--path /] [--protocol NAME] "
-                "[--tls] [--deflate]");
+            die("usage: load --port PORT [--mode echo|idle|connect|crowd|broadcast] [--connections N] [--outstanding N] "
+                "[--size BYTES] [--text|--binary] [--seconds S | --count N] [--warm-up S] [--pid SERVER] [--path /] "
+                "[--protocol NAME] [--tls] [--deflate]");
         }
     }
     if (chosen.port == 0 || optind != argc)
         die("--port is needed, and nothing besides options");
     if (chosen.mode == CONNECT && chosen.connections > MAX_OPENING)
         die("--mode connect takes at most %d connections at a time", MAX_OPENING);
+    if (chosen.mode == CROWD && chosen.pid == 0)
+        die("--mode crowd waits for the server to rest: --pid says which process it is");
     if (chosen.mode == BROADCAST && chosen.outstanding != 1)
         die("--mode broadcast has one message outstanding, for all connections");
     if (chosen.deflate && chosen.size > UINT16_MAX)
