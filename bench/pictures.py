@@ -39,7 +39,9 @@ def _panel(result: PartResult, case: str, top: float) -> Iterator[str]:
     reach = min(max(greatest for _, _, _, _, greatest in bars), 2 * longest) or 1.0
     scale = (WIDTH - LABELS - FIGURES) / reach
     yield f'<text x="10" y="{top + 20}" class="case">{escape(result.part.name)}: {escape(case)}</text>'
-    yield f'<text x="10" y="{top + 36}" class="unit">{escape(unit)}, less is better; the bars begin at zero</text>'
+    note = f". {result.notes[case]}" if case in result.notes else ""
+    explained = escape(f"{unit}, less is better; the bars begin at zero{note}")
+    yield f'<text x="10" y="{top + 36}" class="unit">{explained}</text>'
     for row, (label, colour, middle, least, greatest) in enumerate(bars):
         y = top + HEADING + row * ROW
         centre, right = y + BAR / 2, LABELS + middle * scale

@@ -10,6 +10,11 @@ from measuring import Measured, Part
 
 MISSING = "-"
 
+OVERVIEW = (
+    "CPU microseconds of the server process for each message echoed in a steady state, and for each connection opened "
+    "and closed: medians and, in parentheses, how many times the floor's."
+)
+
 
 class PartResult:
     """What the rounds of one part gave."""
@@ -19,7 +24,7 @@ class PartResult:
         self.rounds: list[dict[str, Measured]] = []
         """For each round, by the label of the contender."""
         self.notes: dict[str, str] = {}
-        """Why a contender has no figures, or not all."""
+        """By contender: why it has no figures, or not all. By case: what the reader of its figures has to know."""
         self.noise: dict[str, float] = {}
         self.run: dict[str, str] = {}
         """The date and the command of its measuring."""
@@ -90,6 +95,31 @@ def _row(result: PartResult, contender: Contender, case: str) -> list[str]:
     return cells + [_middle(result.figures(label, case, key)) for key in part.columns.values()]
 
 
+def _overview_rows(results: list[PartResult]) -> list[list[str]]:
+    """List the headings, and for each case of an overview's parts the median of each contender and its ratio."""
+    shown = [result for result in results if result.part.in_overview]
+    contenders = dict.fromkeys(c for result in shown for c in result.part.contenders if _has_figures(result, c))
+    rows = [["CPU us", *(contender.label for contender in contenders)]] if contenders else []
+    for result in shown:
+        for case in result.cases():
+            cells = [_overview_cell(result, contender, case) for contender in contenders]
+            rows.append([f"{result.part.name}: {case}", *cells])
+    return rows
+
+
+def _has_figures(result: PartResult, contender: Contender) -> bool:
+    return any(result.figures(contender.label, case, result.part.main) for case in result.cases())
+
+
+def _overview_cell(result: PartResult, contender: Contender, case: str) -> str:
+    middle = _middle(result.figures(contender.label, case, result.part.main))
+    floor = _floor_of(result.part)
+    if floor in (None, contender.label) or middle == MISSING:
+        return middle
+    ratios = result.ratios(contender.label, floor, case)
+    return f"{middle} ({_middle(ratios)} x)"
+
+
 def _table(headings: list[str], rows: Iterable[list[str]]) -> list[str]:
     lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
     return ["| " + " | ".join(cells) + " |" for cells in lines]
@@ -98,6 +128,12 @@ def _table(headings: list[str], rows: Iterable[list[str]]) -> list[str]:
 def _circumstances(result: PartResult) -> str:
     noise = ", ".join(f"{name} {share:.0%}" for name, share in result.noise.items())
     return f"Of the machine's CPU time: {noise}. {len(result.rounds)} rounds, {result.run['date']}"
+
+
+def _missing(result: PartResult) -> list[str]:
+    """Write why contenders are missing, or figures of theirs."""
+    cases = result.cases()
+    return [f"- **{label}**: {note}" for label, note in result.notes.items() if label not in cases]
 
 
 def part_markdown(result: PartResult) -> str:
@@ -109,13 +145,12 @@ def part_markdown(result: PartResult) -> str:
         lines += [
             f"### {part.name}: {case}",
             "",
+            *([f"{result.notes[case]}.", ""] if case in result.notes else []),
             *_table(_headings(part), (_row(result, c, case) for c in present)),
             "",
         ]
-    for label, note in result.notes.items():
-        lines.append(f"- **{label}**: {note}")
-    if result.notes:
-        lines.append("")
+    missing = _missing(result)
+    lines += [*missing, ""] if missing else []
     lines += [f"{_circumstances(result)}, by `{result.run['command']}`.", ""]
     return "\n".join(lines)
 
@@ -129,6 +164,9 @@ def markdown(facts: dict[str, str], results: list[PartResult]) -> str:
         "asyncio.",
         "",
     ]
+    rows = _overview_rows(results)
+    if rows:
+        lines += ["## Overview", "", OVERVIEW, "", *_table(rows[0], rows[1:]), ""]
     return "\n".join(lines) + "\n" + "\n".join(part_markdown(result) for result in results)
 
 
@@ -149,14 +187,17 @@ def _part_rst(result: PartResult) -> list[str]:
     for case in result.cases():
         present = [c for c in part.contenders if result.figures(c.label, case, part.main)]
         rows = [_row(result, contender, case) for contender in present]
-        lines += [f"**{case}**", "", *_csv_table(rows, _headings(part))]
-    lines += [f"- **{label}**: {note}" for label, note in result.notes.items()]
-    return [*lines, "", f"{_circumstances(result)}, by ``{result.run['command']}``.", ""]
+        lines += [f"**{case}**", "", *([f"{result.notes[case]}.", ""] if case in result.notes else [])]
+        lines += _csv_table(rows, _headings(part))
+    return [*lines, *_missing(result), "", f"{_circumstances(result)}, by ``{result.run['command']}``.", ""]
 
 
 def rst(facts: dict[str, str], results: list[PartResult]) -> str:
     """Write the tables and the pictures as the documentation includes them."""
     lines = [".. Written by bench/run.py.", "", *_csv_table([[name, value] for name, value in facts.items()])]
+    rows = _overview_rows(results)
+    if rows:
+        lines += ["Overview", "~~~~~~~~", "", OVERVIEW, "", *_csv_table(rows[1:], rows[0])]
     for result in results:
         lines += _part_rst(result)
     return "\n".join(lines)

@@ -130,6 +130,29 @@ def test_opening_and_closing_are_measured_apart(measured_directory: Path) -> Non
         assert figures["done"] % 1000 == 0
 
 
+def test_the_overview_has_each_case_of_its_parts(measured_directory: Path) -> None:
+    parts = _parts(measured_directory)
+    overview = (measured_directory / "results.md").read_text().partition("## Overview\n")[2].partition("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in overview.splitlines() if line.startswith("| ")]
+    assert rows[0][:2] == ["CPU us", "C floor"]
+    cases = [f"{name}: {case}" for name in ("echo", "connect") for case in parts[name]["rounds"][0]["C floor"]]
+    assert [row[0] for row in rows[2:]] == cases
+    for row in rows[2:]:
+        assert all(re.fullmatch(r"[\d.,]+( \([\d.,]+ x\))?", cell) for cell in row[1:]), row
+
+
+def test_a_note_on_a_case_stands_with_its_figures(measured_directory: Path, tmp_path: Path) -> None:
+    results = json.loads((measured_directory / "results.json").read_text())
+    case = "32 at a time, opened and closed"
+    results["parts"]["connect"]["notes"][case] = "Measured on a train"
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    assert _run("run.py", "--redraw", "--results", tmp_path).returncode == 0
+    assert f"### connect: {case}\n\nMeasured on a train.\n" in (tmp_path / "results.md").read_text()
+    assert f"**{case}**\n\nMeasured on a train.\n" in (tmp_path / "results.rst").read_text()
+    for name in ("results.md", "results.rst", "connect.svg"):
+        assert (tmp_path / name).read_text().count("Measured on a train") == 1, name
+
+
 def test_a_part_is_measured_anew_beside_the_others(tmp_path: Path) -> None:
     before = _measure(tmp_path, "--contenders", "lapwing", "--only", "connect")["parts"]
     after = _measure(tmp_path, "--contenders", "lapwing", "--only", "broadcast", "--keep")
