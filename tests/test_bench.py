@@ -104,6 +104,17 @@ def test_uwebsockets_is_not_measured_where_no_server_is_named(tmp_path: Path) ->
     assert list(part["rounds"][0]) == ["C floor"]
 
 
+def test_a_window_holds_several_messages_of_each_connection(tmp_path: Path) -> None:
+    """However short it is: else what the server has read and not answered at either end decides the figure."""
+    options = ("--rounds", 1, "--seconds", 0.001, "--only", "echo", "--contenders", "uWebSockets")
+    assert _run("run.py", *options, "--results", tmp_path).returncode == 0
+    (cases,) = (measured["C floor"] for measured in _parts(tmp_path)["echo"]["rounds"])
+    assert {figures["connections"] for figures in cases.values()} == {64, 1000, 4000}
+    for case, figures in cases.items():
+        assert figures["done"] >= 10 * figures["connections"] * figures["outstanding"], case
+        assert figures["all_done"] >= figures["done"] + 2 * figures["connections"] * figures["outstanding"], case
+
+
 @pytest.fixture(scope="module")
 def measured_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a run of three parts wrote."""

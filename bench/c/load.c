@@ -492,11 +492,27 @@ static void advance_crowd(void)
     }
 }
 
-/* A window of time lasts at least until something was done: on a busy machine the server may not have had a turn yet. */
+/* Tells whether since `before` each outstanding message came back so many times; without messages, whether as much was done. */
+static bool came_back(uint64_t before, uint64_t times)
+{
+    bool messages = chosen.mode == ECHO || chosen.mode == BROADCAST;
+    return run.done - before >= times * (messages ? chosen.connections * chosen.outstanding : 1);
+}
+
+/*
+ * A server may read from all connections before it answers the first. A window holds several such turns however short it
+ * is and however slow the server, so that its figure does not depend on where within a turn it begins and ends.
+ */
 static bool window_is_over(void)
 {
-    uint64_t done = run.done - run.begin.done;
-    return chosen.count ? done >= chosen.count : done && run.now >= run.phase_ends;
+    if (chosen.count)
+        return run.done - run.begin.done >= chosen.count;
+    return run.now >= run.phase_ends && came_back(run.begin.done, LEAST_TURNS);
+}
+
+static bool is_warm(void)
+{
+    return run.now >= run.phase_ends && (chosen.count || came_back(0, WARM_UP_TURNS));
 }
 
 static void advance(void)
@@ -507,7 +523,7 @@ static void advance(void)
         begin_holding();
     else if (run.phase == STARTING && (chosen.mode == CONNECT || run.opened == chosen.connections))
         begin_warm_up();
-    if (run.phase == WARMING && run.now >= run.phase_ends) {
+    if (run.phase == WARMING && is_warm()) {
         enter(MEASURING, chosen.duration);
         run.begin = take_reading(run.done);
     }

@@ -6,6 +6,9 @@
 #include "histogram.h"
 #include "load_options.h"
 
+#define WARM_UP_TURNS 2 /* in each of which every outstanding message comes back */
+#define LEAST_TURNS 10
+
 /* What is read at the beginning and at the end of the measured window. */
 struct reading {
     uint64_t time, done, own_cpu, server_cpu, server_user, server_system;
