@@ -48,11 +48,11 @@ def test_the_descriptor_is_given_less_than_there_is(what: str, seconds: float) -
 
 @pytest.mark.parametrize("wait", ["receive", "ping", "send"])
 def test_a_wait_ends_within_ten_milliseconds(wait: str) -> None:
-    """The best of three: a machine that is busy may be late once, the timer wheel would be late by 0.2 s on average."""
+    """The best of ten: a busy machine is late now and then, the timer wheel by 0.2 s on average."""
     seconds = 2.2
     with pair(timeout=seconds, open_timeout=GUARD, ping_interval=None) as (client, _):
         late = []
-        for _attempt in range(3):
+        for _attempt in range(10):
             began = time.monotonic()
             with pytest.raises(TimeoutError):
                 if wait == "send":
@@ -67,7 +67,7 @@ def test_a_wait_ends_within_ten_milliseconds(wait: str) -> None:
 
 def test_keepalive_is_due_on_time() -> None:
     late = []
-    for _attempt in range(3):
+    for _attempt in range(10):
         with pair(timeout=None, open_timeout=GUARD, ping_interval=2.2) as (client, peer):
             receiving = Started(client.receive)
             peer.send_frame(wire.PING, b"in?")
