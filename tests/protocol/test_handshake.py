@@ -867,6 +867,7 @@ def test_server_refuses_foreign_pages_by_default(origin: str, host: str) -> None
         ("https://listed.example", "listed.example", True),
         ("http://evil.example:8080", "evil.example:8080", False),
         ("http://127.0.0.1.nip.io", "127.0.0.1.nip.io", False),
+        ("http://localhost.evil.example:81", "localhost.evil.example:81", False),
         ("http://192.168.1.7", "192.168.1.7", False),
         ("http://localhost:81", "localhost:8080", False),
         ("http://localhost", "127.0.0.1", False),

@@ -43,6 +43,8 @@ __all__ = ["ServerHandshake", "ServerPolicy"]
 
 #: The ports that an origin names by leaving them out (RFC 6454 section 4).
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+#: How the hosts of pages begin that are usual on a server for its own machine alone.
+_LOOPBACK = ("localhost:", "127.0.0.1:", "[::1]:")
 #: What goes with a 426 (RFC 9110 section 15.5.22, RFC 6455 section 4.4).
 _WANTED = (("Upgrade", "websocket"), ("Sec-WebSocket-Version", VERSION))
 
@@ -127,7 +129,8 @@ class ServerPolicy:
             raise HTTPError(400, f"expected at most one Origin header, got {len(values)}")
         origin, host = values[0], headers.get("Host") or ""  # HTTP/1.0 may leave it out
         # What browsers send, and what is nearly always right, needs no parsing.
-        if not self.loopback_only and (origin == "http://" + host or origin == "https://" + host):
+        is_own = origin == "http://" + host or origin == "https://" + host
+        if is_own and (not self.loopback_only or (host + ":").startswith(_LOOPBACK)):
             return
         try:
             # Browsers send no slash at the end of an origin (RFC 6454 section 6.2); Go's x/net/websocket does.
