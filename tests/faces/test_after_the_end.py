@@ -73,6 +73,24 @@ async def test_others_have_their_turn(listen: Listen, ask: Ask) -> None:
         task.cancel()
 
 
+@pytest.mark.parametrize("ask", [receive, iterate])
+async def test_the_end_is_told_at_once(listen: Listen, ask: Ask) -> None:
+    """A connection that was closed before its handler began costs the loop no further turn."""
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        turns += 1
+
+    async with hosting(listen) as (server, guests), lapwing.connect(url(server)) as ws:
+        guest = await guests.next()
+        await ws.close()
+        task = asyncio.create_task(other())
+        assert await ask(guest) is None
+        assert turns == 0
+        await task
+
+
 @pytest.mark.parametrize("ask", [receive, receive_many, receive_into, receive_stream, pieces, iterate])
 async def test_the_tenth_call_raises(listen: Listen, ask: Ask) -> None:
     async with hosting(listen) as (server, guests), lapwing.connect(url(server)) as ws:
@@ -140,6 +158,7 @@ async def test_cancelled_while_others_have_their_turn(listen: Listen) -> None:
     async with hosting(listen) as (server, guests), lapwing.connect(url(server)) as ws:
         guest = await guests.next()
         await ws.close()
+        assert await guest.receive() is None
         receiving = guest.receive()
         assert receiving.send(None) is None
         with pytest.raises(asyncio.CancelledError):

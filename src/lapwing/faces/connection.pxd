@@ -29,6 +29,7 @@ cdef class BaseConnection(Source):
     cdef object backlog             # of a reader that lags: the broadcasts that wait for it; None for all others
     cdef size_t backlog_bytes       # that these cost, for whichever thread asks
     cdef unsigned int ends          # calls for a message that found the connection at its end
+    cdef bint is_end_told           # some call for a message said that there is none any more
     cdef unsigned long dropped      # broadcasts that the peer did not get because it lagged
 
     cdef int set_endpoint(self, Endpoint endpoint) noexcept

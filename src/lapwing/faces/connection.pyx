@@ -52,6 +52,7 @@ cdef class BaseConnection(Source):
         take_lock(&self.lock)
         self.endpoint = endpoint
         self.ends = 0
+        self.is_end_told = False
         give_lock(&self.lock)
         return 0
 

@@ -102,12 +102,15 @@ cdef class Receive(Waiter):
         return 0
 
     cdef object end(self, Messages connection, Stage stage, int *finished):
-        """Say that there is no message any more, but let the event loop run first: many a program asks in a loop."""
+        """Say that there is no message any more; said before, only after a turn of the loop: programs ask in loops."""
+        cdef bint is_told = connection.is_end_told
+        connection.is_end_told = True
         if stage == UNTRIED:
             connection.note_end()
-            self.connection = connection
-            self.stage = ENDING
-            return None
+            if is_told:
+                self.connection = connection
+                self.stage = ENDING
+                return None
         finished[0] = 1
         return connection.end_of_messages(self.iterating)
 
