@@ -284,7 +284,7 @@ class ClientDeflate:
 
 
 class ServerDeflate:
-    """permessage-deflate as a server supports it; a `ServerExtension`, and `RequestAware`.
+    """permessage-deflate as a server supports it; a `ServerExtension`, `RequestAware` and `Shareable`.
 
     Args:
         settings: how to compress.
@@ -307,6 +307,10 @@ class ServerDeflate:
         # begins like this.
         user_agent = headers.by_name().get("user-agent")
         return self._for_browsers if user_agent is not None and user_agent[0].startswith("Mozilla/") else self
+
+    def is_shared(self, agreed: object) -> bool:
+        """Tell whether a `PerMessageDeflate` of this serves any number of connections."""
+        return isinstance(agreed, PerMessageDeflate) and not agreed.keeps_outgoing
 
     def respond(self, offer: ExtensionOffer) -> tuple[ExtensionOffer, PerMessageDeflate] | None:
         """Answer an offer; None declines it (RFC 7692 sections 5.1 and 7.1)."""

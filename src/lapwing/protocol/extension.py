@@ -23,6 +23,7 @@ __all__ = [
     "Parameters",
     "RequestAware",
     "ServerExtension",
+    "Shareable",
     "format_extensions",
     "parse_extensions",
 ]
@@ -101,6 +102,17 @@ class RequestAware(Protocol):
 
     def for_request(self, headers: Headers) -> ServerExtension:
         """Return the extension that answers the offers of a request with these headers."""
+
+
+@runtime_checkable
+class Shareable(Protocol):
+    """A server's extension that answers the same offers of clients alike, or of those that are browsers.
+
+    Browsers are those whose User-Agent begins with "Mozilla/".
+    """
+
+    def is_shared(self, agreed: object) -> bool:
+        """Tell whether what was agreed on with one connection may serve all others with the same offers."""
 
 
 def parse_extensions(value: str) -> list[ExtensionOffer]:

@@ -9,7 +9,7 @@ from binascii import a2b_base64
 from typing import TYPE_CHECKING
 
 from .errors import HandshakeError
-from .extension import RequestAware, format_extensions, parse_extensions
+from .extension import RequestAware, Shareable, format_extensions, parse_extensions
 from .handshake import (
     NONCE_LENGTH,
     VERSION,
@@ -25,6 +25,7 @@ from .http import (
     Request,
     Response,
     build_response,
+    encode_headers,
     is_loopback,
     is_token,
     lower_tokens,
@@ -32,7 +33,8 @@ from .http import (
     reason_phrase,
     split_list,
 )
-from .http_reader import MAX_HEADERS, MAX_LINE, HeadReader, parse_request
+from .http_reader import MAX_HEADERS, MAX_LINE, HeadReader, parse_request, parse_response
+from .usual_request import UsualRequests
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -80,6 +82,7 @@ class ServerPolicy:
         "_origins",
         "_request_aware",
         "_subprotocols",
+        "_usual",
         "head_limits",
         "loopback_only",
         "plain_http",
@@ -115,6 +118,22 @@ class ServerPolicy:
         self.plain_http = plain_http
         self.loopback_only = loopback_only
         self.head_limits = max_header_line, max_headers
+        self._usual: UsualRequests | None = None
+
+    def usual(self) -> UsualRequests:
+        """Return what grants usual requests: made with the first connection."""
+        if self._usual is None:
+            self._usual = UsualRequests(
+                subprotocols=self._subprotocols,
+                default=self._default,
+                origins=None if self._origins is None else map(_format_origin, self._origins),
+                loopback_only=self.loopback_only,
+                headers=encode_headers(self._headers),
+                longest_line=self.head_limits[0],
+                most_headers=self.head_limits[1],
+                answer=self._answer_alike,
+            )
+        return self._usual
 
     def check_origin(self, headers: Headers) -> None:
         """Check where the page comes from that connects (RFC 6455 section 4.2.2 item 4 and section 10.2).
@@ -202,6 +221,21 @@ class ServerPolicy:
                 agreed.append(answer[1])
         return answers, agreed
 
+    def _answer_alike(self, offers: str, is_browser: bool) -> tuple[bytes, list[object]] | None:
+        """Answer the same offers of all clients, or of all browsers; None where each needs an answer of its own."""
+        if not all(isinstance(extension, Shareable) for extension in self._extensions.values()):
+            return None
+        agent = [("User-Agent", "Mozilla/")] if is_browser else []
+        try:
+            answers, agreed = self.agree(Headers([("Sec-WebSocket-Extensions", offers), *agent]))
+        except HTTPError:
+            return None
+        for answer, extension in zip(answers, agreed, strict=True):
+            if not self._extensions[answer.name].is_shared(extension):  # type: ignore[attr-defined]
+                return None
+        line = f"\r\nSec-WebSocket-Extensions: {format_extensions(answers)}" if answers else ""
+        return line.encode("ascii"), agreed
+
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
         """The headers that are added to the response with which a handshake is accepted."""
@@ -220,6 +254,12 @@ def _parse_origin(text: str) -> _Origin:
     scheme = scheme.lower()
     host, port = parse_authority(authority)
     return scheme, host, port or _DEFAULT_PORTS.get(scheme)
+
+
+def _format_origin(origin: _Origin) -> str:
+    """Write an origin as browsers do (RFC 6454 section 6.2)."""
+    scheme, host, port = origin
+    return f"{scheme}://{host}" + ("" if port == _DEFAULT_PORTS.get(scheme) else f":{port}")
 
 
 def _parse_origins(origins: str | Collection[str] | None) -> frozenset[_Origin] | None:
@@ -260,7 +300,6 @@ class ServerHandshake:
         policy: what the server accepts.
 
     Attributes:
-        request: the request; None before it is complete, and where it was malformed.
         request_head: the bytes of the request, which `parse_request` turns into `request` again; empty before.
         accepted: whether the connection is open once the response is sent.
         subprotocol: the one that was chosen; None without one.
@@ -270,12 +309,13 @@ class ServerHandshake:
 
     __slots__ = (
         "_answer",
+        "_granted",
         "_output",
         "_policy",
         "_reader",
+        "_request",
         "accepted",
         "extensions",
-        "request",
         "request_head",
         "rest",
         "subprotocol",
@@ -283,9 +323,10 @@ class ServerHandshake:
 
     def __init__(self, policy: ServerPolicy) -> None:
         self._policy = policy
-        self._reader = HeadReader(*policy.head_limits)
+        self._reader: HeadReader | None = None  # of a request that is not usual, or comes in pieces
         self._output: bytes | None = None  # None until there is a decision, empty once it was taken to be sent
-        self.request: Request | None = None
+        self._granted: bytes | None = None  # the response to a usual request
+        self._request: Request | None = None
         self.request_head = b""
         self._answer: tuple[int, list[tuple[str, str]], bytes] | None = None
         self.accepted = False
@@ -299,10 +340,17 @@ class ServerHandshake:
         return self._output is not None
 
     @property
+    def request(self) -> Request | None:
+        """The request; None before it is complete, and where it was malformed."""
+        if self._request is None and self._granted is not None:
+            self._request = parse_request(self.request_head)
+        return self._request
+
+    @property
     def response(self) -> Response | None:
         """The response; None before there is a decision, and when the client left without a word."""
         if self._answer is None:
-            return None
+            return None if self._granted is None else parse_response(self._granted)
         status, pairs, body = self._answer
         return Response(status, reason_phrase(status), Headers(pairs), body)
 
@@ -330,6 +378,13 @@ class ServerHandshake:
         """
         if self._output is not None:
             raise RuntimeError("the handshake is over: what comes now belongs to the connection")
+        if self._reader is None:
+            if isinstance(data, bytes) and (granted := self._policy.usual().grant(data)) is not None:
+                self.request_head, self.rest, self._granted, self.subprotocol, self.extensions = granted
+                self._output = self._granted
+                self.accepted = True
+                return True
+            self._reader = HeadReader(*self._policy.head_limits)
         try:
             found = self._reader.receive_data(data)
         except HTTPError as error:
@@ -341,8 +396,8 @@ class ServerHandshake:
         try:
             self._decide()
         except HTTPError as error:
-            if self.request is None and self._policy.plain_http:
-                self.request = _plain_request(self.request_head)
+            if self._request is None and self._policy.plain_http:
+                self._request = _plain_request(self.request_head)
             self._refuse(error)
         return True
 
@@ -357,7 +412,7 @@ class ServerHandshake:
         """
         if self._output is not None:
             raise RuntimeError("the handshake is over")
-        if self._reader.empty:
+        if self._reader is None or self._reader.empty:
             self._output = b""
         else:
             self.refuse(400, "the request ended before its head was complete")
@@ -435,7 +490,7 @@ class ServerHandshake:
 
     def _decide(self) -> None:
         """Grant the request (RFC 6455 section 4.2.2), or raise HTTPError with what is wrong with it."""
-        request = self.request = parse_request(self.request_head)
+        request = self._request = parse_request(self.request_head)
         key = _check_request(request)
         policy, headers = self._policy, request.headers
         policy.check_origin(headers)

@@ -222,6 +222,8 @@ class Admission:
         Returns:
             Whether the handshake's response may be sent. If not, `connection._decided` is called when it may.
         """
+        if self._health is None and self._hook is None and not self._surplus:
+            return True  # the request itself is not looked at
         request = handshake.request
         if request is None:
             return True
