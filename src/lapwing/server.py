@@ -20,7 +20,7 @@ from .protocol.handshake import accept_key
 from .protocol.http import reason_phrase
 from .protocol.prepared import Prepared
 from .protocol.server_handshake import ServerHandshake, ServerPolicy
-from .serving.accepting import Listener, ServerConnection
+from .serving.accepting import Listener, ServerConnection, Terms
 from .serving.admission import Admission
 from .serving.broadcasting import Broadcast
 from .serving.draining import close_evenly
@@ -93,6 +93,7 @@ class Server:
         self._tls = settings.ssl
         if settings.certfile is not None:
             self._tls = trust.server_context(settings.certfile, settings.keyfile)
+        self._terms = Terms(self, self._loop, settings, self._tls)
         accepted: dict[str, Any] = {
             "origins": settings.origins,
             "max_header_line": settings.max_header_line,
@@ -215,9 +216,7 @@ class Server:
         if self._admission.is_overrun(len(self._connections)):
             return  # nothing holds the stream any more, which closes it
         reader = None if self._header_reader is None else self._header_reader()
-        connection = ServerConnection._start(
-            self, self._loop, self._settings, stream, self._tls, ServerHandshake(self._policy), reader
-        )
+        connection = ServerConnection._start(self._terms, stream, ServerHandshake(self._policy), reader)
         if not connection._is_over:
             self._connections[connection] = None
             self._admission.arrived(connection, len(self._connections))

@@ -31,8 +31,22 @@ cdef enum:
     PING_SIZE = 256
     # At this many calls for a message after the end, a program has not seen that it has come.
     MOST_ENDS = 10
+    DEBUG = 10  # as in `logging`
     # As much of a backlog is queued as output at a time.
     MUCH_OUTPUT = 64 * 1024
+
+
+cdef object found_logger = None
+
+
+cdef object frame_logger():
+    """The logger for frames; None where logging was not imported: nobody has enabled a logger before."""
+    global found_logger
+    if found_logger is None:
+        logging = sys.modules.get("logging")
+        if logging is not None:
+            found_logger = logging.getLogger("lapwing.frames")
+    return found_logger
 
 
 @cython.no_gc_clear
@@ -203,12 +217,9 @@ cdef class BaseConnection(Source):
         self.frame_log = None
         self.own_timeout = -1 if self._settings.timeout is None else self._settings.timeout
         self.endpoint.keep_alive(self._settings.ping_interval, self._settings.ping_timeout, now)
-        logging = sys.modules.get("logging")  # nobody has enabled a logger before it is there
-        if logging is None:
-            return 0
-        logger = logging.getLogger("lapwing.frames")
+        logger = frame_logger()
         # Payloads may be secrets: its own level has to say so, not one that it has from above.
-        if logger.level and logger.isEnabledFor(logging.DEBUG):
+        if logger is not None and logger.level and logger.isEnabledFor(DEBUG):
             from .frames import FrameLog
 
             self.frame_log = FrameLog(self)

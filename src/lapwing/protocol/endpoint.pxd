@@ -19,6 +19,9 @@ cdef class Endpoint(Pings):
     # what was counted
     cdef unsigned int received_controls
 
+    # Make an endpoint with the same settings.
+    cdef Endpoint new_like(self)
+
     # Bytes of `held` that are no output.
     cdef size_t held_input(self) noexcept
 

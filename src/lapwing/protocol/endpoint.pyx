@@ -99,6 +99,16 @@ cdef class Endpoint(Pings):
         self.holds_large = bool(holds_large)
         self.keys = keys_for_endpoint() if random_bytes is None else MaskingKeys(random_bytes)
 
+    cdef Endpoint new_like(self):
+        cdef Endpoint endpoint = Endpoint.__new__(Endpoint)
+        endpoint.client = self.client
+        endpoint.max_message = self.max_message
+        endpoint.max_held_input = self.max_held_input
+        endpoint.close_timeout = self.close_timeout
+        endpoint.holds_large = self.holds_large
+        endpoint.keys = keys_for_endpoint()
+        return endpoint
+
     @property
     def role(self):
         """Which end this is, a `Role`."""

@@ -10,18 +10,17 @@ from ..options import ServerSettings
 from ..protocol.proxy_header import ProxyHeaderReader
 from ..protocol.server_handshake import ServerHandshake
 
-__all__ = ["Listener", "ServerConnection"]
+__all__ = ["Listener", "ServerConnection", "Terms"]
+
+class Terms:
+    def __init__(
+        self, owner: Any, loop: AbstractEventLoop, settings: ServerSettings, context: SSLContext | None
+    ) -> None: ...
 
 class ServerConnection(Connection):
     @staticmethod
     def _start(
-        owner: Any,
-        loop: AbstractEventLoop,
-        settings: ServerSettings,
-        stream: Stream,
-        context: SSLContext | None,
-        handshake: ServerHandshake,
-        announcement: ProxyHeaderReader | None = None,
+        terms: Terms, stream: Stream, handshake: ServerHandshake, announcement: ProxyHeaderReader | None = None
     ) -> ServerConnection: ...
     @property
     def _is_open(self) -> bool: ...

@@ -11,13 +11,14 @@ from ..io.stream cimport END_OF_STREAM, Stream, accept_connection
 from ..io.tls cimport TLS
 from ..io.watching cimport reactor_of
 from ..faces.link cimport ANNOUNCING, DECIDING, LIVE, OPENING, OVER
+from ..protocol.endpoint cimport Endpoint
 from ..protocol.state cimport OPEN
 
 from ..faces.connection import make_endpoint
 from ..protocol.http_reader import parse_request
 from ..protocol.state import Role
 
-__all__ = ["Listener", "ServerConnection"]
+__all__ = ["Listener", "ServerConnection", "Terms"]
 
 logger = logging.getLogger("lapwing.server")
 
@@ -33,27 +34,54 @@ cdef enum:
 cdef double ACCEPT_PAUSE = 1.0
 
 
+@cython.final
+cdef class Terms:
+    """What the connections of a server have in common, looked up once.
+
+    Args:
+        owner: the server.
+        loop: its event loop.
+        settings: its options, a `lapwing.options.ServerSettings`.
+        context: a context for TLS; None without it.
+    """
+
+    cdef object owner
+    cdef object loop
+    cdef object settings
+    cdef object context
+    cdef double opening         # seconds for the opening handshake
+    cdef Endpoint endpoint      # all are made like it
+
+    def __init__(self, owner, loop, settings, context):
+        self.owner = owner
+        self.loop = loop
+        self.settings = settings
+        self.context = context
+        self.opening = settings.opening
+        self.endpoint = make_endpoint(Role.SERVER, settings)
+
+
 cdef class ServerConnection(Connection):
     """A connection that a server accepted: what `Server` needs of it beside a user."""
 
     @staticmethod
-    def _start(owner, loop, settings, Stream stream not None, context, handshake, announcement=None):
+    def _start(Terms terms not None, Stream stream not None, handshake, announcement=None):
         """Begin the opening handshake on an accepted stream; returns the connection.
 
         An `announcement` is a `ProxyHeaderReader` for what has to come first.
         """
         cdef ServerConnection connection = ServerConnection.__new__(ServerConnection)
-        cdef TLS tls = None if context is None else TLS(context, server_side=True)
-        connection.owner = owner
-        connection._loop = loop
-        connection._settings = settings
-        connection.endpoint = make_endpoint(Role.SERVER, settings)
+        cdef TLS tls = None if terms.context is None else TLS(terms.context, server_side=True)
+        connection.owner = terms.owner
+        connection._loop = terms.loop
+        connection._settings = terms.settings
+        connection.endpoint = terms.endpoint.new_like()
         if announcement is None:
             stream.tls = tls
         else:
             connection.phase = ANNOUNCING
             handshake = (announcement, tls, handshake)
-        connection.begin(stream, handshake, clock() + settings.opening)
+        connection.begin(stream, handshake, clock() + terms.opening)
         return connection
 
     @property
