@@ -213,15 +213,17 @@ class Server:
 
     def _accept(self, stream: Stream) -> None:
         """Take over a new stream; a connection is held from here on by being in `_connections`."""
-        if self._admission.is_overrun(len(self._connections)):
+        admission = self._admission
+        if admission.has_limits and admission.is_overrun(len(self._connections)):
             return  # nothing holds the stream any more, which closes it
         reader = None if self._header_reader is None else self._header_reader()
         connection = ServerConnection._start(self._terms, stream, ServerHandshake(self._policy), reader)
         if not connection._is_over:
             self._connections[connection] = None
-            self._admission.arrived(connection, len(self._connections))
-            if reader is None:
-                self._announced(connection)
+            if admission.has_limits:
+                admission.arrived(connection, len(self._connections))
+                if reader is None:
+                    admission.located(connection)
 
     def _announced(self, connection: ServerConnection) -> None:
         """Learn that it is known where a connection comes from."""

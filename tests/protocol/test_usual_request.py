@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from lapwing.protocol.client_handshake import ClientHandshake
 from lapwing.protocol.deflate import Deflate
 from lapwing.protocol.extension import ExtensionOffer
+from lapwing.protocol.http_reader import parse_request, split_request
 from lapwing.protocol.server_handshake import ServerHandshake, ServerPolicy
 from lapwing.protocol.url import parse_url
 
@@ -358,3 +359,10 @@ def test_a_granted_request_can_be_refused() -> None:
     assert handshake.response is not None
     assert handshake.response.status == 403
     assert handshake.data_to_send().startswith(b"HTTP/1.1 403 ")
+
+
+@pytest.mark.parametrize(
+    "lines", [CHROME, FIREFOX, NODE, CURL, (*CURL, "X-Empty:", "X-Tab:\t a\tb \t", "X-Latin: \xe4:")]
+)
+def test_a_head_that_is_right_is_taken_apart_alike(lines: tuple[str, ...]) -> None:
+    assert split_request(head(lines)) == parse_request(head(lines))

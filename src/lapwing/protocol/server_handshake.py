@@ -33,7 +33,7 @@ from .http import (
     reason_phrase,
     split_list,
 )
-from .http_reader import MAX_HEADERS, MAX_LINE, HeadReader, parse_request, parse_response
+from .http_reader import MAX_HEADERS, MAX_LINE, HeadReader, parse_request, parse_response, split_request
 from .usual_request import UsualRequests
 
 if TYPE_CHECKING:
@@ -343,7 +343,7 @@ class ServerHandshake:
     def request(self) -> Request | None:
         """The request; None before it is complete, and where it was malformed."""
         if self._request is None and self._granted is not None:
-            self._request = parse_request(self.request_head)
+            self._request = split_request(self.request_head)
         return self._request
 
     @property

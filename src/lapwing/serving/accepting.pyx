@@ -15,7 +15,7 @@ from ..protocol.endpoint cimport Endpoint
 from ..protocol.state cimport OPEN
 
 from ..faces.connection import make_endpoint
-from ..protocol.http_reader import parse_request
+from ..protocol.http_reader import split_request
 from ..protocol.state import Role
 
 __all__ = ["Listener", "ServerConnection", "Terms"]
@@ -90,7 +90,7 @@ cdef class ServerConnection(Connection):
 
         What is kept is its bytes: a connection that nobody asks costs no more than these.
         """
-        return None if self.opened is None else parse_request(self.opened)
+        return None if self.opened is None else split_request(self.opened)
 
     @property
     def response(self):

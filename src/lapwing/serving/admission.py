@@ -145,6 +145,7 @@ class Admission:
 
     Attributes:
         openings: what became of whom.
+        has_limits: whether there is a limit of connections.
         is_draining: whether `health` says so.
         tasks: the asynchronous `on_request` calls that are under way.
     """
@@ -159,6 +160,7 @@ class Admission:
         self._health = settings.health
         self._limit = settings.max_connections
         self._limit_per_address = settings.max_connections_per_address
+        self.has_limits = self._limit is not None or self._limit_per_address is not None
         self._surplus: dict[ServerConnection, tuple[int, str]] = {}
         self._addresses: dict[ServerConnection, bytes] = {}
         self._by_address: dict[bytes, int] = {}
