@@ -17,12 +17,12 @@ print("the subprotocol is", opening.subprotocol)
 # The connection is open: from here on each end is an endpoint.
 client, server = Endpoint(Role.CLIENT), Endpoint(Role.SERVER)
 client.send("hello")
-server.receive_data(client.data_to_send())
+server.receive_data(client.data_to_send(), now=0.0)
 print("the server has received", server.next_message())
 
 # The closing handshake: a close frame each way.
-client.close(1000, "that was all")
-server.receive_data(client.data_to_send())
-client.receive_data(server.data_to_send())
+client.close(1000, "that was all", now=0.0)
+server.receive_data(client.data_to_send(), now=0.0)
+client.receive_data(server.data_to_send(), now=0.0)
 print(client.closed)
 print(server.closed)

@@ -12,13 +12,13 @@ def pieces_of_next(endpoint: Endpoint, arriving: Iterable[bytes]) -> Iterator[st
     """Give out the next message piece by piece, while its bytes arrive."""
     source = iter(arriving)
     while endpoint.begin_stream() is None:  # it has not begun
-        endpoint.receive_data(next(source))
+        endpoint.receive_data(next(source), now=0.0)
     while endpoint.is_streaming:
         piece = endpoint.next_piece()
         if piece is not None:
             yield piece
         elif endpoint.is_streaming:
-            endpoint.receive_data(next(source))
+            endpoint.receive_data(next(source), now=0.0)
 
 
 def main() -> None:

@@ -463,7 +463,7 @@ def codec() -> PerMessageDeflate:
 def received(data: bytes) -> list[str | bytes]:
     server = Endpoint(Role.SERVER)
     server.use([codec()])
-    server.receive_data(data)
+    server.receive_data(data, now=0.0)
     return [server.next_message() for _ in range(server.pending_messages)]  # type: ignore[misc]
 
 

@@ -117,7 +117,7 @@ class _Conversation:
             self.output += endpoint.data_to_send()
         elif action in ("tick", "end"):
             self.only_input = False
-            endpoint.tick(self.now + len(data)) if action == "tick" else endpoint.receive_eof()
+            endpoint.advance(self.now + len(data)) if action == "tick" else endpoint.receive_eof()
         else:
             self.only_input = self.only_input and action not in ("close", "fail")
             try:
@@ -137,11 +137,11 @@ class _Conversation:
         elif action in ("fragment", "last fragment"):
             endpoint.send_fragment(data, fin=action != "fragment")
         elif action == "ping":
-            endpoint.ping(data, self.now)
+            endpoint.ping(data, now=self.now)
         elif action == "close":
-            endpoint.close(code, reason, self.now)
+            endpoint.close(code, reason, now=self.now)
         else:
-            endpoint.fail(code, reason, self.now)
+            endpoint.fail(code, reason, now=self.now)
 
     def check(self) -> None:
         endpoint, closed = self.endpoint, self.endpoint.closed
@@ -189,7 +189,7 @@ def _endpoint(role: Role, data: bytes, *, deflating: bool = False) -> Behaviour:
 def _check_output(role: Role, output: bytes, deflate: Deflate | None) -> None:
     """All that was sent is frames, the last of them at most one close frame; the peer can inflate them."""
     peer = _Conversation(Role.SERVER if role is Role.CLIENT else Role.CLIENT, 1 << 30, deflate).endpoint
-    peer.receive_data(output)
+    peer.receive_data(output, now=0.0)
     assert peer.violation in (None, Violation.MESSAGE_TOO_BIG), peer.violation
     view = memoryview(output)
     opcodes = []

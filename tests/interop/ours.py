@@ -325,7 +325,7 @@ class _EngineEnd(End):
             last = index == len(parts) - 1
             self._endpoint.send_fragment(part, fin=last, opcode=TEXT if text else BINARY)
             if ping is not None and not last:
-                self._endpoint.ping(ping)
+                self._endpoint.ping(ping, now=0.0)
             self._flush()
 
     def receive(self) -> Message | None:
@@ -339,7 +339,7 @@ class _EngineEnd(End):
         return message
 
     def ping(self, payload: bytes) -> None:
-        ping = self._endpoint.ping(payload, time.monotonic())
+        ping = self._endpoint.ping(payload, now=time.monotonic())
         self._flush()
         while ping.round_trip is None:
             assert self._endpoint.state is State.OPEN, "the connection ended before the pong came"
@@ -347,7 +347,7 @@ class _EngineEnd(End):
 
     def close(self, code: int | None, reason: str) -> None:
         assert code is not None
-        self._endpoint.close(code, reason, time.monotonic())
+        self._endpoint.close(code, reason, now=time.monotonic())
         self._flush()
         while self._endpoint.state is not State.CLOSED:
             self._read()

@@ -78,16 +78,16 @@ class Ours:
             self.endpoint.send_fragment(part, fin=index == len(what.parts), opcode=opcode)
 
     def ask(self, what: Ask) -> None:
-        self.endpoint.ping(what.payload)
+        self.endpoint.ping(what.payload, now=0.0)
 
     def close(self, code: int, reason: str) -> None:
-        self.endpoint.close(code, reason)
+        self.endpoint.close(code, reason, now=0.0)
 
     def take(self) -> bytes:
         return self.endpoint.data_to_send()
 
     def give(self, data: bytes) -> None:
-        self.endpoint.receive_data(data)
+        self.endpoint.receive_data(data, now=0.0)
         while (message := self.endpoint.next_message()) is not None:
             self.messages.append(message)
 

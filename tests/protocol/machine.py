@@ -98,7 +98,7 @@ def drain(endpoint: Endpoint) -> list[str | bytes]:
 
 def feed(endpoint: Endpoint, pieces: Iterable[bytes | bytearray]) -> None:
     for piece in pieces:
-        endpoint.receive_data(piece)
+        endpoint.receive_data(piece, now=0.0)
 
 
 def outcome(endpoint: Endpoint) -> Outcome:

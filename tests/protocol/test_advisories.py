@@ -62,7 +62,7 @@ def test_cve_2026_54274_incomplete_frame(role: Role) -> None:
     ):
         endpoint = Endpoint(role, max_message_size=1000)
         for piece in pieces_of(data, 1):
-            endpoint.receive_data(piece)
+            endpoint.receive_data(piece, now=0.0)
             assert endpoint.held <= 1000 + 100
         assert endpoint.violation is Violation.MESSAGE_TOO_BIG
 
@@ -76,7 +76,7 @@ def test_aiohttp_13350_one_byte_reads(role: Role) -> None:
 
     def receive() -> None:
         for piece in pieces:
-            endpoint.receive_data(piece)
+            endpoint.receive_data(piece, now=0.0)
 
     assert traced_peak(receive) < 1.1 * size
     assert drain(endpoint) == [bytes(size)]
@@ -94,13 +94,13 @@ def test_cve_2026_59881_rsv1_without_negotiation(role: Role, opcode: int) -> Non
 def test_aiohttp_13655_input_after_an_error(role: Role) -> None:
     """A peer that sends on after it was failed fills no buffer."""
     endpoint = Endpoint(role)
-    endpoint.receive_data(from_peer(role, 3))
+    endpoint.receive_data(from_peer(role, 3), now=0.0)
     endpoint.data_to_send()
     more = bytes(64 * 1024)
 
     def send_on() -> None:
         for _ in range(1000):
-            endpoint.receive_data(more)
+            endpoint.receive_data(more, now=0.0)
             assert endpoint.held == 0
 
     assert traced_peak(send_on) < 3 * len(more)
@@ -111,17 +111,17 @@ def test_aiohttp_13655_input_after_an_error(role: Role) -> None:
 def test_cve_2026_48779_tiny_fragments(role: Role, payload: bytes) -> None:
     """A million fragments of no byte or of one: memory by the bytes, not by the fragments."""
     endpoint = Endpoint(role)
-    endpoint.receive_data(from_peer(role, BINARY, b"", fin=False))
+    endpoint.receive_data(from_peer(role, BINARY, b"", fin=False), now=0.0)
     thousand = from_peer(role, CONTINUATION, payload, fin=False) * 1000
 
     def receive() -> None:
         for _ in range(1000):
-            endpoint.receive_data(thousand)
+            endpoint.receive_data(thousand, now=0.0)
 
     peak = traced_peak(receive)
     assert endpoint.held == 1_000_000 * len(payload)
     assert peak < 3 * endpoint.held + 2 * len(thousand)
-    endpoint.receive_data(from_peer(role, CONTINUATION))
+    endpoint.receive_data(from_peer(role, CONTINUATION), now=0.0)
     assert drain(endpoint) == [payload * 1_000_000]
 
 
@@ -131,7 +131,7 @@ def test_ws_2333_no_false_alarm_in_a_long_session(role: Role) -> None:
     endpoint = Endpoint(role, max_message_size=10, max_buffered=2000)
     message = from_peer(role, TEXT, b"12345", fin=False) + from_peer(role, CONTINUATION, b"67890")
     for _ in range(20_000):
-        endpoint.receive_data(message)
+        endpoint.receive_data(message, now=0.0)
         assert endpoint.next_message() == "1234567890"
     assert (endpoint.state, endpoint.held) == (State.OPEN, 0)
 
@@ -145,9 +145,9 @@ def test_cve_2026_45736_no_uninitialised_memory(role: Role, kind: Any) -> None:
         endpoint = Endpoint(role)
         endpoint.send(kind(payload) if kind != "text" else payload.decode())
         if size <= 125:
-            endpoint.ping(payload)
+            endpoint.ping(payload, now=0.0)
         if 2 <= size <= 125:
-            endpoint.close(1000, "r" * (size - 2))
+            endpoint.close(1000, "r" * (size - 2), now=0.0)
         found = sent(endpoint)
         assert found[0].payload == payload
         assert [frame.payload for frame in found[1:]] in (
@@ -160,11 +160,17 @@ def test_cve_2026_45736_no_uninitialised_memory(role: Role, kind: Any) -> None:
 @pytest.mark.parametrize("number", [0, 1, 100, 1 << 20, True])
 def test_ghsa_2mhh_w6q8_5hxw_a_number_is_no_length(number: Any) -> None:
     endpoint = Endpoint(CLIENT)
-    for take in (endpoint.send, endpoint.ping, endpoint.receive_data, lambda x: endpoint.send_fragment(x, fin=True)):
-        with pytest.raises(TypeError):
+    takes: tuple[Callable[[Any], object], ...] = (
+        endpoint.send,
+        lambda x: endpoint.ping(x, now=0.0),
+        lambda x: endpoint.receive_data(x, 0.0),
+        lambda x: endpoint.send_fragment(x, fin=True),
+    )
+    for take in takes:
+        with pytest.raises(TypeError, match="bytes-like"):
             take(number)
     with pytest.raises(TypeError):
-        endpoint.close(1000, number)
+        endpoint.close(1000, number, now=0.0)
     assert endpoint.data_to_send() == b""
 
 
@@ -194,7 +200,7 @@ def test_cve_2026_1528_cve_2020_27813_cve_2026_27889_length_overflow(
 def test_cve_2022_35922_no_allocation_by_declared_length(role: Role) -> None:
     endpoint = Endpoint(role, max_message_size=None)
     header = from_peer(role, BINARY, b"", length=1 << 40)
-    assert traced_peak(lambda: endpoint.receive_data(header + b"x")) < 2 * MIB
+    assert traced_peak(lambda: endpoint.receive_data(header + b"x", now=0.0)) < 2 * MIB
     assert endpoint.held == 1
 
 
@@ -204,7 +210,7 @@ def test_cve_2020_35896_outgoing_buffer(role: Role) -> None:
     endpoint = Endpoint(role)
     pings = from_peer(role, PING, bytes(125)) * 100
     for _ in range(100):
-        endpoint.receive_data(pings)
+        endpoint.receive_data(pings, now=0.0)
     assert endpoint.held < 17 * 1024
     before = endpoint.held
     endpoint.send(bytes(100_000))
@@ -235,7 +241,7 @@ def test_cve_2026_53522_unanswered_pings(role: Role) -> None:
 
     def ping_on() -> None:
         for _ in range(10_000):
-            endpoint.ping()
+            endpoint.ping(now=0.0)
             endpoint.data_to_send()
 
     assert traced_peak(ping_on) < 32 * 1024

@@ -66,11 +66,11 @@ def test_begun_by_the_peer(role: Role, payload: bytes, closed: Closed) -> None:
 def test_begun_by_this_end(role: Role) -> None:
     endpoint = Endpoint(role)
     endpoint.send("last")
-    endpoint.close(1001, "bye")
+    endpoint.close(1001, "bye", now=0.0)
     assert (endpoint.state, endpoint.ending, endpoint.closed) == (State.CLOSING, Ending.STAY, None)
     assert sent(endpoint) == [Frame(TEXT, b"last"), Frame(CLOSE, close_payload(1001, "bye"))]
     assert late_send(endpoint) == (False, 1006, TOO_LATE)
-    endpoint.receive_data(from_peer(role, CLOSE, close_payload(1001)))
+    endpoint.receive_data(from_peer(role, CLOSE, close_payload(1001)), now=0.0)
     assert (endpoint.state, endpoint.ending) == (State.CLOSED, CLEAN_ENDING[role])
     assert endpoint.closed == (True, 1001, "")
     assert endpoint.data_to_send() == b""
@@ -81,19 +81,19 @@ def test_begun_by_this_end(role: Role) -> None:
 def test_answer_with_another_code(role: Role) -> None:
     """Section 7.1.5: the connection's close code is the one in the first close frame that *came*."""
     endpoint = Endpoint(role)
-    endpoint.close(1000, "ours")
-    endpoint.receive_data(from_peer(role, CLOSE, close_payload(4000, "theirs")))
+    endpoint.close(1000, "ours", now=0.0)
+    endpoint.receive_data(from_peer(role, CLOSE, close_payload(4000, "theirs")), now=0.0)
     assert endpoint.closed == (True, 4000, "theirs")
 
 
 def test_begun_by_both_at_once() -> None:
     """The close frames cross: each end takes the other's for the answer, and neither sends a second one."""
     client, server = Endpoint(CLIENT), Endpoint(SERVER)
-    client.close(4001, "client")
-    server.close(4002, "server")
+    client.close(4001, "client", now=0.0)
+    server.close(4002, "server", now=0.0)
     to_server, to_client = client.data_to_send(), server.data_to_send()
-    client.receive_data(to_client)
-    server.receive_data(to_server)
+    client.receive_data(to_client, now=0.0)
+    server.receive_data(to_server, now=0.0)
     assert (client.data_to_send(), server.data_to_send()) == (b"", b"")
     assert client.closed == (True, 4002, "server")
     assert server.closed == (True, 4001, "client")
@@ -106,10 +106,10 @@ def test_two_endpoints(closer: Role) -> None:
     first = endpoints.pop(closer)
     (second,) = endpoints.values()
     first.send("one")
-    first.close(3333, "done")
-    second.receive_data(first.data_to_send())
+    first.close(3333, "done", now=0.0)
+    second.receive_data(first.data_to_send(), now=0.0)
     assert drain(second) == ["one"]
-    first.receive_data(second.data_to_send())
+    first.receive_data(second.data_to_send(), now=0.0)
     assert first.closed == second.closed == Closed(True, 3333, "done")
     assert first.state is second.state is State.CLOSED
 
@@ -117,11 +117,11 @@ def test_two_endpoints(closer: Role) -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_close_twice(role: Role) -> None:
     endpoint = Endpoint(role)
-    endpoint.close(1000, "first")
-    endpoint.close(1001, "second")
+    endpoint.close(1000, "first", now=0.0)
+    endpoint.close(1001, "second", now=0.0)
     assert sent(endpoint) == [Frame(CLOSE, close_payload(1000, "first"))]
-    endpoint.receive_data(from_peer(role, CLOSE))
-    endpoint.close()
+    endpoint.receive_data(from_peer(role, CLOSE), now=0.0)
+    endpoint.close(now=0.0)
     assert endpoint.data_to_send() == b""
     assert endpoint.closed == (True, 1005, "")
 
@@ -140,8 +140,8 @@ def test_messages_that_cross_the_close_frame_are_discarded(role: Role) -> None:
     ):
         for cut in {*range(20), len(data) // 2, len(data) - 1} & set(range(len(data))):
             endpoint = Endpoint(role)
-            endpoint.receive_data(data[:cut])
-            endpoint.close()
+            endpoint.receive_data(data[:cut], now=0.0)
+            endpoint.close(now=0.0)
             feed(endpoint, [data[cut:], from_peer(role, CLOSE, close_payload(1000))])
             assert drain(endpoint) == []
             assert endpoint.closed == (True, 1000, ""), (cut, data[:10])
@@ -153,7 +153,7 @@ def test_messages_that_cross_the_close_frame_are_discarded(role: Role) -> None:
 def test_what_is_discarded_is_not_looked_at(role: Role) -> None:
     """Neither its size nor its text: it is neither kept nor shown to anybody."""
     endpoint = Endpoint(role, max_message_size=10)
-    endpoint.close()
+    endpoint.close(now=0.0)
     feed(endpoint, [from_peer(role, TEXT, b"\xff" * 100), from_peer(role, BINARY, bytes(100_000))[:50_000]])
     assert (endpoint.state, endpoint.held) == (State.CLOSING, 4 if role is SERVER else 8)
 
@@ -162,8 +162,8 @@ def test_what_is_discarded_is_not_looked_at(role: Role) -> None:
 def test_message_that_waits_survives_close(role: Role) -> None:
     """What was whole before `close` was called may still be taken."""
     endpoint = Endpoint(role)
-    endpoint.receive_data(from_peer(role, TEXT, b"whole") + from_peer(role, TEXT, b"begin", fin=False))
-    endpoint.close()
+    endpoint.receive_data(from_peer(role, TEXT, b"whole") + from_peer(role, TEXT, b"begin", fin=False), now=0.0)
+    endpoint.close(now=0.0)
     assert endpoint.data_to_send()
     assert endpoint.held == 5 + 64
     assert drain(endpoint) == ["whole"]
@@ -174,8 +174,8 @@ def test_message_that_waits_survives_close(role: Role) -> None:
 def test_violation_while_closing(role: Role) -> None:
     """It fails the connection; this end's close frame is out already, and no second one follows."""
     endpoint = Endpoint(role)
-    endpoint.close(1000)
-    endpoint.receive_data(from_peer(role, 3))
+    endpoint.close(1000, now=0.0)
+    endpoint.receive_data(from_peer(role, 3), now=0.0)
     assert sent(endpoint) == [Frame(CLOSE, close_payload(1000))]
     assert (endpoint.state, endpoint.ending) == (State.CLOSED, Ending.SHUT_DOWN)
     assert endpoint.closed == (False, 1002, Violation.RESERVED_OPCODE.text)
@@ -184,8 +184,8 @@ def test_violation_while_closing(role: Role) -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_fragmentation_is_watched_while_closing(role: Role) -> None:
     endpoint = Endpoint(role)
-    endpoint.close()
-    endpoint.receive_data(from_peer(role, CONTINUATION))
+    endpoint.close(now=0.0)
+    endpoint.receive_data(from_peer(role, CONTINUATION), now=0.0)
     assert endpoint.violation is Violation.UNEXPECTED_CONTINUATION
 
 
@@ -193,11 +193,11 @@ def test_fragmentation_is_watched_while_closing(role: Role) -> None:
 def test_peer_may_go_on_with_a_message_while_closing(role: Role) -> None:
     """A message begun before this end's close frame, and ended after it, is no violation."""
     endpoint = Endpoint(role)
-    endpoint.receive_data(from_peer(role, TEXT, b"a", fin=False))
-    endpoint.close()
-    endpoint.receive_data(from_peer(role, CONTINUATION, b"b") + from_peer(role, TEXT, b"c", fin=False))
-    endpoint.receive_data(from_peer(role, PONG, b"") + from_peer(role, CONTINUATION, b"d"))
-    endpoint.receive_data(from_peer(role, CLOSE, close_payload(1000)))
+    endpoint.receive_data(from_peer(role, TEXT, b"a", fin=False), now=0.0)
+    endpoint.close(now=0.0)
+    endpoint.receive_data(from_peer(role, CONTINUATION, b"b") + from_peer(role, TEXT, b"c", fin=False), now=0.0)
+    endpoint.receive_data(from_peer(role, PONG, b"") + from_peer(role, CONTINUATION, b"d"), now=0.0)
+    endpoint.receive_data(from_peer(role, CLOSE, close_payload(1000)), now=0.0)
     assert endpoint.closed == (True, 1000, "")
     assert drain(endpoint) == []
 
@@ -227,14 +227,14 @@ def test_every_code_is_sent_or_refused(role: Role) -> None:
     for code in range(-3, 65540):
         closing, failing = Endpoint(role), Endpoint(role)
         if code in SENDABLE:
-            closing.close(code)
-            failing.fail(code)
+            closing.close(code, now=0.0)
+            failing.fail(code, now=0.0)
             assert sent(closing) == sent(failing) == [Frame(CLOSE, code.to_bytes(2, "big"))]
             assert failing.closed == (False, code, "")
         else:
             for refuse in (closing.close, failing.fail):
                 with pytest.raises(ValueError, match="expected a close code"):
-                    refuse(code)
+                    refuse(code, now=0.0)
             assert (closing.state, failing.state) == (State.OPEN, State.OPEN)
 
 
@@ -254,7 +254,7 @@ def test_reason_that_is_no_text(role: Role, reason: bytes) -> None:
 def test_reason_of_this_end(reason: str) -> None:
     for begin in ("close", "fail"):
         endpoint = Endpoint(SERVER)
-        getattr(endpoint, begin)(1000, reason)
+        getattr(endpoint, begin)(1000, reason, now=0.0)
         assert sent(endpoint) == [Frame(CLOSE, close_payload(1000, reason))]
 
 
@@ -277,7 +277,7 @@ def test_wrong_arguments(code: Any, reason: Any, error: type[Exception]) -> None
     for begin in ("close", "fail"):
         endpoint = Endpoint(CLIENT)
         with pytest.raises(error):
-            getattr(endpoint, begin)(code, reason)
+            getattr(endpoint, begin)(code, reason, now=0.0)
         assert (endpoint.state, endpoint.data_to_send()) == (State.OPEN, b"")
 
 
@@ -294,15 +294,15 @@ def test_violations_fit_a_close_frame() -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_fail(role: Role) -> None:
     endpoint = Endpoint(role)
-    endpoint.receive_data(from_peer(role, TEXT, b"whole") + from_peer(role, TEXT, b"begin", fin=False))
-    endpoint.fail(1011, "out of order")
+    endpoint.receive_data(from_peer(role, TEXT, b"whole") + from_peer(role, TEXT, b"begin", fin=False), now=0.0)
+    endpoint.fail(1011, "out of order", now=0.0)
     assert (endpoint.state, endpoint.ending) == (State.CLOSED, Ending.SHUT_DOWN)
     assert endpoint.closed == (False, 1011, "out of order")
     assert endpoint.violation is None
     assert sent(endpoint) == [Frame(CLOSE, close_payload(1011, "out of order"))]
     assert late_send(endpoint) == (False, 1011, "out of order")
-    endpoint.receive_data(from_peer(role, CONTINUATION, b"end") + from_peer(role, CLOSE))
-    endpoint.fail(1002)
+    endpoint.receive_data(from_peer(role, CONTINUATION, b"end") + from_peer(role, CLOSE), now=0.0)
+    endpoint.fail(1002, now=0.0)
     assert endpoint.closed == (False, 1011, "out of order")
     assert drain(endpoint) == ["whole"]
     assert (endpoint.data_to_send(), endpoint.held) == (b"", 0)
@@ -311,8 +311,8 @@ def test_fail(role: Role) -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_fail_while_closing(role: Role) -> None:
     endpoint = Endpoint(role)
-    endpoint.close()
-    endpoint.fail(1011, "no patience")
+    endpoint.close(now=0.0)
+    endpoint.fail(1011, "no patience", now=0.0)
     assert sent(endpoint) == [Frame(CLOSE, close_payload(1000))]
     assert endpoint.closed == (False, 1011, "no patience")
 
@@ -322,10 +322,10 @@ def test_fail_while_closing(role: Role) -> None:
 def test_end_of_stream_without_a_close_frame(role: Role, before: Any) -> None:
     endpoint = Endpoint(role)
     if before == "closing":
-        endpoint.close()
+        endpoint.close(now=0.0)
         endpoint.data_to_send()
     elif before:
-        endpoint.receive_data(from_peer(role, TEXT, b"x" * 50)[: len(before)])
+        endpoint.receive_data(from_peer(role, TEXT, b"x" * 50)[: len(before)], now=0.0)
     endpoint.receive_eof()
     assert (endpoint.state, endpoint.ending) == (State.CLOSED, Ending.DROP)
     assert endpoint.closed == (False, 1006, "the connection ended without a close frame")
@@ -342,7 +342,7 @@ def test_end_of_stream_with_a_reason() -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_end_of_stream_after_a_clean_close(role: Role) -> None:
     endpoint = Endpoint(role)
-    endpoint.receive_data(from_peer(role, CLOSE, close_payload(1000)))
+    endpoint.receive_data(from_peer(role, CLOSE, close_payload(1000)), now=0.0)
     endpoint.receive_eof()
     assert endpoint.ending is Ending.DROP
     assert endpoint.closed == (True, 1000, "")
@@ -352,7 +352,7 @@ def test_end_of_stream_after_a_clean_close(role: Role) -> None:
 def test_refuse(role: Role) -> None:
     """What ends a refused opening handshake: the HTTP response goes out, a close frame does not."""
     endpoint = Endpoint(role)
-    endpoint.refuse("403")
+    endpoint.refuse("403", now=0.0)
     assert (endpoint.state, endpoint.ending, endpoint.data_to_send()) == (State.CLOSED, Ending.SHUT_DOWN, b"")
     assert endpoint.closed == (False, 1006, "403")
 
@@ -360,7 +360,7 @@ def test_refuse(role: Role) -> None:
 def test_close_frame_is_not_fragmented() -> None:
     endpoint = Endpoint(SERVER)
     endpoint.send_fragment("begin", fin=False)
-    endpoint.close(1000, "in the middle")
+    endpoint.close(1000, "in the middle", now=0.0)
     data = endpoint.data_to_send()
     assert data == wire.frame(TEXT, b"begin", fin=False) + wire.frame(CLOSE, close_payload(1000, "in the middle"))
 
@@ -373,15 +373,15 @@ def test_close_frame_is_not_fragmented() -> None:
 def test_aborted(role: Role, closing: bool) -> None:
     """Section 7.1.1: "An endpoint MAY close the connection via any means available when necessary"."""
     endpoint = Endpoint(role)
-    endpoint.receive_data(from_peer(role, TEXT, b"first") + from_peer(role, TEXT, b"half", fin=False))
+    endpoint.receive_data(from_peer(role, TEXT, b"first") + from_peer(role, TEXT, b"half", fin=False), now=0.0)
     endpoint.send("never")
     if closing:
-        endpoint.close(3000)
+        endpoint.close(3000, now=0.0)
     endpoint.abort(now=5.0)
     assert (endpoint.state, endpoint.ending) == (State.CLOSED, Ending.DROP)
     assert endpoint.closed == Closed(False, 1006, "this end aborted the connection")
     assert endpoint.data_to_send() == b""
-    endpoint.receive_data(from_peer(role, PONG) + from_peer(role, CLOSE, close_payload(1000)))
+    endpoint.receive_data(from_peer(role, PONG) + from_peer(role, CLOSE, close_payload(1000)), now=0.0)
     assert endpoint.closed == Closed(False, 1006, "this end aborted the connection")
     assert endpoint.next_message() == "first"
     assert endpoint.next_message() is None
@@ -393,9 +393,9 @@ def test_aborted(role: Role, closing: bool) -> None:
 def test_aborted_with_input_that_was_not_looked_at(role: Role) -> None:
     """The peer's close frame in it comes too late."""
     endpoint = Endpoint(role, max_buffered=1)
-    endpoint.receive_data(from_peer(role, TEXT, b"first") + from_peer(role, CLOSE, close_payload(1000)))
+    endpoint.receive_data(from_peer(role, TEXT, b"first") + from_peer(role, CLOSE, close_payload(1000)), now=0.0)
     assert not endpoint.wants_input
-    endpoint.abort("enough")
+    endpoint.abort("enough", now=0.0)
     assert endpoint.closed == Closed(False, 1006, "enough")
     assert endpoint.next_message() == "first"
     assert endpoint.held == 0
@@ -405,9 +405,9 @@ def test_aborted_with_input_that_was_not_looked_at(role: Role) -> None:
 def test_aborted_after_the_end(role: Role) -> None:
     """How the connection ended stays; the transport is dropped, with what was still to go out."""
     endpoint = Endpoint(role)
-    endpoint.receive_data(from_peer(role, CLOSE, close_payload(3000, "bye")))
+    endpoint.receive_data(from_peer(role, CLOSE, close_payload(3000, "bye")), now=0.0)
     assert endpoint.ending is CLEAN_ENDING[role]
-    endpoint.abort()
+    endpoint.abort(now=0.0)
     assert endpoint.closed == Closed(True, 3000, "bye")
     assert endpoint.ending is Ending.DROP
     assert endpoint.data_to_send() == b""

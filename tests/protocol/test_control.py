@@ -42,10 +42,10 @@ def test_pong_that_was_not_asked_for(role: Role, payload: bytes) -> None:
 def test_ping_is_answered_while_closing(role: Role) -> None:
     """RFC 6455 section 5.5.2: a pong is owed until the peer's close frame came, not until this end's went."""
     endpoint = Endpoint(role)
-    endpoint.close()
-    endpoint.receive_data(from_peer(role, PING, b"still there?"))
+    endpoint.close(now=0.0)
+    endpoint.receive_data(from_peer(role, PING, b"still there?"), now=0.0)
     assert sent(endpoint) == [Frame(CLOSE, b"\x03\xe8"), Frame(PONG, b"still there?")]
-    endpoint.receive_data(from_peer(role, CLOSE) + from_peer(role, PING, b"and now?"))
+    endpoint.receive_data(from_peer(role, CLOSE) + from_peer(role, PING, b"and now?"), now=0.0)
     assert sent(endpoint) == []
 
 
@@ -61,14 +61,14 @@ def test_pongs_do_not_pile_up(role: Role) -> None:
     endpoint = Endpoint(role)
     held = 0
     for i in range(10_000):
-        endpoint.receive_data(from_peer(role, PING, b"%05d" % i + bytes(120)))
+        endpoint.receive_data(from_peer(role, PING, b"%05d" % i + bytes(120)), now=0.0)
         held = max(held, endpoint.held)
     assert held <= MAX_WAITING_PONGS + 125 + 6
     first = sent(endpoint)
     assert [int(frame.payload[:5]) for frame in first] == list(range(len(first)))
     assert sent(endpoint) == [Frame(PONG, b"09999" + bytes(120))]
     assert sent(endpoint) == []
-    endpoint.receive_data(from_peer(role, PING, b"back"))
+    endpoint.receive_data(from_peer(role, PING, b"back"), now=0.0)
     assert sent(endpoint) == [Frame(PONG, b"back")]
 
 
@@ -76,8 +76,8 @@ def test_no_late_pong_after_the_end() -> None:
     for end in (from_peer(CLIENT, CLOSE), from_peer(CLIENT, 3)):
         endpoint = Endpoint(CLIENT)
         endpoint.send(bytes(MAX_WAITING_PONGS))
-        endpoint.receive_data(from_peer(CLIENT, PING, b"late"))
-        endpoint.receive_data(end)
+        endpoint.receive_data(from_peer(CLIENT, PING, b"late"), now=0.0)
+        endpoint.receive_data(end, now=0.0)
         assert [frame.opcode for frame in sent(endpoint)] == [2, CLOSE]
         assert endpoint.data_to_send() == b""
 
@@ -110,7 +110,7 @@ def test_ping_and_its_pong(role: Role) -> None:
 )
 def test_ping_payloads(payload: Any, expected: bytes) -> None:
     endpoint = Endpoint(CLIENT)
-    assert endpoint.ping(payload).payload == expected
+    assert endpoint.ping(payload, now=0.0).payload == expected
     assert sent(endpoint) == [Frame(PING, expected)]
 
 
@@ -119,7 +119,7 @@ def test_ping_of_the_wrong_type(payload: Any) -> None:
     """No number is taken for a length: that sent uninitialised memory elsewhere."""
     endpoint = Endpoint(CLIENT)
     with pytest.raises(TypeError):
-        endpoint.ping(payload)
+        endpoint.ping(payload, now=0.0)
     assert endpoint.data_to_send() == b""
 
 
@@ -127,18 +127,18 @@ def test_ping_of_the_wrong_type(payload: Any) -> None:
 def test_ping_too_long(payload: Any) -> None:
     endpoint = Endpoint(SERVER)
     with pytest.raises(ValueError, match="at most 125 bytes"):
-        endpoint.ping(payload)
+        endpoint.ping(payload, now=0.0)
     assert endpoint.data_to_send() == b""
 
 
 def test_ping_that_is_no_text() -> None:
     with pytest.raises(UnicodeEncodeError):
-        Endpoint(SERVER).ping("\ud800")
+        Endpoint(SERVER).ping("\ud800", now=0.0)
 
 
 def test_pings_without_payload_differ() -> None:
     endpoint = Endpoint(SERVER)
-    pings = [endpoint.ping() for _ in range(300)]
+    pings = [endpoint.ping(now=0.0) for _ in range(300)]
     assert len({ping.payload for ping in pings}) == 300
     assert [frame.payload for frame in sent(endpoint)] == [ping.payload for ping in pings]
 
@@ -177,7 +177,7 @@ def test_pings_with_the_same_payload_are_answered_in_order() -> None:
 
 def test_forgotten_ping() -> None:
     endpoint = Endpoint(CLIENT)
-    kept, forgotten = endpoint.ping(b"kept"), endpoint.ping(b"forgotten")
+    kept, forgotten = endpoint.ping(b"kept", now=0.0), endpoint.ping(b"forgotten", now=0.0)
     endpoint.forget_ping(forgotten)
     endpoint.forget_ping(forgotten)
     endpoint.receive_data(wire.frame(PONG, b"forgotten"), now=1.0)
@@ -189,7 +189,7 @@ def test_forgotten_ping() -> None:
 def test_remembered_pings_are_limited() -> None:
     """A peer that never answers costs the memory of so many pings; the oldest are given up."""
     endpoint = Endpoint(CLIENT)
-    pings = [endpoint.ping() for _ in range(MAX_WAITING_PINGS + 3)]
+    pings = [endpoint.ping(now=0.0) for _ in range(MAX_WAITING_PINGS + 3)]
     for ping in pings[:3]:
         endpoint.receive_data(wire.frame(PONG, ping.payload), now=1.0)
         assert ping.round_trip is None
@@ -209,18 +209,18 @@ def test_pong_while_closing_still_counts(role: Role) -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_ping_once_closing(role: Role) -> None:
     endpoint = Endpoint(role)
-    endpoint.close()
+    endpoint.close(now=0.0)
     with pytest.raises(ConnectionClosed):
-        endpoint.ping()
-    endpoint.receive_data(from_peer(role, CLOSE, b"\x03\xe9bye"))
+        endpoint.ping(now=0.0)
+    endpoint.receive_data(from_peer(role, CLOSE, b"\x03\xe9bye"), now=0.0)
     with pytest.raises(ConnectionClosed, match=r"going away.*bye"):
-        endpoint.ping()
+        endpoint.ping(now=0.0)
     assert [frame.opcode for frame in sent(endpoint)] == [CLOSE]
     assert drain(endpoint) == []
 
 
 def test_ping_is_not_changed_from_outside() -> None:
-    ping: Any = Endpoint(CLIENT).ping(b"x")
+    ping: Any = Endpoint(CLIENT).ping(b"x", now=0.0)
     for name in ("payload", "sent_at", "round_trip"):
         with pytest.raises(AttributeError):
             setattr(ping, name, None)

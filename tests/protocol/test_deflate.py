@@ -115,11 +115,11 @@ def test_the_window_is_what_came_compressed_and_no_more(role: Role) -> None:
     for size in (10, 500, 30_000, 10_000, 100_000):
         message = os.urandom(size)
         for payload, rsv in ((context.deflate(message), RSV1), (message, 0)):
-            endpoint.receive_data(from_peer(role, BINARY, payload, rsv=rsv))
+            endpoint.receive_data(from_peer(role, BINARY, payload, rsv=rsv), now=0.0)
             assert drain(endpoint) == [message]
         expected = min(expected + size, 32768)
         assert endpoint.held == expected
-    endpoint.receive_data(from_peer(role, CLOSE, b""))
+    endpoint.receive_data(from_peer(role, CLOSE, b""), now=0.0)
     endpoint.data_to_send()
     endpoint.receive_eof()
     assert endpoint.state is State.CLOSED
@@ -131,7 +131,7 @@ def test_the_window_is_as_large_as_agreed(bits: int) -> None:
     endpoint = compressing(SERVER, use=codec(takeover=True, incoming_window_bits=bits))
     context = Context(bits=bits)
     for message in [os.urandom(5000)] * 3 + [os.urandom(70_000)]:
-        endpoint.receive_data(from_peer(SERVER, BINARY, context.deflate(message), rsv=RSV1))
+        endpoint.receive_data(from_peer(SERVER, BINARY, context.deflate(message), rsv=RSV1), now=0.0)
         assert drain(endpoint) == [message]
     assert endpoint.held == 1 << bits
 
@@ -155,7 +155,7 @@ def test_what_is_sent_is_what_section_7_2_3_shows() -> None:
 @pytest.mark.parametrize("opcode", [TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG])
 def test_rsv1_without_the_extension(role: Role, opcode: int) -> None:
     endpoint = Endpoint(role)
-    endpoint.receive_data(from_peer(role, opcode, HELLO, rsv=RSV1))
+    endpoint.receive_data(from_peer(role, opcode, HELLO, rsv=RSV1), now=0.0)
     assert endpoint.violation is Violation.RESERVED_BIT
 
 
@@ -246,9 +246,9 @@ def test_blocks_with_bfinal_set(takeover: bool, count: int) -> None:
 
 def test_a_final_block_may_be_referred_to() -> None:
     endpoint = compressing(SERVER, takeover=True)
-    endpoint.receive_data(from_peer(SERVER, TEXT, HELLO_FINAL, rsv=RSV1))
-    endpoint.receive_data(from_peer(SERVER, TEXT, HELLO_AGAIN, rsv=RSV1))
-    endpoint.receive_data(from_peer(SERVER, TEXT, HELLO_FINAL[:-1] + HELLO_AGAIN, rsv=RSV1))
+    endpoint.receive_data(from_peer(SERVER, TEXT, HELLO_FINAL, rsv=RSV1), now=0.0)
+    endpoint.receive_data(from_peer(SERVER, TEXT, HELLO_AGAIN, rsv=RSV1), now=0.0)
+    endpoint.receive_data(from_peer(SERVER, TEXT, HELLO_FINAL[:-1] + HELLO_AGAIN, rsv=RSV1), now=0.0)
     assert drain(endpoint) == ["Hello", "Hello", "HelloHello"]
 
 
@@ -267,7 +267,7 @@ def test_bad_text_fails_before_the_message_ends() -> None:
     endpoint = compressing(CLIENT)
     compressor = zlib.compressobj(wbits=-15)
     part = compressor.compress(b"\xff") + compressor.flush(zlib.Z_SYNC_FLUSH)
-    endpoint.receive_data(from_peer(CLIENT, TEXT, part, rsv=RSV1, fin=False))
+    endpoint.receive_data(from_peer(CLIENT, TEXT, part, rsv=RSV1, fin=False), now=0.0)
     assert endpoint.violation is Violation.TEXT_NOT_UTF8
 
 
@@ -289,13 +289,13 @@ def test_the_limit_is_of_what_was_inflated(role: Role, limit: int) -> None:
     exact, more = bytes(limit), bytes(limit + 1)
     assert run_once(role, exact, limit) == [exact]
     endpoint = compressing(role, max_message_size=limit)
-    endpoint.receive_data(from_peer(role, BINARY, deflate(more), rsv=RSV1))
+    endpoint.receive_data(from_peer(role, BINARY, deflate(more), rsv=RSV1), now=0.0)
     assert endpoint.violation is Violation.MESSAGE_TOO_BIG
 
 
 def run_once(role: Role, message: bytes, limit: int) -> list[str | bytes]:
     endpoint = compressing(role, max_message_size=limit)
-    endpoint.receive_data(from_peer(role, BINARY, deflate(message), rsv=RSV1))
+    endpoint.receive_data(from_peer(role, BINARY, deflate(message), rsv=RSV1), now=0.0)
     return drain(endpoint)
 
 
@@ -306,21 +306,21 @@ def test_a_message_at_the_limit_that_does_not_compress(limit: int, level: int) -
     payload = deflate(message, level=level)
     assert len(payload) > limit
     endpoint = compressing(SERVER, max_message_size=limit)
-    endpoint.receive_data(from_peer(SERVER, BINARY, payload, rsv=RSV1))
+    endpoint.receive_data(from_peer(SERVER, BINARY, payload, rsv=RSV1), now=0.0)
     assert drain(endpoint) == [message]
 
 
 def test_what_can_never_fit_is_refused_on_its_declared_length() -> None:
     endpoint = compressing(SERVER, max_message_size=1000)
-    endpoint.receive_data(wire.frame(BINARY, b"", rsv=RSV1, key=wire.MASK, length=1 << 20))
+    endpoint.receive_data(wire.frame(BINARY, b"", rsv=RSV1, key=wire.MASK, length=1 << 20), now=0.0)
     assert endpoint.violation is Violation.MESSAGE_TOO_BIG
 
 
 def test_a_message_that_inflates_to_nothing_has_an_end() -> None:
     endpoint = compressing(SERVER, max_message_size=1000)
-    endpoint.receive_data(from_peer(SERVER, BINARY, b"", rsv=RSV1, fin=False))
+    endpoint.receive_data(from_peer(SERVER, BINARY, b"", rsv=RSV1, fin=False), now=0.0)
     for _ in range(1000):
-        endpoint.receive_data(from_peer(SERVER, CONTINUATION, b"\x00\x00\x00\xff\xff" * 20, fin=False))
+        endpoint.receive_data(from_peer(SERVER, CONTINUATION, b"\x00\x00\x00\xff\xff" * 20, fin=False), now=0.0)
     assert endpoint.violation is Violation.MESSAGE_TOO_BIG
 
 
@@ -328,9 +328,9 @@ def test_what_is_inflated_is_counted() -> None:
     endpoint = compressing(SERVER)
     compressor = zlib.compressobj(wbits=-15)
     part = compressor.compress(bytes(50_000)) + compressor.flush(zlib.Z_SYNC_FLUSH)
-    endpoint.receive_data(from_peer(SERVER, BINARY, part, rsv=RSV1, fin=False))
+    endpoint.receive_data(from_peer(SERVER, BINARY, part, rsv=RSV1, fin=False), now=0.0)
     assert endpoint.held == 50_000
-    endpoint.receive_data(from_peer(SERVER, CONTINUATION, b"\x00"))
+    endpoint.receive_data(from_peer(SERVER, CONTINUATION, b"\x00"), now=0.0)
     assert 50_000 < endpoint.held < 50_200
     assert drain(endpoint) == [bytes(50_000)]
     assert endpoint.held == 0
@@ -339,7 +339,7 @@ def test_what_is_inflated_is_counted() -> None:
 def test_inflated_messages_stop_the_reading() -> None:
     endpoint = compressing(SERVER, max_buffered=100_000)
     frame = from_peer(SERVER, BINARY, deflate(bytes(60_000)), rsv=RSV1)
-    endpoint.receive_data(frame * 10)
+    endpoint.receive_data(frame * 10, now=0.0)
     assert not endpoint.wants_input
     assert endpoint.pending_messages == 2
     assert drain(endpoint) == [bytes(60_000)] * 10
@@ -351,10 +351,12 @@ def test_the_window_is_a_part_of_what_may_be_buffered(max_buffered: int) -> None
     endpoint = compressing(SERVER, takeover=True, max_buffered=max_buffered)
     context = Context()
     noise = os.urandom(40_000)
-    endpoint.receive_data(from_peer(SERVER, BINARY, context.deflate(noise), rsv=RSV1))
+    endpoint.receive_data(from_peer(SERVER, BINARY, context.deflate(noise), rsv=RSV1), now=0.0)
     assert drain(endpoint) == [noise]
     messages = [os.urandom(1000) for _ in range(200)]
-    endpoint.receive_data(b"".join(from_peer(SERVER, BINARY, context.deflate(part), rsv=RSV1) for part in messages))
+    endpoint.receive_data(
+        b"".join(from_peer(SERVER, BINARY, context.deflate(part), rsv=RSV1) for part in messages), now=0.0
+    )
     assert not endpoint.wants_input
     waiting = endpoint.pending_messages * 1000
     assert waiting <= max(1000, max_buffered - 32768)  # the rest of the input waits as it came
@@ -366,16 +368,16 @@ def test_the_window_is_a_part_of_what_may_be_buffered(max_buffered: int) -> None
 def test_messages_of_several_pieces(size: int) -> None:
     message = os.urandom(size // 2) * 2
     endpoint = compressing(SERVER)
-    endpoint.receive_data(from_peer(SERVER, BINARY, deflate(message), rsv=RSV1))
+    endpoint.receive_data(from_peer(SERVER, BINARY, deflate(message), rsv=RSV1), now=0.0)
     assert drain(endpoint) == [message[:size]]
 
 
 def test_a_closed_end_lets_go_of_a_message_under_way() -> None:
     endpoint = compressing(SERVER)
-    endpoint.receive_data(from_peer(SERVER, BINARY, deflate(bytes(1000))[:5], rsv=RSV1, fin=False))
-    endpoint.close()
-    endpoint.receive_data(from_peer(SERVER, CONTINUATION, b"no matter what"))
-    endpoint.receive_data(from_peer(SERVER, CLOSE, wire.close_payload(1000, "")))
+    endpoint.receive_data(from_peer(SERVER, BINARY, deflate(bytes(1000))[:5], rsv=RSV1, fin=False), now=0.0)
+    endpoint.close(now=0.0)
+    endpoint.receive_data(from_peer(SERVER, CONTINUATION, b"no matter what"), now=0.0)
+    endpoint.receive_data(from_peer(SERVER, CLOSE, wire.close_payload(1000, "")), now=0.0)
     assert drain(endpoint) == []
     assert endpoint.closed == (True, 1000, "")
 
@@ -450,7 +452,7 @@ def test_fragments(takeover: bool) -> None:
             found = sent(end)
             assert [frame.rsv for frame in found] == [RSV1] + [0] * (len(parts) - 1)
             end.send("between", compress=False)
-            other.receive_data(b"".join(raw(end, frame) for frame in found) + end.data_to_send())
+            other.receive_data(b"".join(raw(end, frame) for frame in found) + end.data_to_send(), now=0.0)
             assert drain(other) == ["".join(parts), "between"]
 
 
@@ -489,7 +491,7 @@ def test_the_first_fragment_decides() -> None:
 
 def test_a_closed_end_compresses_nothing() -> None:
     client, server = pair(Deflate(context_takeover=True))
-    client.close()
+    client.close(now=0.0)
     with pytest.raises(ConnectionClosed):
         client.send(JSON)
 
@@ -503,7 +505,7 @@ def test_a_refused_message_does_not_disturb_the_context() -> None:
     with pytest.raises(ValueError, match="UTF-8"):
         client.send(b"\xff" * 1000, TEXT)
     client.send(JSON)
-    server.receive_data(client.data_to_send())
+    server.receive_data(client.data_to_send(), now=0.0)
     assert drain(server) == [JSON, JSON]
 
 
@@ -607,7 +609,7 @@ def test_agreement_with_websockets(messages: list[str], bits: int, takeover: boo
             opcode = TheirOpcode.CONT if number else TheirOpcode.TEXT
             encoded = theirs.encode(TheirFrame(opcode, part, fin=number == len(parts) - 1))
             rsv = RSV1 if encoded.rsv1 else 0
-            ours.receive_data(wire.frame(opcode, bytes(encoded.data), fin=encoded.fin, rsv=rsv, key=wire.MASK))
+            ours.receive_data(wire.frame(opcode, bytes(encoded.data), fin=encoded.fin, rsv=rsv, key=wire.MASK), now=0.0)
         assert drain(ours) == [message * 2], ours.closed
         if fragments:
             ours.send_fragment(message, fin=False)
@@ -634,7 +636,7 @@ def test_prepared_messages_are_compressed_once_for_each_window() -> None:
     for frame, bits in zip(frames[1:], (9, 15), strict=True):
         assert frame is not None
         client = compressing(CLIENT, use=codec(incoming_window_bits=bits))
-        client.receive_data(frame)
+        client.receive_data(frame, now=0.0)
         assert drain(client) == [JSON]
         assert len(frame) < len(JSON) / 4
     assert prepared.frame_for(codec()) is frames[2]

@@ -32,11 +32,13 @@ def test_pysec_2018_79_deflate_bomb(role: Role, limit: int, opcode: int) -> None
     endpoint = compressing(role, max_message_size=limit)
     frame = from_peer(role, opcode, BOMB, rsv=RSV1)
     header = frame[: len(frame) - len(BOMB)]
-    endpoint.receive_data(header + frame[len(header) : len(header) + 3])  # so that what is loaded first is not counted
+    endpoint.receive_data(
+        header + frame[len(header) : len(header) + 3], now=0.0
+    )  # so that what is loaded first is not counted
 
     def explode() -> None:
         for start in range(len(header) + 3, len(frame), 4096):
-            endpoint.receive_data(frame[start : start + 4096])
+            endpoint.receive_data(frame[start : start + 4096], now=0.0)
 
     peak = traced_peak(explode)
     assert endpoint.violation is Violation.MESSAGE_TOO_BIG
@@ -58,7 +60,7 @@ def test_pysec_2018_79_deflate_bomb_behind_a_window(role: Role) -> None:
 
     def take(frames: list[bytes]) -> None:
         for frame in frames:
-            endpoint.receive_data(frame)
+            endpoint.receive_data(frame, now=0.0)
             assert drain(endpoint) == [noise]
             assert endpoint.held == 32 * KIB
 
@@ -66,7 +68,7 @@ def test_pysec_2018_79_deflate_bomb_behind_a_window(role: Role) -> None:
     # The frame, the message, what inflating takes, and for a moment the window before and the one behind the message.
     assert traced_peak(lambda: take(frames[1:])) <= len(frames[0]) + limit + (64 + 2 * 32) * KIB
     frame = from_peer(role, BINARY, BOMB, rsv=RSV1)
-    assert traced_peak(lambda: endpoint.receive_data(frame)) <= limit + 64 * KIB + len(frame)
+    assert traced_peak(lambda: endpoint.receive_data(frame, now=0.0)) <= limit + 64 * KIB + len(frame)
     assert endpoint.violation is Violation.MESSAGE_TOO_BIG
     endpoint.data_to_send()
     assert endpoint.held == 0
@@ -78,11 +80,11 @@ def test_cve_2026_1526_deflate_bomb_in_fragments(role: Role, size: int) -> None:
     """Cut into many fragments, none of which inflates to much: the limit is of the message, and holds as it comes."""
     limit = 100_000
     endpoint = compressing(role, max_message_size=limit)
-    endpoint.receive_data(from_peer(role, BINARY, BOMB[:size], rsv=RSV1, fin=False))
+    endpoint.receive_data(from_peer(role, BINARY, BOMB[:size], rsv=RSV1, fin=False), now=0.0)
 
     def explode() -> None:
         for start in range(size, 10_000, size):
-            endpoint.receive_data(from_peer(role, CONTINUATION, BOMB[start : start + size], fin=False))
+            endpoint.receive_data(from_peer(role, CONTINUATION, BOMB[start : start + size], fin=False), now=0.0)
             assert endpoint.held <= limit
 
     assert traced_peak(explode) <= limit + 64 * KIB
@@ -93,16 +95,16 @@ def test_cve_2026_1526_deflate_bomb_in_fragments(role: Role, size: int) -> None:
 def test_netty_4_1_122_centrifugo_1162_the_limit_is_of_the_inflated_size(takeover: bool) -> None:
     endpoint = compressing(SERVER, takeover=takeover, max_message_size=10_000)
     for _ in range(100):
-        endpoint.receive_data(from_peer(SERVER, BINARY, deflate(bytes(10_000)), rsv=RSV1))
+        endpoint.receive_data(from_peer(SERVER, BINARY, deflate(bytes(10_000)), rsv=RSV1), now=0.0)
     assert drain(endpoint) == [bytes(10_000)] * 100
-    endpoint.receive_data(from_peer(SERVER, BINARY, deflate(bytes(10_001)), rsv=RSV1))
+    endpoint.receive_data(from_peer(SERVER, BINARY, deflate(bytes(10_001)), rsv=RSV1), now=0.0)
     assert endpoint.violation is Violation.MESSAGE_TOO_BIG
 
 
 def test_pysec_2021_12_giant_frame_and_bomb() -> None:
     """A declared length that can never be within the limit: 1009 before any payload is read."""
     endpoint = compressing(SERVER)
-    endpoint.receive_data(from_peer(SERVER, BINARY, b"", rsv=RSV1, length=2 * MIB))
+    endpoint.receive_data(from_peer(SERVER, BINARY, b"", rsv=RSV1, length=2 * MIB), now=0.0)
     assert endpoint.violation is Violation.MESSAGE_TOO_BIG
 
 
@@ -110,7 +112,7 @@ def test_pysec_2021_12_giant_frame_and_bomb() -> None:
 @pytest.mark.parametrize("opcode", [CONTINUATION, TEXT, BINARY, 8, 9, 10])
 def test_cve_2026_59881_compressed_frames_without_negotiation(role: Role, opcode: int) -> None:
     endpoint = Endpoint(role)
-    endpoint.receive_data(from_peer(role, opcode, deflate(b"Hello"), rsv=RSV1))
+    endpoint.receive_data(from_peer(role, opcode, deflate(b"Hello"), rsv=RSV1), now=0.0)
     assert endpoint.violation is Violation.RESERVED_BIT
     assert endpoint.closed is not None
     assert endpoint.closed.code == 1002
@@ -128,15 +130,15 @@ def test_cve_2026_48779_tiny_compressed_fragments() -> None:
         )
         for index in range(len(payload))
     ]
-    endpoint.receive_data(pieces[0])  # so that what is loaded first is not counted
+    endpoint.receive_data(pieces[0], now=0.0)  # so that what is loaded first is not counted
     rest = pieces[1:]
 
     def receive() -> None:
         for piece in rest:
-            endpoint.receive_data(piece)
+            endpoint.receive_data(piece, now=0.0)
 
     assert traced_peak(receive) < len(message) + 64 * KIB
-    endpoint.receive_data(from_peer(SERVER, CONTINUATION, b""))
+    endpoint.receive_data(from_peer(SERVER, CONTINUATION, b""), now=0.0)
     assert drain(endpoint) == [message]
 
 
@@ -146,7 +148,7 @@ def test_cve_2026_29035_out_of_bounds_in_deflate() -> None:
         message = os.urandom(size)
         for takeover in (False, True):
             endpoint = compressing(SERVER, takeover=takeover)
-            endpoint.receive_data(from_peer(SERVER, BINARY, deflate(message), rsv=RSV1))
+            endpoint.receive_data(from_peer(SERVER, BINARY, deflate(message), rsv=RSV1), now=0.0)
             assert drain(endpoint) == [message]
             endpoint.send(message + message, compress=True)
             (frame,) = sent(endpoint)
@@ -172,7 +174,7 @@ def test_zlib_171_a_window_of_8_bits_is_compressed_wrongly(bits: str) -> None:
         endpoint = Endpoint(SERVER)
         endpoint.use([answer[1]])
         message = os.urandom(256) * 3
-        endpoint.receive_data(from_peer(SERVER, BINARY, deflate(message, bits=9), rsv=RSV1))
+        endpoint.receive_data(from_peer(SERVER, BINARY, deflate(message, bits=9), rsv=RSV1), now=0.0)
         assert drain(endpoint) == [message]
 
 

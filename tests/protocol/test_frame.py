@@ -49,7 +49,7 @@ def test_rfc_unmasked_ping_and_masked_pong() -> None:
     assert build_frame(PING, b"Hello") == PING_HELLO
     assert build_frame(PONG, b"Hello", key=KEY) == MASKED_PONG_HELLO
     keys = Endpoint(CLIENT, random_bytes=lambda size: KEY * (size // 4))
-    keys.receive_data(PING_HELLO)
+    keys.receive_data(PING_HELLO, now=0.0)
     assert keys.data_to_send() == MASKED_PONG_HELLO
     assert every_way(CLIENT, PING_HELLO).sent == [Frame(PONG, b"Hello")]
     assert every_way(SERVER, MASKED_PONG_HELLO).sent == []
@@ -166,7 +166,7 @@ def test_every_first_two_bytes() -> None:
     """All 65,536 beginnings of a frame, for both roles: what each means is written out here from the RFC again."""
     for role, first, second in product(ROLES, range(256), range(256)):
         endpoint = Endpoint(role)
-        endpoint.receive_data(bytes([first, second]))
+        endpoint.receive_data(bytes([first, second]), now=0.0)
         expected = expected_violation(role, first, second)
         if bytes([first, second]) in HTTP_BEGINNINGS:  # more bytes are to tell
             expected = None

@@ -40,22 +40,25 @@ def interrupted(act: Callable[[], Any], index: int) -> bool:
 
 def silent(endpoint: Endpoint) -> None:
     endpoint.keep_alive(1.0, 1.0, 0.0)
-    endpoint.tick(1.5)
-    endpoint.tick(3.0)
+    endpoint.advance(1.5)
+    endpoint.advance(3.0)
 
 
 def not_answered(endpoint: Endpoint) -> None:
-    endpoint.close(1000, "", 1.0)
-    endpoint.tick(100.0)
+    endpoint.close(1000, "", now=1.0)
+    endpoint.advance(100.0)
 
 
 ENDS: dict[str, tuple[Callable[[Endpoint], Any], int]] = {
     "the end of the stream": (lambda endpoint: endpoint.receive_eof(), 1006),
-    "a close frame": (lambda endpoint: endpoint.receive_data(wire.frame(wire.CLOSE, close_payload(3000, "why"))), 3000),
-    "a violation": (lambda endpoint: endpoint.receive_data(b"\xff\x00"), 1002),
-    "abort": (lambda endpoint: endpoint.abort(), 1006),
-    "fail": (lambda endpoint: endpoint.fail(1011, "why"), 1011),
-    "refuse": (lambda endpoint: endpoint.refuse("why"), 1006),
+    "a close frame": (
+        lambda endpoint: endpoint.receive_data(wire.frame(wire.CLOSE, close_payload(3000, "why")), now=0.0),
+        3000,
+    ),
+    "a violation": (lambda endpoint: endpoint.receive_data(b"\xff\x00", now=0.0), 1002),
+    "abort": (lambda endpoint: endpoint.abort(now=0.0), 1006),
+    "fail": (lambda endpoint: endpoint.fail(1011, "why", now=0.0), 1011),
+    "refuse": (lambda endpoint: endpoint.refuse("why", now=0.0), 1006),
     "silence": (silent, 1006),
     "no answer to a close frame": (not_answered, 1006),
 }

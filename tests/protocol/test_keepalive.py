@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 
 from lapwing.protocol import Closed, Ending, Endpoint, Role, State
@@ -20,7 +22,7 @@ def watched(role: Role, now: float = 100.0, **options: float | None) -> Endpoint
 def pinged(role: Role, now: float = 100.0) -> tuple[Endpoint, bytes]:
     """An endpoint that has just sent a ping, and its payload."""
     endpoint = watched(role, now - INTERVAL)
-    endpoint.tick(now)
+    endpoint.advance(now)
     (ping,) = sent(endpoint)
     assert ping.opcode == PING
     return endpoint, ping.payload
@@ -31,14 +33,14 @@ def test_a_ping_after_each_interval_of_silence(role: Role) -> None:
     endpoint = watched(role)
     for begin in (100.0, 121.5, 143.0):
         assert endpoint.deadline() == begin + 20.0
-        endpoint.tick(begin + 19.99)
+        endpoint.advance(begin + 19.99)
         assert sent(endpoint) == []
-        endpoint.tick(begin + 20.0)
+        endpoint.advance(begin + 20.0)
         (ping,) = sent(endpoint)
         assert ping.opcode == PING
         endpoint.receive_data(from_peer(role, PONG, ping.payload), begin + 21.5)
         assert endpoint.latency == 1.5
-        endpoint.tick(begin + 21.5)
+        endpoint.advance(begin + 21.5)
         assert sent(endpoint) == []
 
 
@@ -49,7 +51,7 @@ def test_pings_that_come_back_as_text(role: Role) -> None:
     now = 100.0
     for _ in range(1000):
         now += INTERVAL
-        endpoint.tick(now)
+        endpoint.advance(now)
         (ping,) = sent(endpoint)
         assert ping.opcode == PING
         endpoint.receive_data(from_peer(role, TEXT, ping.payload), now)
@@ -64,12 +66,12 @@ def test_pings_that_come_back_as_text(role: Role) -> None:
 @pytest.mark.parametrize("began", [0.0, -1e9, 1e9])
 def test_a_silent_peer_is_given_up(role: Role, began: float) -> None:
     endpoint = watched(role, began)
-    endpoint.tick(began + 20.0)
+    endpoint.advance(began + 20.0)
     sent(endpoint)
     assert endpoint.deadline() == began + 35.0
-    endpoint.tick(began + 34.99)
+    endpoint.advance(began + 34.99)
     assert endpoint.state is State.OPEN
-    endpoint.tick(began + 35.0)
+    endpoint.advance(began + 35.0)
     reason = "nothing came from the peer for 35 s, not even the answer to a ping"
     assert endpoint.closed == Closed(False, 1006, reason)
     assert endpoint.violation is None
@@ -77,7 +79,7 @@ def test_a_silent_peer_is_given_up(role: Role, began: float) -> None:
     assert ending is Ending.CLOSE, "a dead peer is not waited for"
     assert sent(endpoint) == [Frame(CLOSE, close_payload(1011, reason))]
     assert endpoint.deadline() == began + 45.0
-    endpoint.tick(began + 45.0)
+    endpoint.advance(began + 45.0)
     ending = endpoint.ending
     assert ending is Ending.DROP, "output that does not leave is waited for no longer than close_timeout"
 
@@ -93,7 +95,7 @@ def test_any_byte_is_a_sign_of_life(role: Role) -> None:
         endpoint.receive_data(bytes([byte]), now)
         for _ in range(30):  # half a minute from byte to byte
             now += 1.0
-            endpoint.tick(now)
+            endpoint.advance(now)
         pings += len(sent(endpoint))
         assert endpoint.state is State.OPEN
     assert pings == len(frame), "and a ping in each pause"
@@ -106,7 +108,7 @@ def test_no_ping_to_a_peer_that_talks(role: Role) -> None:
     now = 100.0
     for _ in range(50):
         now += 19.0
-        endpoint.tick(now)
+        endpoint.advance(now)
         endpoint.receive_data(from_peer(role, TEXT, b"x"), now)
         assert endpoint.deadline() == now + 20.0
         endpoint.next_message()
@@ -118,7 +120,7 @@ def test_no_ping_to_a_peer_that_talks(role: Role) -> None:
 def test_life_that_comes_with_the_deadline_counts(role: Role) -> None:
     endpoint, _ = pinged(role)
     endpoint.receive_data(from_peer(role, TEXT, b"x"), 115.0)
-    endpoint.tick(115.0)
+    endpoint.advance(115.0)
     assert endpoint.state is State.OPEN
     assert endpoint.deadline() == 135.0
 
@@ -126,12 +128,12 @@ def test_life_that_comes_with_the_deadline_counts(role: Role) -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_a_stall_of_this_end_is_not_held_against_the_peer(role: Role) -> None:
     endpoint, _ = pinged(role)
-    endpoint.tick(131.0, stalled=31.0)
+    endpoint.advance(131.0, stalled=31.0)
     assert endpoint.state is State.OPEN
     assert endpoint.deadline() == 146.0
-    endpoint.tick(145.9)
+    endpoint.advance(145.9)
     assert endpoint.state is State.OPEN
-    endpoint.tick(146.0)
+    endpoint.advance(146.0)
     reason = "nothing came from the peer for 66 s, not even the answer to a ping"
     assert endpoint.closed == Closed(False, 1006, f"{reason}; for 31 s of that the event loop was blocked")
     assert sent(endpoint) == [Frame(CLOSE, close_payload(1011, reason))]
@@ -140,7 +142,7 @@ def test_a_stall_of_this_end_is_not_held_against_the_peer(role: Role) -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_a_stall_before_the_ping_prolongs_nothing(role: Role) -> None:
     endpoint = watched(role)
-    endpoint.tick(150.0, stalled=30.0)
+    endpoint.advance(150.0, stalled=30.0)
     assert [frame.opcode for frame in sent(endpoint)] == [PING]
     assert endpoint.deadline() == 165.0
 
@@ -149,7 +151,7 @@ def test_a_stall_before_the_ping_prolongs_nothing(role: Role) -> None:
 def test_an_answer_that_waited_out_a_stall_counts(role: Role) -> None:
     endpoint, payload = pinged(role)
     endpoint.receive_data(from_peer(role, PONG, payload), 131.0)
-    endpoint.tick(131.0, stalled=31.0)
+    endpoint.advance(131.0, stalled=31.0)
     assert endpoint.state is State.OPEN
     assert endpoint.deadline() == 151.0
 
@@ -162,15 +164,15 @@ def test_paused_reading_is_no_silence(role: Role) -> None:
     wants_input = [endpoint.wants_input]
     for step in range(1, 10):
         assert endpoint.deadline() == 100.0 + 20.0 * step
-        endpoint.tick(100.0 + 20.0 * step)
+        endpoint.advance(100.0 + 20.0 * step)
         assert sent(endpoint) == [Frame(PING, b"")]
     endpoint.next_message()
     wants_input.append(endpoint.wants_input)
     assert wants_input == [False, True]
     assert endpoint.deadline() == 300.0
-    endpoint.tick(300.0)
+    endpoint.advance(300.0)
     assert endpoint.deadline() == 315.0
-    endpoint.tick(315.0)
+    endpoint.advance(315.0)
     assert endpoint.closed is not None
 
 
@@ -180,7 +182,7 @@ def test_no_pings_are_piled_up_before_a_peer_that_does_not_read(role: Role) -> N
     endpoint.send(bytes(20_000))
     held = endpoint.held
     for step in range(1, 100):
-        endpoint.tick(100.0 + 20.0 * step)
+        endpoint.advance(100.0 + 20.0 * step)
     assert endpoint.held == held
     assert endpoint.state is State.OPEN
 
@@ -189,8 +191,8 @@ def test_no_pings_are_piled_up_before_a_peer_that_does_not_read(role: Role) -> N
 def test_a_peer_that_does_not_read_is_given_up(role: Role) -> None:
     endpoint = watched(role)
     endpoint.send(bytes(20_000))
-    endpoint.tick(120.0)
-    endpoint.tick(135.0)
+    endpoint.advance(120.0)
+    endpoint.advance(135.0)
     assert endpoint.closed is not None
     assert endpoint.closed.code == 1006
 
@@ -200,17 +202,17 @@ def test_without_a_ping_timeout_pings_go_on(role: Role) -> None:
     endpoint = watched(role, ping_timeout=None)
     for step in range(1, 100):
         assert endpoint.deadline() == 100.0 + 20.0 * step
-        endpoint.tick(100.0 + 20.0 * step)
+        endpoint.advance(100.0 + 20.0 * step)
         assert [frame.opcode for frame in sent(endpoint)] == [PING]
 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_a_ping_timeout_longer_than_the_interval(role: Role) -> None:
     endpoint = watched(role, ping_timeout=60.0)
-    endpoint.tick(120.0)
+    endpoint.advance(120.0)
     (ping,) = sent(endpoint)
     assert endpoint.deadline() == 180.0
-    endpoint.tick(140.0)
+    endpoint.advance(140.0)
     assert sent(endpoint) == [], "one ping at a time"
     endpoint.receive_data(from_peer(role, PONG, ping.payload), 141.0)
     assert endpoint.deadline() == 161.0, "and the next one an interval after its answer"
@@ -219,26 +221,26 @@ def test_a_ping_timeout_longer_than_the_interval(role: Role) -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_no_keepalive_unless_asked_for_nor_after_the_end(role: Role) -> None:
     endpoint = watched(role, ping_interval=None)
-    assert endpoint.deadline() is None
-    endpoint.tick(1e9)
+    assert endpoint.deadline() == inf
+    endpoint.advance(1e9)
     assert sent(endpoint) == []
     endpoint = watched(role)
     endpoint.close(now=110.0)
     sent(endpoint)
     assert endpoint.deadline() == 120.0, "the close timeout"
-    endpoint.tick(119.0)
+    endpoint.advance(119.0)
     assert sent(endpoint) == []
     lost = watched(role)
     lost.receive_eof()
-    assert lost.deadline() is None
+    assert lost.deadline() == inf
 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_the_reason_fits_a_close_frame(role: Role) -> None:
     for seconds in (0.001, 1 / 3, 1e6 / 7, 1e12):
         endpoint = watched(role, ping_interval=seconds, ping_timeout=seconds)
-        endpoint.tick(100.0 + seconds)
-        endpoint.tick(100.0 + 3 * seconds)
+        endpoint.advance(100.0 + seconds)
+        endpoint.advance(100.0 + 3 * seconds)
         assert endpoint.closed is not None
 
 

@@ -59,9 +59,9 @@ data = {role: frame(role, 1, b"") + frame(role, 2, b"") + frame(role, 1, b"a") +
         + frame(role, 9, b"ping") + frame(role, 0, b"", fin=False) + frame(role, 0, b"y") for role in ends}
 def step():
     for role, end in ends.items():
-        end.receive_data(data[role])
-        end.receive_data(data[role][:33])
-        end.receive_data(data[role][33:])
+        end.receive_data(data[role], 0.0)
+        end.receive_data(data[role][:33], 0.0)
+        end.receive_data(data[role][33:], 0.0)
         while end.next_message() is not None:
             pass
         end.data_to_send()
@@ -93,16 +93,16 @@ large = bytes(20_000)
 def step():
     for role, data in cases:
         end = Endpoint(role, max_message_size=1000, max_buffered=100)
-        end.ping(); end.send(large)
-        end.receive_data(data)
+        end.ping(now=0.0); end.send(large)
+        end.receive_data(data, 0.0)
         for act in (end.send_fragment, end.ping):
             try:
-                act(b"x", fin=False) if act == end.send_fragment else act()
+                act(b"x", fin=False) if act == end.send_fragment else act(now=0.0)
             except ConnectionClosed:
                 pass
         end.next_message()
-        end.close(1000, "bye")
-        end.receive_data(data)
+        end.close(1000, "bye", now=0.0)
+        end.receive_data(data, 0.0)
 measure(step, 12_000)
 assert sys.getrefcount(large) == 2, sys.getrefcount(large)
 """,
@@ -119,8 +119,9 @@ def step():
     refused(end.send, 5); refused(end.send, None); refused(end.send, part); refused(end.send, "\\ud800")
     refused(end.send, b"\\xff", TEXT); refused(end.send, b"x", 9)
     refused(end.send_fragment, b"\\xff", fin=True, opcode=TEXT)
-    refused(end.ping, 5); refused(end.ping, bytes(126)); refused(end.close, 1005); refused(end.close, 1000, "x" * 124)
-    refused(end.receive_data, 5); refused(Endpoint, 5); refused(Endpoint, SERVER, max_buffered=0)
+    refused(end.ping, 5, now=0.0); refused(end.ping, bytes(126), now=0.0)
+    refused(end.close, 1005, now=0.0); refused(end.close, 1000, "x" * 124, now=0.0)
+    refused(end.receive_data, 5, 0.0); refused(Endpoint, 5); refused(Endpoint, SERVER, max_buffered=0)
     refused(apply_mask, b"x", b"y"); refused(build_frame, 99); refused(MaskingKeys(lambda size: b"").next)
 measure(step, 60_000)
 assert end.held == 0
@@ -130,7 +131,7 @@ data = {role: (frame(role, 1, b"x" * 90) + frame(role, 9, b"p")) * 50 for role i
 def step():
     for role in data:
         end = Endpoint(role, max_buffered=500)
-        end.receive_data(data[role])
+        end.receive_data(data[role], 0.0)
         for _ in range(7):
             end.next_message()
         end.data_to_send()

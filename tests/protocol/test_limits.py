@@ -61,7 +61,7 @@ def test_limit_does_not_count_over_messages(role: Role) -> None:
     endpoint = Endpoint(role, max_message_size=100)
     data = from_peer(role, BINARY, bytes(60), fin=False) + from_peer(role, CONTINUATION, bytes(40))
     for _ in range(1000):
-        endpoint.receive_data(data)
+        endpoint.receive_data(data, now=0.0)
         assert drain(endpoint) == [bytes(100)]
 
 
@@ -76,7 +76,7 @@ def test_control_frames_do_not_count(role: Role) -> None:
 def test_no_limit(role: Role) -> None:
     endpoint = Endpoint(role, max_message_size=None)
     payload = bytes(5 * 1024 * 1024)
-    endpoint.receive_data(from_peer(role, BINARY, payload))
+    endpoint.receive_data(from_peer(role, BINARY, payload), now=0.0)
     assert endpoint.next_message() == payload
 
 
@@ -142,18 +142,18 @@ def test_memory_of_many_fragments(role: Role) -> None:
     first, one = from_peer(role, BINARY, b"", fin=False), from_peer(role, CONTINUATION, b"x", fin=False)
     empty = from_peer(role, CONTINUATION, b"", fin=False)
     endpoint = Endpoint(role)
-    endpoint.receive_data(first)
+    endpoint.receive_data(first, now=0.0)
     tracemalloc.start()
     try:
         for _ in range(100):
-            endpoint.receive_data(one * 1000)
-            endpoint.receive_data(empty * 1000)
+            endpoint.receive_data(one * 1000, now=0.0)
+            endpoint.receive_data(empty * 1000, now=0.0)
         held = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
     assert endpoint.held == 100_000
     assert held < 2 * 100_000
-    endpoint.receive_data(from_peer(role, CONTINUATION))
+    endpoint.receive_data(from_peer(role, CONTINUATION), now=0.0)
     assert drain(endpoint) == [b"x" * 100_000]
 
 
@@ -169,13 +169,13 @@ def test_held_is_exact(role: Role) -> None:
     assert endpoint.held == 2 + mask + 4
     endpoint.data_to_send()
     assert endpoint.held == 0
-    endpoint.receive_data(from_peer(role, BINARY, b"whole"))
+    endpoint.receive_data(from_peer(role, BINARY, b"whole"), now=0.0)
     assert endpoint.held == 5 + OVERHEAD
-    endpoint.receive_data(from_peer(role, TEXT, "é".encode(), fin=False))
+    endpoint.receive_data(from_peer(role, TEXT, "é".encode(), fin=False), now=0.0)
     assert endpoint.held == 5 + OVERHEAD + 2
-    endpoint.receive_data(from_peer(role, CONTINUATION, "€".encode()))
+    endpoint.receive_data(from_peer(role, CONTINUATION, "€".encode()), now=0.0)
     assert endpoint.held == 5 + OVERHEAD + 2 * 2 + OVERHEAD, "a character above U+00FF makes all of them two bytes wide"
-    endpoint.receive_data(from_peer(role, PING, b"x"))
+    endpoint.receive_data(from_peer(role, PING, b"x"), now=0.0)
     assert endpoint.held == 5 + OVERHEAD + 4 + OVERHEAD + 2 + mask + 1
     assert drain(endpoint) == [b"whole", "é€"]
     assert sent(endpoint) == [Frame(PONG, b"x")]
@@ -189,7 +189,7 @@ def test_held_is_exact(role: Role) -> None:
 )
 def test_held_of_text_is_its_memory(role: Role, text: str, width: int) -> None:
     endpoint = Endpoint(role)
-    endpoint.receive_data(from_peer(role, TEXT, (text * 10).encode()))
+    endpoint.receive_data(from_peer(role, TEXT, (text * 10).encode()), now=0.0)
     assert endpoint.held == OVERHEAD + width * len(text) * 10
     assert drain(endpoint) == [text * 10]
     assert endpoint.held == 0
@@ -208,7 +208,7 @@ def test_held_sums_to_zero(data: st.DataObject) -> None:
     ]
     for _ in range(data.draw(st.integers(1, 10))):
         for piece in pieces_of(data.draw(st.sampled_from(incoming)), data.draw(st.integers(1, 50))):
-            endpoint.receive_data(piece)
+            endpoint.receive_data(piece, now=0.0)
         if data.draw(st.booleans()):
             endpoint.next_message()
         if data.draw(st.booleans()):
@@ -230,7 +230,7 @@ def test_wants_input_goes_false_and_true_again(role: Role) -> None:
     message = from_peer(role, BINARY, bytes(100))
     for count in range(1, 11):
         assert endpoint.wants_input
-        endpoint.receive_data(message)
+        endpoint.receive_data(message, now=0.0)
         assert endpoint.pending_messages == count
     assert (endpoint.wants_input, endpoint.pending_messages) == (False, 10)
     assert endpoint.next_message() == bytes(100)
@@ -251,7 +251,7 @@ def test_input_waits_undecoded(role: Role, limit: int) -> None:
         for piece in pieces_of(data, size):
             while not endpoint.wants_input:
                 taken.append(endpoint.next_message())
-            endpoint.receive_data(piece)
+            endpoint.receive_data(piece, now=0.0)
             assert endpoint.held <= limit + size + OVERHEAD + 20
         taken += drain(endpoint)
         assert taken == texts
@@ -261,7 +261,7 @@ def test_input_waits_undecoded(role: Role, limit: int) -> None:
 def test_number_of_messages_counts_too() -> None:
     """Empty messages: what they cost is counted, not what they hold."""
     endpoint = Endpoint(CLIENT, max_buffered=64 * 100)
-    endpoint.receive_data(from_peer(CLIENT, BINARY) * 1000)
+    endpoint.receive_data(from_peer(CLIENT, BINARY) * 1000, now=0.0)
     assert endpoint.pending_messages == 100
     assert not endpoint.wants_input
     assert drain(endpoint) == [b""] * 1000
@@ -273,7 +273,7 @@ def test_a_message_larger_than_the_budget() -> None:
         endpoint = Endpoint(SERVER, max_buffered=100)
         for piece in pieces_of(from_peer(SERVER, BINARY, bytes(size)), 77):
             assert endpoint.wants_input
-            endpoint.receive_data(piece)
+            endpoint.receive_data(piece, now=0.0)
         assert not endpoint.wants_input
         assert drain(endpoint) == [bytes(size)]
         assert endpoint.wants_input
@@ -282,7 +282,9 @@ def test_a_message_larger_than_the_budget() -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_control_frames_wait_in_their_place(role: Role) -> None:
     endpoint = Endpoint(role, max_buffered=100)
-    endpoint.receive_data(from_peer(role, TEXT, b"x" * 100) + from_peer(role, PING, b"p") + from_peer(role, TEXT, b"y"))
+    endpoint.receive_data(
+        from_peer(role, TEXT, b"x" * 100) + from_peer(role, PING, b"p") + from_peer(role, TEXT, b"y"), now=0.0
+    )
     assert endpoint.data_to_send() == b""
     assert endpoint.next_message() == "x" * 100
     assert sent(endpoint) == [Frame(PONG, b"p")]
@@ -296,10 +298,11 @@ def test_close_lets_go_of_what_waits_undecoded(role: Role) -> None:
     endpoint.receive_data(
         from_peer(role, TEXT, b"x" * 100)
         + from_peer(role, TEXT, b"y" * 100)
-        + from_peer(role, CLOSE, close_payload(4000))
+        + from_peer(role, CLOSE, close_payload(4000)),
+        now=0.0,
     )
     assert not endpoint.wants_input
-    endpoint.close()
+    endpoint.close(now=0.0)
     assert endpoint.closed == (True, 4000, "")
     assert sent(endpoint) == [Frame(CLOSE, close_payload(1000))]
     assert drain(endpoint) == ["x" * 100]
@@ -313,7 +316,7 @@ def test_end_of_stream_while_the_application_lags(role: Role, taken: int) -> Non
     endpoint = Endpoint(role, max_buffered=1000)
     messages = [character * 300 for character in "abcde"]
     data = b"".join(from_peer(role, TEXT, message.encode()) for message in messages)
-    endpoint.receive_data(data + from_peer(role, CLOSE, close_payload(1000, "done")))
+    endpoint.receive_data(data + from_peer(role, CLOSE, close_payload(1000, "done")), now=0.0)
     found = [endpoint.next_message() for _ in range(taken)]
     endpoint.receive_eof()
     assert [*found, *drain(endpoint)] == messages
@@ -325,7 +328,9 @@ def test_end_of_stream_while_the_application_lags(role: Role, taken: int) -> Non
 @pytest.mark.parametrize("role", ROLES)
 def test_violation_in_what_waits(role: Role) -> None:
     endpoint = Endpoint(role, max_buffered=100)
-    endpoint.receive_data(from_peer(role, TEXT, b"x" * 100) + from_peer(role, 3) + from_peer(role, TEXT, b"never"))
+    endpoint.receive_data(
+        from_peer(role, TEXT, b"x" * 100) + from_peer(role, 3) + from_peer(role, TEXT, b"never"), now=0.0
+    )
     assert endpoint.state is State.OPEN
     assert endpoint.next_message() == "x" * 100
     assert endpoint.violation is Violation.RESERVED_OPCODE
@@ -338,5 +343,5 @@ def test_violation_in_what_waits(role: Role) -> None:
 def test_wants_no_input_after_the_end(role: Role) -> None:
     for end in (from_peer(role, CLOSE), from_peer(role, 3)):
         endpoint = Endpoint(role)
-        endpoint.receive_data(end)
+        endpoint.receive_data(end, now=0.0)
         assert not endpoint.wants_input

@@ -118,8 +118,8 @@ def test_keys_come_from_the_given_source() -> None:
     assert source.calls == []
     for _ in range(3):
         endpoint.send("x")
-    endpoint.ping(b"y")
-    endpoint.close()
+    endpoint.ping(b"y", now=0.0)
+    endpoint.close(now=0.0)
     assert keys_in(endpoint.data_to_send()) == [i.to_bytes(4, "big") for i in range(5)]
 
 
@@ -132,7 +132,7 @@ def test_no_key_is_used_twice() -> None:
         endpoint.send(b"x" if i % 2 else "x")
         endpoint.send_fragment(b"y", fin=False)
         endpoint.send_fragment(b"z", fin=True)
-        endpoint.receive_data(b"\x89\x00")
+        endpoint.receive_data(b"\x89\x00", now=0.0)
         seen += keys_in(endpoint.data_to_send())
     assert len(seen) == len(set(seen)) == 12000
     assert source.given - len(seen) < 1024
@@ -176,9 +176,10 @@ def test_error_of_the_source_is_the_callers() -> None:
     endpoint = Endpoint(CLIENT, random_bytes=source)
     endpoint.send(b"first")
     failing = True
-    for send in (endpoint.send, endpoint.ping):
-        with pytest.raises(OSError, match="no entropy"):
-            send(b"second")
+    with pytest.raises(OSError, match="no entropy"):
+        endpoint.send(b"second")
+    with pytest.raises(OSError, match="no entropy"):
+        endpoint.ping(b"second", now=0.0)
     failing = False
     endpoint.send(b"third")
     assert endpoint.data_to_send() == b"".join(wire.frame(2, x, key=bytes(range(4))) for x in (b"first", b"third"))
@@ -209,7 +210,7 @@ def test_a_server_uses_no_keys_up() -> None:
     endpoint = Endpoint(SERVER, random_bytes=source)
     for _ in range(1000):
         endpoint.send("x")
-    endpoint.close()
+    endpoint.close(now=0.0)
     assert len(source.calls) <= 1
 
 
@@ -257,10 +258,10 @@ def test_masked_by_the_client_only(role: Role) -> None:
     endpoint.send("text")
     endpoint.send(b"binary")
     endpoint.send_fragment("frag", fin=False)
-    endpoint.ping(b"ping")
-    endpoint.receive_data(b"\x89\x00" if role is CLIENT else b"\x89\x80" + KEY)
+    endpoint.ping(b"ping", now=0.0)
+    endpoint.receive_data(b"\x89\x00" if role is CLIENT else b"\x89\x80" + KEY, now=0.0)
     endpoint.send_fragment("ment", fin=True)
-    endpoint.close()
+    endpoint.close(now=0.0)
     data = endpoint.data_to_send()
     while data:
         masked = data[1] & 0x80

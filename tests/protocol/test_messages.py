@@ -83,10 +83,10 @@ def test_control_frames_between_fragments(role: Role, opcode: int) -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_ping_is_answered_before_the_message_ends(role: Role) -> None:
     endpoint = Endpoint(role)
-    endpoint.receive_data(from_peer(role, TEXT, b"begin", fin=False) + from_peer(role, PING, b"now"))
+    endpoint.receive_data(from_peer(role, TEXT, b"begin", fin=False) + from_peer(role, PING, b"now"), now=0.0)
     assert endpoint.next_message() is None
     assert endpoint.data_to_send().endswith(b"now" if role is SERVER else b"")
-    endpoint.receive_data(from_peer(role, CONTINUATION, b"end"))
+    endpoint.receive_data(from_peer(role, CONTINUATION, b"end"), now=0.0)
     assert drain(endpoint) == ["beginend"]
 
 
@@ -161,25 +161,25 @@ def test_messages_before_a_violation_are_delivered(role: Role) -> None:
 def test_nothing_is_delivered_after_the_end(role: Role) -> None:
     for end in (from_peer(role, CLOSE, b"\x03\xe8"), from_peer(role, 3)):
         endpoint = Endpoint(role)
-        endpoint.receive_data(end)
+        endpoint.receive_data(end, now=0.0)
         assert endpoint.state is State.CLOSED
         output = endpoint.data_to_send()
         assert output
         for piece in (from_peer(role, TEXT, b"late"), from_peer(role, PING, b"late"), b"\xff" * 1000, end):
-            endpoint.receive_data(piece)
+            endpoint.receive_data(piece, now=0.0)
         assert (drain(endpoint), endpoint.data_to_send(), endpoint.held) == ([], b"", 0)
 
 
 @pytest.mark.parametrize("like", [bytes, bytearray, memoryview])
 def test_input_of_every_type(like: Any) -> None:
     endpoint = Endpoint(CLIENT)
-    endpoint.receive_data(like(b"\x81\x02hi"))
+    endpoint.receive_data(like(b"\x81\x02hi"), now=0.0)
     assert endpoint.next_message() == "hi"
 
 
 def test_input_may_be_a_part_with_gaps() -> None:
     endpoint = Endpoint(CLIENT)
-    endpoint.receive_data(memoryview(b"\x81-\x02-h-i-")[::2])
+    endpoint.receive_data(memoryview(b"\x81-\x02-h-i-")[::2], now=0.0)
     assert endpoint.next_message() == "hi"
 
 
@@ -188,7 +188,7 @@ def test_input_of_the_wrong_type(data: Any) -> None:
     """Above all, no number is taken for a length."""
     endpoint = Endpoint(CLIENT)
     with pytest.raises(TypeError):
-        endpoint.receive_data(data)
+        endpoint.receive_data(data, now=0.0)
     assert (endpoint.state, endpoint.held) == (State.OPEN, 0)
 
 

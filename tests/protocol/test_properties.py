@@ -140,7 +140,7 @@ class Conversation(RuleBasedStateMachine):
 
     @rule(role=st.sampled_from(ROLES))
     def tick(self, role: Role) -> None:
-        self.ends[role].tick(self.now)
+        self.ends[role].advance(self.now)
 
     # What must always hold.
 
@@ -227,15 +227,15 @@ def test_every_input_in_every_state(data: st.DataObject, role: Role, state: str)
     """It moves the connection legally, or fails it with the code of a violation; nothing is ever raised."""
     endpoint = Endpoint(role)
     if state == "closing":
-        endpoint.close()
+        endpoint.close(now=0.0)
     elif state == "within a payload":
-        endpoint.receive_data(from_peer(role, 2, bytes(10))[:8])
+        endpoint.receive_data(from_peer(role, 2, bytes(10))[:8], now=0.0)
     elif state == "within a message":
-        endpoint.receive_data(from_peer(role, 1, b"\xc3", fin=False))
+        endpoint.receive_data(from_peer(role, 1, b"\xc3", fin=False), now=0.0)
     elif state == "within a header":
-        endpoint.receive_data(b"\x82")
+        endpoint.receive_data(b"\x82", now=0.0)
     elif state == "closed":
-        endpoint.receive_data(from_peer(role, 8))
+        endpoint.receive_data(from_peer(role, 8), now=0.0)
     before = endpoint.state
     endpoint.data_to_send()
     incoming = data.draw(st.lists(any_frames(role), max_size=6).map(b"".join) | st.binary(max_size=60))
@@ -278,7 +278,7 @@ def test_any_frames_at_any_cuts(data: st.DataObject, role: Role) -> None:
     endpoint = Endpoint(role, max_buffered=limit)
     messages = []
     for piece in pieces_of(incoming, data.draw(st.integers(1, 300))):
-        endpoint.receive_data(piece)
+        endpoint.receive_data(piece, now=0.0)
         messages += drain(endpoint) if data.draw(st.booleans()) else []
     messages += drain(endpoint)
     assert messages == whole.messages
@@ -366,7 +366,7 @@ def test_another_implementation_understands(messages: list[tuple[str | bytes, in
         parts = [message[i : i + size * 2000] for i in range(0, len(message), size * 2000)]
         for i, part in enumerate(parts):
             ours.send_fragment(part, fin=i == len(parts) - 1)
-        ours.ping(b"between")
+        ours.ping(b"between", now=0.0)
     theirs.receive_data(ours.data_to_send())
     assert messages_of(theirs) == [message for message, _ in messages]
     for message, _ in messages:
@@ -377,7 +377,7 @@ def test_another_implementation_understands(messages: list[tuple[str | bytes, in
     theirs.send_ping(b"theirs")
     theirs.send_close(code, "over")
     for data in theirs.data_to_send():
-        ours.receive_data(data)
+        ours.receive_data(data, now=0.0)
     assert drain(ours) == [message for message, _ in messages]
     assert ours.closed == (True, code, "over")
     theirs.receive_data(ours.data_to_send())
@@ -399,7 +399,7 @@ def test_the_same_frames_are_written(data: st.DataObject) -> None:
             ours.send(message, BINARY)
             theirs.send_binary(payload)
     code = data.draw(CODES)
-    ours.close(code, "reason")
+    ours.close(code, "reason", now=0.0)
     theirs.send_close(code, "reason")
     output = ours.data_to_send()
     assert output == b"".join(theirs.data_to_send())

@@ -44,7 +44,7 @@ def receive(*parts: tuple[int, bytes, bool]) -> Callable[[Endpoint], None]:
 
     def step(endpoint: Endpoint) -> None:
         data = b"".join(from_peer(endpoint.role, opcode, payload, fin=fin) for opcode, payload, fin in parts)
-        endpoint.receive_data(data)
+        endpoint.receive_data(data, now=0.0)
         while endpoint.next_message() is not None:
             pass
 
@@ -53,16 +53,16 @@ def receive(*parts: tuple[int, bytes, bool]) -> Callable[[Endpoint], None]:
 
 def fall_silent(endpoint: Endpoint) -> None:
     for now in (20.0, 90.0, 200.0):
-        endpoint.tick(now)
+        endpoint.advance(now)
 
 
 def close_unanswered(endpoint: Endpoint) -> None:
     endpoint.close(now=1.0)
-    endpoint.tick(100.0)
+    endpoint.advance(100.0)
 
 
 def receive_stream(endpoint: Endpoint) -> None:
-    endpoint.receive_data(from_peer(endpoint.role, TEXT, LONG_TEXT.encode()))
+    endpoint.receive_data(from_peer(endpoint.role, TEXT, LONG_TEXT.encode()), now=0.0)
     assert endpoint.begin_stream() == TEXT
     while endpoint.is_streaming:
         endpoint.next_piece()
@@ -70,7 +70,7 @@ def receive_stream(endpoint: Endpoint) -> None:
 
 def receive_deflated(endpoint: Endpoint) -> None:
     key = None if endpoint.role is CLIENT else b"mask"
-    endpoint.receive_data(deflated.frame(BINARY, deflated.deflate(LARGE), key=key))
+    endpoint.receive_data(deflated.frame(BINARY, deflated.deflate(LARGE), key=key), now=0.0)
     endpoint.next_message()
 
 
@@ -84,19 +84,19 @@ STEPS: dict[str, Callable[[Endpoint], object]] = {
     "send bytes as text": lambda endpoint: endpoint.send(b"hello", TEXT),
     "send compressed": lambda endpoint: endpoint.send(LARGE, compress=True),
     "send fragments": send_fragments,
-    "ping": lambda endpoint: endpoint.ping(),
-    "ping with payload": lambda endpoint: endpoint.ping(bytearray(b"payload")),
-    "keepalive": lambda endpoint: endpoint.tick(20.0),
+    "ping": lambda endpoint: endpoint.ping(now=0.0),
+    "ping with payload": lambda endpoint: endpoint.ping(bytearray(b"payload"), now=0.0),
+    "keepalive": lambda endpoint: endpoint.advance(20.0),
     "silence": fall_silent,
-    "close": lambda endpoint: endpoint.close(3000, "bye"),
+    "close": lambda endpoint: endpoint.close(3000, "bye", now=0.0),
     "close, no answer": close_unanswered,
-    "fail": lambda endpoint: endpoint.fail(1011, "no"),
-    "abort": lambda endpoint: endpoint.abort(),
-    "refuse": lambda endpoint: endpoint.refuse("no"),
+    "fail": lambda endpoint: endpoint.fail(1011, "no", now=0.0),
+    "abort": lambda endpoint: endpoint.abort(now=0.0),
+    "refuse": lambda endpoint: endpoint.refuse("no", now=0.0),
     "end of input": lambda endpoint: endpoint.receive_eof(),
     "receive": receive((TEXT, "grüße".encode(), True), (BINARY, LARGE, True)),
     "receive fragments": receive((TEXT, b"in ", False), (PING, b"?", True), (CONTINUATION, b"pieces", True)),
-    "receive pong": lambda endpoint: [endpoint.ping(b"p"), receive((PONG, b"p", True))(endpoint)],
+    "receive pong": lambda endpoint: [endpoint.ping(b"p", now=0.0), receive((PONG, b"p", True))(endpoint)],
     "receive close": receive((TEXT, b"last", True), (CLOSE, b"\x03\xe8bye", True)),
     "receive a violation": receive((TEXT, b"\xff", True)),
     "receive deflated": receive_deflated,
@@ -108,10 +108,10 @@ ACTS: dict[str, Callable[[Endpoint], object]] = {
     "send": lambda endpoint: endpoint.send("nested"),
     "send large": lambda endpoint: endpoint.send(LARGE),
     "send fragments": send_fragments,
-    "ping": lambda endpoint: endpoint.ping(),
-    "close": lambda endpoint: endpoint.close(1001, "nested"),
-    "fail": lambda endpoint: endpoint.fail(1011, "nested"),
-    "abort": lambda endpoint: endpoint.abort(),
+    "ping": lambda endpoint: endpoint.ping(now=0.0),
+    "close": lambda endpoint: endpoint.close(1001, "nested", now=0.0),
+    "fail": lambda endpoint: endpoint.fail(1011, "nested", now=0.0),
+    "abort": lambda endpoint: endpoint.abort(now=0.0),
     "receive": lambda endpoint: endpoint.next_message(),
 }
 
@@ -180,8 +180,8 @@ def test_what_a_finalizer_sends_meanwhile_arrives_whole(sender: Role, takeover: 
         for _ in range(10):
             endpoint.send("message" * 3000)
             send_fragments(endpoint)
-            endpoint.ping()
-    peer.receive_data(endpoint.data_to_send())
+            endpoint.ping(now=0.0)
+    peer.receive_data(endpoint.data_to_send(), now=0.0)
     messages = drain(peer)
     assert peer.violation is None
     assert [message for message in messages if message != "nested" * 10] == ["message" * 3000, "grüße"] * 10
@@ -194,7 +194,7 @@ def test_letting_go_of_a_sent_message_may_send(role: Role) -> None:
     """A large message is sent from where it is: the output lets go of it later, in the middle of something else."""
     endpoint = Endpoint(role)
     message = FinalBytes(LARGE)
-    message.act = lambda: endpoint.close(1001)
+    message.act = lambda: endpoint.close(1001, now=0.0)
     endpoint.send(message)
     del message
     gc.collect()
@@ -214,7 +214,7 @@ class ClosingOpcode:
         self.endpoint = endpoint
 
     def __int__(self) -> int:
-        self.endpoint.close(1001)
+        self.endpoint.close(1001, now=0.0)
         return BINARY
 
 
@@ -237,7 +237,7 @@ def test_masks_that_close_the_connection() -> None:
     def random_bytes(count: int) -> bytes:
         calls.append(count)
         if len(calls) == 3:
-            endpoint.close(1001)
+            endpoint.close(1001, now=0.0)
         return bytes(4)  # so that each mask is asked for
 
     calls: list[int] = []

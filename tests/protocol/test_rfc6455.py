@@ -235,10 +235,10 @@ def test_5_2_reserved_bits_are_never_sent(role: Role) -> None:
     endpoint.send("text")
     endpoint.send(bytes(1000))
     endpoint.send_fragment("a", fin=False)
-    endpoint.ping()
-    endpoint.receive_data(from_peer(role, PING, b"x"))
+    endpoint.ping(now=0.0)
+    endpoint.receive_data(from_peer(role, PING, b"x"), now=0.0)
     endpoint.send_fragment("b", fin=True)
-    endpoint.close()
+    endpoint.close(now=0.0)
     found = sent(endpoint)
     assert [frame.opcode for frame in found] == [TEXT, BINARY, TEXT, PING, PONG, CONTINUATION, CLOSE]
     assert all(frame.rsv == 0 for frame in found)
@@ -260,7 +260,7 @@ def test_5_4_control_frames_go_out_between_fragments(role: Role) -> None:
     """Section 5.4: an endpoint MUST be capable of handling control frames in the middle of a fragmented message."""
     endpoint = Endpoint(role)
     endpoint.send_fragment("a", fin=False)
-    endpoint.receive_data(from_peer(role, PING, b"now"))
+    endpoint.receive_data(from_peer(role, PING, b"now"), now=0.0)
     assert sent(endpoint) == [Frame(TEXT, b"a", fin=False), Frame(PONG, b"now")]
     endpoint.send_fragment("b", fin=True)
     assert sent(endpoint) == [Frame(CONTINUATION, b"b")]
@@ -271,15 +271,15 @@ def test_5_5_no_control_frame_of_more_than_125_bytes_is_sent(role: Role) -> None
     """Section 5.5: all control frames MUST have a payload of 125 bytes or less and MUST NOT be fragmented."""
     endpoint = Endpoint(role)
     for call in (
-        lambda: endpoint.ping(bytes(126)),
-        lambda: endpoint.close(1000, "x" * 124),
-        lambda: endpoint.fail(1000, "x" * 124),
+        lambda: endpoint.ping(bytes(126), now=0.0),
+        lambda: endpoint.close(1000, "x" * 124, now=0.0),
+        lambda: endpoint.fail(1000, "x" * 124, now=0.0),
     ):
         with pytest.raises(ValueError, match="at most"):
             call()
-    endpoint.ping(bytes(125))
-    endpoint.receive_data(from_peer(role, PING, bytes(125)))
-    endpoint.close(1000, "x" * 123)
+    endpoint.ping(bytes(125), now=0.0)
+    endpoint.receive_data(from_peer(role, PING, bytes(125)), now=0.0)
+    endpoint.close(1000, "x" * 123, now=0.0)
     found = sent(endpoint)
     assert [len(frame.payload) for frame in found] == [125, 125, 125]
     assert all(frame.fin for frame in found)
@@ -288,9 +288,9 @@ def test_5_5_no_control_frame_of_more_than_125_bytes_is_sent(role: Role) -> None
 def test_5_5_1_close_frame_of_a_client_is_masked() -> None:
     """Section 5.5.1: close frames sent from client to server must be masked as per section 5.3."""
     closing, failing, answering = Endpoint(CLIENT), Endpoint(CLIENT), Endpoint(CLIENT)
-    closing.close()
-    failing.fail(1011)
-    answering.receive_data(b"\x88\x00")
+    closing.close(now=0.0)
+    failing.fail(1011, now=0.0)
+    answering.receive_data(b"\x88\x00", now=0.0)
     for endpoint in (closing, failing, answering):
         assert endpoint.data_to_send()[1] & 0x80
 
@@ -300,8 +300,8 @@ def test_5_5_1_the_server_closes_the_transport_and_the_client_waits() -> None:
     for role, ending in ((CLIENT, Ending.AWAIT_EOF), (SERVER, Ending.CLOSE)):
         assert every_way(role, from_peer(role, CLOSE, close_payload(1000))).ending is ending
         endpoint = Endpoint(role)
-        endpoint.close()
-        endpoint.receive_data(from_peer(role, CLOSE))
+        endpoint.close(now=0.0)
+        endpoint.receive_data(from_peer(role, CLOSE), now=0.0)
         assert endpoint.ending is ending
 
 
@@ -328,11 +328,11 @@ def test_7_4_1_reserved_codes(role: Role, code: int) -> None:
     failed(role, from_peer(role, CLOSE, close_payload(code)), Violation.CLOSE_CODE)
     endpoint = Endpoint(role)
     with pytest.raises(ValueError, match="close code"):
-        endpoint.close(code)
+        endpoint.close(code, now=0.0)
     assert endpoint.state is State.OPEN
     for end, reported in ((from_peer(role, CLOSE), 1005), (b"", 1006)):
         endpoint = Endpoint(role)
-        endpoint.receive_data(end)
+        endpoint.receive_data(end, now=0.0)
         endpoint.receive_eof("lost")
         assert endpoint.closed == Closed(reported == 1005, reported, "" if reported == 1005 else "lost")
         assert all(frame.payload[:2] != reported.to_bytes(2, "big") for frame in sent(endpoint))
@@ -351,7 +351,7 @@ def test_10_7_nothing_is_delivered_from_a_bad_frame(role: Role) -> None:
     ]
     for data in bad:
         endpoint = Endpoint(role)
-        endpoint.receive_data(data)
+        endpoint.receive_data(data, now=0.0)
         assert drain(endpoint) == []
         assert endpoint.violation is not None
         assert endpoint.held == len(endpoint.data_to_send())

@@ -196,7 +196,7 @@ def test_large_and_small_frames_in_every_order(role: Role, order: tuple[int, ...
     messages = [pattern(LARGE + i if large else i) for i, large in enumerate(order)]
     for message in messages:
         endpoint.send(message)
-    endpoint.ping(b"p")
+    endpoint.ping(b"p", now=0.0)
     assert sent(endpoint) == [*(Frame(BINARY, message) for message in messages), Frame(PING, b"p")]
     assert endpoint.held == 0
 
@@ -225,7 +225,7 @@ def test_output_in_any_order(actions: list[str]) -> None:
             endpoint.send(memoryview(large))
             expected += wire.frame(BINARY, large)
         elif action == "ping":
-            endpoint.ping(b"%d" % i)
+            endpoint.ping(b"%d" % i, now=0.0)
             expected += wire.frame(PING, b"%d" % i)
         elif action == "fragments":
             endpoint.send_fragment(large, fin=False)
@@ -278,8 +278,8 @@ def test_no_other_message_between_fragments(role: Role) -> None:
     endpoint.send_fragment("begin", fin=False)
     with pytest.raises(RuntimeError, match="a message of fragments is under way"):
         endpoint.send("other")
-    endpoint.ping(b"control frames may")
-    endpoint.receive_data(from_peer(role, PING, b"too"))
+    endpoint.ping(b"control frames may", now=0.0)
+    endpoint.receive_data(from_peer(role, PING, b"too"), now=0.0)
     endpoint.send_fragment("end", fin=True)
     endpoint.send("other")
     assert [frame.opcode for frame in sent(endpoint)] == [TEXT, PING, PONG, CONTINUATION, TEXT]
@@ -302,7 +302,7 @@ def test_text_may_be_cut_anywhere(role: Role) -> None:
         parts = pieces_of(text.encode(), size)
         for i, part in enumerate(parts):
             endpoint.send_fragment(part, fin=i == len(parts) - 1, opcode=TEXT_OPCODE if i == 0 else None)
-        peer.receive_data(endpoint.data_to_send())
+        peer.receive_data(endpoint.data_to_send(), now=0.0)
         assert drain(peer) == [text]
 
 
@@ -333,7 +333,7 @@ def test_nothing_is_sent_once_closing(role: Role) -> None:
     """RFC 6455 section 5.5.1: no more data frames after a close frame."""
     endpoint = Endpoint(role)
     endpoint.send_fragment("begin", fin=False)
-    endpoint.close()
+    endpoint.close(now=0.0)
     assert endpoint.data_to_send()
     for state in (State.CLOSING, State.CLOSED):
         assert endpoint.state is state

@@ -15,23 +15,23 @@ STAY, AWAIT_EOF, SHUT_DOWN, DROP = Ending.STAY, Ending.AWAIT_EOF, Ending.SHUT_DO
 
 #: What can happen, each made to happen from outside.
 EVENTS: dict[str, Callable[[Endpoint], None]] = {
-    "close frame sent": lambda endpoint: endpoint.close(),
+    "close frame sent": lambda endpoint: endpoint.close(now=0.0),
     "close frame received": lambda endpoint: endpoint.receive_data(
-        from_peer(endpoint.role, CLOSE, close_payload(1000))
+        from_peer(endpoint.role, CLOSE, close_payload(1000)), now=0.0
     ),
-    "violation": lambda endpoint: endpoint.receive_data(from_peer(endpoint.role, 3)),
-    "failed": lambda endpoint: endpoint.fail(1011),
-    "refused": lambda endpoint: endpoint.refuse("refused"),
+    "violation": lambda endpoint: endpoint.receive_data(from_peer(endpoint.role, 3), now=0.0),
+    "failed": lambda endpoint: endpoint.fail(1011, now=0.0),
+    "refused": lambda endpoint: endpoint.refuse("refused", now=0.0),
     "end of stream": lambda endpoint: endpoint.receive_eof(),
     "silence": lambda endpoint: keep_silent(endpoint),
-    "time expired": lambda endpoint: endpoint.tick(1e9),
+    "time expired": lambda endpoint: endpoint.advance(1e9),
 }
 
 
 def keep_silent(endpoint: Endpoint) -> None:
     endpoint.keep_alive(1.0, 1.0, now=0.0)
-    endpoint.tick(1.0)
-    endpoint.tick(2.0)
+    endpoint.advance(1.0)
+    endpoint.advance(2.0)
 
 
 #: How each state is reached: its name, the events before, and the ending that this leaves (a client's, a server's).
@@ -115,6 +115,6 @@ def test_the_table_is_complete() -> None:
 def test_close_of_a_closed_connection_sends_nothing_but_checks() -> None:
     endpoint = reach(CLIENT, "lost")
     with pytest.raises(ValueError, match="close code"):
-        endpoint.close(1005)
-    endpoint.close(1000)
+        endpoint.close(1005, now=0.0)
+    endpoint.close(1000, now=0.0)
     assert endpoint.data_to_send() == b""

@@ -37,7 +37,7 @@ def streamed(role: Role, data: list[bytes], **options: object) -> tuple[Endpoint
     pieces: list[str | bytes] = []
     opcode = None
     for part in data:
-        endpoint.receive_data(part)
+        endpoint.receive_data(part, now=0.0)
         if opcode is None:
             opcode = endpoint.begin_stream()
         read(endpoint, pieces)
@@ -79,11 +79,11 @@ def test_a_stream_can_begin_in_the_middle(role: Role) -> None:
     )
     for first in range(1, len(data)):
         endpoint = Endpoint(role)
-        endpoint.receive_data(data[:first])
+        endpoint.receive_data(data[:first], now=0.0)
         opcode = endpoint.begin_stream()
         pieces: list[str | bytes] = []
         read(endpoint, pieces)
-        endpoint.receive_data(data[first:])
+        endpoint.receive_data(data[first:], now=0.0)
         opcode = opcode or endpoint.begin_stream()
         read(endpoint, pieces)
         assert opcode == TEXT
@@ -93,7 +93,7 @@ def test_a_stream_can_begin_in_the_middle(role: Role) -> None:
 
 def test_a_message_that_is_complete_is_one_piece() -> None:
     endpoint = Endpoint(CLIENT)
-    endpoint.receive_data(from_peer(CLIENT, TEXT, b"one") + from_peer(CLIENT, TEXT, b"two"))
+    endpoint.receive_data(from_peer(CLIENT, TEXT, b"one") + from_peer(CLIENT, TEXT, b"two"), now=0.0)
     assert endpoint.begin_stream() == TEXT
     assert is_streaming(endpoint)
     assert endpoint.next_piece() == "one"
@@ -108,7 +108,7 @@ def test_an_empty_message_has_no_pieces(opcode: int, waits: bool) -> None:
     endpoint = Endpoint(SERVER)
     if waits:
         assert endpoint.begin_stream() is None
-    endpoint.receive_data(from_peer(SERVER, opcode, b""))
+    endpoint.receive_data(from_peer(SERVER, opcode, b""), now=0.0)
     assert endpoint.begin_stream() == opcode
     assert not is_streaming(endpoint)
     assert endpoint.next_message() is None
@@ -116,7 +116,7 @@ def test_an_empty_message_has_no_pieces(opcode: int, waits: bool) -> None:
 
 def test_one_stream_at_a_time_and_no_message_beside_it() -> None:
     endpoint = Endpoint(CLIENT)
-    endpoint.receive_data(from_peer(CLIENT, TEXT, b"x", fin=False))
+    endpoint.receive_data(from_peer(CLIENT, TEXT, b"x", fin=False), now=0.0)
     assert endpoint.begin_stream() == TEXT
     with pytest.raises(RuntimeError, match="already"):
         endpoint.begin_stream()
@@ -132,10 +132,10 @@ def test_one_stream_at_a_time_and_no_message_beside_it() -> None:
 def test_the_size_of_messages_is_not_that_of_streams() -> None:
     endpoint = Endpoint(SERVER, max_message_size=10)
     assert endpoint.begin_stream() is None
-    endpoint.receive_data(from_peer(SERVER, BINARY, bytes(1000)))
+    endpoint.receive_data(from_peer(SERVER, BINARY, bytes(1000)), now=0.0)
     assert endpoint.begin_stream() == BINARY
     assert endpoint.next_piece() == bytes(1000)
-    endpoint.receive_data(from_peer(SERVER, BINARY, bytes(11)))
+    endpoint.receive_data(from_peer(SERVER, BINARY, bytes(11)), now=0.0)
     assert endpoint.violation is Violation.MESSAGE_TOO_BIG
 
 
@@ -144,12 +144,12 @@ def test_what_is_too_large_is_held_back_until_it_is_wanted(cut: int) -> None:
     data = from_peer(SERVER, BINARY, bytes(1000)) + from_peer(SERVER, TEXT, b"later")
     for wanted in ("stream", "message", "nothing"):
         endpoint = Endpoint(SERVER, max_message_size=10, holds_large=True)
-        endpoint.receive_data(from_peer(SERVER, TEXT, b"first"))
-        endpoint.receive_data(data[:cut])
+        endpoint.receive_data(from_peer(SERVER, TEXT, b"first"), now=0.0)
+        endpoint.receive_data(data[:cut], now=0.0)
         assert endpoint.next_message() == "first"
         assert endpoint.closed is None
         assert wants_input(endpoint) is (cut < 8)
-        endpoint.receive_data(data[cut:])
+        endpoint.receive_data(data[cut:], now=0.0)
         assert not wants_input(endpoint)
         if wanted == "stream":
             assert endpoint.begin_stream() == BINARY
@@ -162,9 +162,9 @@ def test_what_is_too_large_is_held_back_until_it_is_wanted(cut: int) -> None:
             assert endpoint.next_message() is None
             assert endpoint.violation is Violation.MESSAGE_TOO_BIG
         else:
-            endpoint.close()
+            endpoint.close(now=0.0)
             assert wants_input(endpoint)
-            endpoint.receive_data(from_peer(SERVER, CLOSE, b"\x03\xe8"))
+            endpoint.receive_data(from_peer(SERVER, CLOSE, b"\x03\xe8"), now=0.0)
             assert endpoint.closed == Closed(True, 1000, "")
 
 
@@ -181,7 +181,7 @@ def test_a_limit_of_its_own(sizes: list[int], waits: bool) -> None:
         if waits:
             assert endpoint.begin_stream(100) is None
         for part in pieces_of(data, size):
-            endpoint.receive_data(part)
+            endpoint.receive_data(part, now=0.0)
             if begun is None:
                 begun = endpoint.begin_stream(100)
         assert endpoint.violation is Violation.MESSAGE_TOO_BIG
@@ -194,11 +194,11 @@ def test_a_limit_of_its_own(sizes: list[int], waits: bool) -> None:
 def test_a_reader_that_lags_is_waited_for() -> None:
     endpoint = Endpoint(SERVER, max_buffered=1000)
     assert endpoint.begin_stream() is None
-    endpoint.receive_data(from_peer(SERVER, BINARY, bytes(100_000))[:200])
+    endpoint.receive_data(from_peer(SERVER, BINARY, bytes(100_000))[:200], now=0.0)
     assert endpoint.begin_stream() == BINARY
-    endpoint.receive_data(bytes(500))
+    endpoint.receive_data(bytes(500), now=0.0)
     assert wants_input(endpoint)
-    endpoint.receive_data(bytes(500))
+    endpoint.receive_data(bytes(500), now=0.0)
     assert not wants_input(endpoint)
     assert endpoint.next_piece() is not None
     assert endpoint.next_piece() is not None
@@ -207,13 +207,13 @@ def test_a_reader_that_lags_is_waited_for() -> None:
 
 def test_many_tiny_fragments_take_bounded_memory() -> None:
     endpoint = Endpoint(CLIENT, max_buffered=10_000)
-    endpoint.receive_data(from_peer(CLIENT, BINARY, b"x", fin=False))
+    endpoint.receive_data(from_peer(CLIENT, BINARY, b"x", fin=False), now=0.0)
     assert endpoint.begin_stream() == BINARY
     more = from_peer(CLIENT, CONTINUATION, b"x", fin=False) * 1000
     total = most = 0
     for _ in range(200):
         while endpoint.wants_input:
-            endpoint.receive_data(more)
+            endpoint.receive_data(more, now=0.0)
         most = max(most, endpoint.held)
         while (piece := endpoint.next_piece()) is not None:
             total += len(piece)
@@ -236,16 +236,16 @@ def test_the_rest_is_skipped(role: Role) -> None:
     header = len(from_peer(role, TEXT, b""))
     for first in range(1, len(data)):
         endpoint = Endpoint(role)
-        endpoint.receive_data(data[:first])
+        endpoint.receive_data(data[:first], now=0.0)
         begun = endpoint.begin_stream()
         if begun is None:
             assert first < header
-            endpoint.receive_data(data[first:])
+            endpoint.receive_data(data[first:], now=0.0)
             assert endpoint.begin_stream() == TEXT
             first = len(data)
         endpoint.end_stream()
         assert not is_streaming(endpoint)
-        endpoint.receive_data(data[first:])
+        endpoint.receive_data(data[first:], now=0.0)
         assert drain(endpoint) == ["next"], first
         assert endpoint.held == len(endpoint.data_to_send())
 
@@ -255,13 +255,13 @@ def test_a_claim_that_is_given_up_loses_nothing() -> None:
     for first in range(len(data) + 1):
         endpoint = Endpoint(SERVER)
         assert endpoint.begin_stream() is None
-        endpoint.receive_data(data[:first])
+        endpoint.receive_data(data[:first], now=0.0)
         endpoint.end_stream()
-        endpoint.receive_data(data[first:])
+        endpoint.receive_data(data[first:], now=0.0)
         assert drain(endpoint) == ["abcdef"]
     endpoint = Endpoint(SERVER, max_message_size=2)
     assert endpoint.begin_stream() is None
-    endpoint.receive_data(data)
+    endpoint.receive_data(data, now=0.0)
     assert endpoint.closed is None
     endpoint.end_stream()
     assert endpoint.violation is Violation.MESSAGE_TOO_BIG
@@ -270,7 +270,7 @@ def test_a_claim_that_is_given_up_loses_nothing() -> None:
 def test_an_empty_message_that_was_held_back_is_given_out_whole() -> None:
     endpoint = Endpoint(SERVER)
     assert endpoint.begin_stream() is None
-    endpoint.receive_data(from_peer(SERVER, TEXT, b""))
+    endpoint.receive_data(from_peer(SERVER, TEXT, b""), now=0.0)
     endpoint.end_stream()
     assert drain(endpoint) == [""]
 
@@ -291,18 +291,18 @@ def test_text_is_checked_as_it_comes(bad: bytes) -> None:
 @pytest.mark.parametrize("how", ["eof", "close", "violation", "own close"])
 def test_the_connection_ends_within_the_message(how: str) -> None:
     endpoint = Endpoint(SERVER)
-    endpoint.receive_data(from_peer(SERVER, TEXT, b"ab", fin=False))
+    endpoint.receive_data(from_peer(SERVER, TEXT, b"ab", fin=False), now=0.0)
     assert endpoint.begin_stream() == TEXT
-    endpoint.receive_data(from_peer(SERVER, CONTINUATION, b"cd", fin=False))
+    endpoint.receive_data(from_peer(SERVER, CONTINUATION, b"cd", fin=False), now=0.0)
     if how == "eof":
         endpoint.receive_eof()
     elif how == "close":
-        endpoint.receive_data(from_peer(SERVER, CLOSE, b"\x03\xe8"))
+        endpoint.receive_data(from_peer(SERVER, CLOSE, b"\x03\xe8"), now=0.0)
     elif how == "violation":
-        endpoint.receive_data(from_peer(SERVER, TEXT, b"ab"))
+        endpoint.receive_data(from_peer(SERVER, TEXT, b"ab"), now=0.0)
     else:
-        endpoint.close()
-        endpoint.receive_data(from_peer(SERVER, CONTINUATION, b"ef") + from_peer(SERVER, CLOSE, b"\x03\xe8"))
+        endpoint.close(now=0.0)
+        endpoint.receive_data(from_peer(SERVER, CONTINUATION, b"ef") + from_peer(SERVER, CLOSE, b"\x03\xe8"), now=0.0)
     pieces: list[str | bytes] = []
     assert is_streaming(endpoint)
     read(endpoint, pieces)
@@ -336,7 +336,7 @@ def test_a_compressed_message_is_inflated_piece_by_piece(role: Role, fragment: i
         found: list[str | bytes] = []
         most = 0
         for part in pieces_of(data, size):
-            endpoint.receive_data(part)
+            endpoint.receive_data(part, now=0.0)
             begun = begun or endpoint.begin_stream()
             most = max(most, endpoint.held)
             read(endpoint, found)
@@ -357,7 +357,7 @@ def test_an_empty_message_without_even_its_block(role: Role, fragments: int) -> 
         assert endpoint.begin_stream() is None
         begun = None
         for part in pieces_of(data, size):
-            endpoint.receive_data(part)
+            endpoint.receive_data(part, now=0.0)
             begun = begun or endpoint.begin_stream()
         assert begun == TEXT
         assert endpoint.next_piece() is None
@@ -370,7 +370,7 @@ def test_a_small_message_that_inflates_enormously_is_bounded() -> None:
     data = deflated_frames(SERVER, raw_deflate(content), 1 << 20)
     endpoint = compressing(SERVER)
     assert endpoint.begin_stream() is None
-    endpoint.receive_data(data)
+    endpoint.receive_data(data, now=0.0)
     assert endpoint.begin_stream() == BINARY
     total = most = 0
     while endpoint.is_streaming:
@@ -387,7 +387,7 @@ def test_a_limit_counts_what_was_inflated(limit: int) -> None:
     data = deflated_frames(SERVER, raw_deflate(bytes(1000)), 3)
     endpoint = compressing(SERVER)
     assert endpoint.begin_stream(limit) is None
-    endpoint.receive_data(data)
+    endpoint.receive_data(data, now=0.0)
     assert endpoint.begin_stream(limit) == BINARY
     read(endpoint, [])
     assert endpoint.violation is (Violation.MESSAGE_TOO_BIG if limit == 999 else None)
@@ -400,7 +400,7 @@ def test_a_compressed_message_that_is_too_large_is_held_back(size: int) -> None:
     for part in (1, 50, len(data)):
         endpoint = compressing(SERVER, max_message_size=1000, holds_large=True)
         for some in pieces_of(data, part):
-            endpoint.receive_data(some)
+            endpoint.receive_data(some, now=0.0)
         assert not wants_input(endpoint)
         assert endpoint.violation is None
         assert endpoint.begin_stream() == BINARY
@@ -423,16 +423,16 @@ def test_what_is_given_up_leaves_the_next_message_right(takeover: bool, when: st
     data = deflated_frames(CLIENT, deflate(first), 50_000) + deflated_frames(CLIENT, deflate(second), 1 << 20)
     endpoint = compressing(CLIENT, takeover=takeover, max_buffered=30_000)
     parts = pieces_of(data, 10_000)
-    endpoint.receive_data(parts[0])
+    endpoint.receive_data(parts[0], now=0.0)
     assert endpoint.begin_stream() == BINARY
     if when == "some pieces":
         for part in parts[1:8]:
-            endpoint.receive_data(part)
+            endpoint.receive_data(part, now=0.0)
             read(endpoint, [])
         parts = parts[7:]
     endpoint.end_stream()
     for part in parts[1:]:
-        endpoint.receive_data(part)
+        endpoint.receive_data(part, now=0.0)
         assert endpoint.held < 256 * 1024
     assert drain(endpoint) == [second]
 
@@ -450,7 +450,7 @@ def test_a_stream_keeps_the_window_for_the_next_message() -> None:
     begun = None
     found: list[str | bytes] = []
     for part in pieces_of(data, 5000):
-        endpoint.receive_data(part)
+        endpoint.receive_data(part, now=0.0)
         begun = begun or endpoint.begin_stream()
         read(endpoint, found)
     assert b"".join(map(bytes, found)) == contents[0]  # type: ignore[arg-type]
@@ -463,6 +463,6 @@ def test_an_empty_compressed_message_that_was_awaited(role: Role) -> None:
     endpoint = compressing(role, takeover=True)
     for _ in range(2):
         assert endpoint.begin_stream() is None
-        endpoint.receive_data(from_peer(role, BINARY, b"", rsv=RSV1))
+        endpoint.receive_data(from_peer(role, BINARY, b"", rsv=RSV1), now=0.0)
         assert endpoint.begin_stream() == BINARY
         assert (endpoint.next_piece(), endpoint.is_streaming, endpoint.violation) == (None, False, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 import pytest
@@ -14,12 +15,12 @@ from tests.protocol.machine import *
 @pytest.mark.parametrize("role", ROLES)
 def test_open_waits_for_nothing(role: Role) -> None:
     endpoint = Endpoint(role)
-    assert endpoint.deadline() is None
+    assert endpoint.deadline() == inf
     endpoint.receive_data(from_peer(role, PING) + from_peer(role, TEXT, b"x"), now=5.0)
     endpoint.ping(now=6.0)
     endpoint.send("x")
-    assert endpoint.deadline() is None
-    endpoint.tick(1e9)
+    assert endpoint.deadline() == inf
+    endpoint.advance(1e9)
     assert (endpoint.state, endpoint.ending, endpoint.closed) == (State.OPEN, Ending.STAY, None)
 
 
@@ -30,12 +31,12 @@ def test_peer_that_does_not_answer_the_close_frame(role: Role) -> None:
     assert endpoint.deadline() == 102.5
     endpoint.receive_data(from_peer(role, TEXT, b"still talking"), now=102.0)
     assert endpoint.deadline() == 102.5, "talking on does not put it off"
-    endpoint.tick(102.4999)
+    endpoint.advance(102.4999)
     assert endpoint.state is State.CLOSING
-    endpoint.tick(102.5)
+    endpoint.advance(102.5)
     assert (endpoint.state, endpoint.ending) == (State.CLOSED, Ending.DROP)
     assert endpoint.closed == Closed(False, 1006, "no close frame came within 2.5 s")
-    assert endpoint.deadline() is None
+    assert endpoint.deadline() == inf
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -44,10 +45,10 @@ def test_peer_that_does_not_close_the_transport(role: Role) -> None:
     endpoint = Endpoint(role, close_timeout=3.0)
     endpoint.receive_data(from_peer(role, CLOSE, close_payload(1000)), now=50.0)
     assert endpoint.deadline() == 53.0
-    endpoint.tick(53.0)
+    endpoint.advance(53.0)
     assert endpoint.ending is Ending.DROP
     assert endpoint.closed == Closed(True, 1000, "")
-    assert endpoint.deadline() is None
+    assert endpoint.deadline() == inf
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -68,7 +69,7 @@ def test_violation_and_failure(role: Role) -> None:
         closed = endpoint.closed
         assert endpoint.deadline() == 17.0
         assert endpoint.ending is Ending.SHUT_DOWN
-        endpoint.tick(17.0)
+        endpoint.advance(17.0)
         assert (endpoint.ending, endpoint.closed) == (Ending.DROP, closed)
 
 
@@ -76,9 +77,9 @@ def test_violation_and_failure(role: Role) -> None:
 def test_tick_twice(role: Role) -> None:
     endpoint = Endpoint(role)
     endpoint.close(now=0.0)
-    endpoint.tick(10.0)
+    endpoint.advance(10.0)
     closed = endpoint.closed
-    endpoint.tick(1e9)
+    endpoint.advance(1e9)
     endpoint.receive_eof("later")
     assert endpoint.closed is closed
 
@@ -93,9 +94,9 @@ def test_any_clock(begin: float) -> None:
         assert endpoint.latency == ping.round_trip == pytest.approx(4.0)
         endpoint.close(now=begin)
         assert endpoint.deadline() == begin + 10.0
-        endpoint.tick(begin + 9.0)
+        endpoint.advance(begin + 9.0)
         assert endpoint.closed is None
-        endpoint.tick(begin + 10.0)
+        endpoint.advance(begin + 10.0)
         assert endpoint.closed is not None
 
 
@@ -108,7 +109,26 @@ def test_close_timeout_out_of_range(timeout: float) -> None:
 @pytest.mark.parametrize("now", [None, "now", b""])
 def test_time_is_a_number(now: Any) -> None:
     endpoint = Endpoint(Role.CLIENT)
-    for call in (endpoint.tick, lambda now: endpoint.close(now=now), lambda now: endpoint.receive_data(b"", now)):
+    for call in (endpoint.advance, lambda now: endpoint.close(now=now), lambda now: endpoint.receive_data(b"", now)):
         with pytest.raises(TypeError):
             call(now)
     assert endpoint.state is State.OPEN
+
+
+def test_the_time_is_required() -> None:
+    """A time that was left out would be before every other one: a live peer would look silent, a deadline past."""
+    endpoint: Any = Endpoint(Role.CLIENT)
+    calls = (
+        lambda: endpoint.receive_data(b""),
+        endpoint.ping,
+        endpoint.close,
+        lambda: endpoint.fail(1011),
+        lambda: endpoint.refuse("refused"),
+        endpoint.abort,
+        endpoint.advance,
+        lambda: endpoint.keep_alive(20.0, 20.0),
+    )
+    for call in calls:
+        with pytest.raises(TypeError, match=r"now|positional"):
+            call()
+    assert (endpoint.state, endpoint.data_to_send()) == (State.OPEN, b"")

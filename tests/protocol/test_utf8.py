@@ -115,7 +115,7 @@ def test_invalid_fails_in_the_middle_of_a_frame(
     endpoint = Endpoint(role)
     for i in range(end):
         assert endpoint.violation is None, i
-        endpoint.receive_data(data[i : i + 1])
+        endpoint.receive_data(data[i : i + 1], now=0.0)
     assert endpoint.violation is Violation.TEXT_NOT_UTF8
     assert run(role, [data[:end]]).violation is Violation.TEXT_NOT_UTF8
     assert run(role, [data[: end - 1]]).violation is None
@@ -169,12 +169,12 @@ def test_every_two_and_every_interesting_three_bytes() -> None:
         whole = decodes(text)
         header = bytes([0x01, len(text)])
         in_pieces = Endpoint(CLIENT)
-        in_pieces.receive_data(header)
+        in_pieces.receive_data(header, now=0.0)
         for i in range(len(text)):
-            in_pieces.receive_data(text[i : i + 1])
+            in_pieces.receive_data(text[i : i + 1], now=0.0)
         assert (in_pieces.violation is Violation.TEXT_NOT_UTF8) is (whole is False), text
         at_once = Endpoint(CLIENT)
-        at_once.receive_data(bytes([0x81, len(text)]) + text)
+        at_once.receive_data(bytes([0x81, len(text)]) + text, now=0.0)
         assert (at_once.violation is None) is (whole is True), text
 
 

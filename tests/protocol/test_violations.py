@@ -5,6 +5,7 @@ A message that came before is answered first: however the bytes were cut, the ap
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 import pytest
@@ -35,7 +36,7 @@ def test_what_came_before_a_violation_is_answered_first(role: Role) -> None:
     for pieces in cuts(data):
         endpoint = Endpoint(role)
         for piece in pieces:
-            endpoint.receive_data(piece)
+            endpoint.receive_data(piece, now=0.0)
         for text in ("one", "two"):
             assert endpoint.next_message() == text
             assert (endpoint.state, endpoint.closed) == (State.OPEN, None)
@@ -54,7 +55,7 @@ def test_one_that_answers_as_it_comes_sends_the_same(role: Role) -> None:
         endpoint = Endpoint(role)
         taken: list[Any] = []
         for piece in pieces:
-            endpoint.receive_data(piece)
+            endpoint.receive_data(piece, now=0.0)
             if endpoint.pending_messages:
                 taken.append(endpoint.next_message())
         for message in taken:
@@ -66,7 +67,7 @@ def test_one_that_answers_as_it_comes_sends_the_same(role: Role) -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_without_a_message_before_it_a_violation_counts_at_once(role: Role) -> None:
     endpoint = Endpoint(role)
-    endpoint.receive_data(BAD)
+    endpoint.receive_data(BAD, now=0.0)
     assert (endpoint.state, endpoint.closed) == (State.CLOSED, FAILED)
 
 
@@ -76,7 +77,7 @@ def test_meanwhile_nothing_is_read_and_nothing_held_but_the_message(role: Role) 
     held = endpoint.held
     assert not endpoint.wants_input
     assert endpoint.violation is Violation.RESERVED_BIT
-    endpoint.receive_data(from_peer(role, BINARY, bytes(100_000)))
+    endpoint.receive_data(from_peer(role, BINARY, bytes(100_000)), now=0.0)
     assert (endpoint.pending_messages, endpoint.held) == (1, held)
 
 
@@ -85,13 +86,13 @@ def test_an_application_that_asks_for_nothing_more_is_not_waited_for(role: Role)
     endpoint = with_message(role, close_timeout=10.0)
     endpoint.keep_alive(3.0, 3.0, 5.0)
     assert endpoint.deadline() == 15.0
-    endpoint.tick(14.9)
+    endpoint.advance(14.9)
     assert endpoint.state is State.OPEN
-    endpoint.tick(15.0)
+    endpoint.advance(15.0)
     assert (endpoint.state, endpoint.closed) == (State.CLOSED, FAILED)
     assert sent(endpoint) == [CLOSE_FRAME]
     assert endpoint.deadline() == 25.0, "the peer has as long to end the connection"
-    endpoint.tick(25.0)
+    endpoint.advance(25.0)
     assert endpoint.ending is Ending.DROP
     assert endpoint.next_message() == "hello", "what came is not lost"
 
@@ -99,27 +100,27 @@ def test_an_application_that_asks_for_nothing_more_is_not_waited_for(role: Role)
 @pytest.mark.parametrize("role", ROLES)
 def test_other_ends_meanwhile(role: Role) -> None:
     endpoint = with_message(role)
-    endpoint.close(1000, "done", 6.0)
+    endpoint.close(1000, "done", now=6.0)
     assert (endpoint.closed, sent(endpoint)) == (FAILED, [CLOSE_FRAME])
     endpoint = with_message(role)
-    endpoint.fail(1011, "the handler failed", 6.0)
+    endpoint.fail(1011, "the handler failed", now=6.0)
     assert endpoint.closed == Closed(False, 1011, "the handler failed")
     assert endpoint.deadline() == 16.0
     endpoint = with_message(role)
     endpoint.receive_eof()
     assert (endpoint.closed, endpoint.ending) == (FAILED, Ending.DROP)
     endpoint = with_message(role)
-    endpoint.abort()
+    endpoint.abort(now=0.0)
     assert endpoint.closed == Closed(False, 1006, "this end aborted the connection")
-    assert endpoint.deadline() is None
+    assert endpoint.deadline() == inf
 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_a_violation_during_the_closing_handshake_counts_at_once(role: Role) -> None:
     endpoint = Endpoint(role)
-    endpoint.receive_data(from_peer(role, TEXT, b"hello"))
-    endpoint.close()
-    endpoint.receive_data(BAD)
+    endpoint.receive_data(from_peer(role, TEXT, b"hello"), now=0.0)
+    endpoint.close(now=0.0)
+    endpoint.receive_data(BAD, now=0.0)
     assert endpoint.closed == FAILED
 
 
@@ -130,7 +131,7 @@ def test_a_violation_within_a_message_that_is_streamed(role: Role) -> None:
         assert endpoint.begin_stream() is None
         text, opcode = "", None
         for piece in pieces:
-            endpoint.receive_data(piece)
+            endpoint.receive_data(piece, now=0.0)
             opcode = opcode or endpoint.begin_stream()
             while (part := endpoint.next_piece()) is not None:
                 assert isinstance(part, str)
@@ -155,7 +156,7 @@ def test_a_stream_begun_after_the_message_finds_the_end(role: Role) -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_a_message_that_is_too_large_behind_one_that_is_not(role: Role) -> None:
     endpoint = Endpoint(role, max_message_size=100)
-    endpoint.receive_data(from_peer(role, TEXT, b"hello") + from_peer(role, BINARY, bytes(101)))
+    endpoint.receive_data(from_peer(role, TEXT, b"hello") + from_peer(role, BINARY, bytes(101)), now=0.0)
     assert endpoint.next_message() == "hello"
     endpoint.send("answer")
     assert endpoint.next_message() is None
@@ -174,7 +175,7 @@ def test_an_http_response_is_called_one(role: Role, compresses: bool, status: in
     endpoint = Endpoint(role)
     if compresses:
         endpoint.use([codec()])
-    endpoint.receive_data(f"HTTP/1.1 {status} Gone\r\nContent-Length: 0\r\n\r\n".encode())
+    endpoint.receive_data(f"HTTP/1.1 {status} Gone\r\nContent-Length: 0\r\n\r\n".encode(), now=0.0)
     assert endpoint.violation is Violation.HTTP_RESPONSE
     assert endpoint.closed == Closed(False, 1002, f"{Violation.HTTP_RESPONSE.text}: status {status}")
     with pytest.raises(ConnectionClosed, match=f"HTTP response came .*: status {status}") as info:
@@ -206,7 +207,7 @@ def test_what_only_looks_like_http_is_a_bad_header(role: Role, data: bytes) -> N
 @pytest.mark.parametrize("role", ROLES)
 def test_http_behind_a_message(role: Role) -> None:
     endpoint = Endpoint(role)
-    endpoint.receive_data(from_peer(role, TEXT, b"hello") + b"HTTP/1.1 502 Bad Gateway\r\n\r\n")
+    endpoint.receive_data(from_peer(role, TEXT, b"hello") + b"HTTP/1.1 502 Bad Gateway\r\n\r\n", now=0.0)
     assert endpoint.next_message() == "hello"
     assert endpoint.next_message() is None
     assert endpoint.closed is not None
@@ -215,7 +216,7 @@ def test_http_behind_a_message(role: Role) -> None:
 
 def test_a_client_that_begins_again_on_the_open_connection() -> None:
     endpoint = Endpoint(SERVER)
-    endpoint.receive_data(b"GET /again HTTP/1.1\r\nHost: example.com\r\n\r\n")
+    endpoint.receive_data(b"GET /again HTTP/1.1\r\nHost: example.com\r\n\r\n", now=0.0)
     assert endpoint.violation is Violation.HTTP_REQUEST
     assert len(sent(endpoint)[0].payload) <= 125
     assert Endpoint(CLIENT).violation is None

@@ -10,7 +10,6 @@ from functools import partial
 
 cimport cython
 from cpython.object cimport PyObject, PyTypeObject
-from libc.math cimport INFINITY
 
 from .aio_messages cimport Messages, not_connected
 from ..io.clock cimport clock
@@ -20,6 +19,7 @@ from ..protocol.endpoint cimport Endpoint
 from ..protocol.pings cimport Ping
 from ..protocol.outbound cimport output_size
 from ..protocol.prepared cimport Prepared
+from ..native.instant cimport NEVER
 from ..native.sharing cimport give_lock, take_lock
 from ..protocol.state cimport OPEN
 from .receiving cimport Receive, new_receive
@@ -263,7 +263,7 @@ cdef class Connection(Messages):
             self.refuse_thread()
         self.require_open()
         cdef Endpoint endpoint = self.endpoint
-        cdef Ping ping = endpoint.ping(payload, clock())
+        cdef Ping ping = endpoint.ping(payload, now=clock())
         ping.is_awaited = True
         cdef Waiter waiter = self.wait(self.seconds_of(timeout), "no pong came")
         if self.pingers is None:
@@ -350,13 +350,13 @@ cdef class Connection(Messages):
         if timeout is not None:
             check_duration("timeout", timeout)
             self.endpoint.close_timeout = timeout
-        self.endpoint.close(code, reason, clock())
+        self.endpoint.close(code, reason, now=clock())
         self.settle()
 
     def _probe(self):
         """Send a ping that nobody waits for, unless much is unsent: `latency` learns of its answer."""
         if self.phase == LIVE and self.endpoint.phase == OPEN and self.unsent_size() <= MUCH_UNSENT:
-            self.endpoint.ping(None, clock())
+            self.endpoint.ping(now=clock())
             self.send_soon()
 
     def _abort_opening(self):
@@ -388,7 +388,7 @@ cdef class Connection(Messages):
         if self.phase != LIVE or self.endpoint.phase != OPEN:
             return False
         is_taken = self.take_broadcast(broadcast, prepared, threshold, now)
-        if self.backlog is not None and self.backlog.deadline < INFINITY:
+        if self.backlog is not None and self.backlog.deadline < NEVER:
             self.look_in_by(self.backlog.deadline)
         self.send_soon()
         return is_taken

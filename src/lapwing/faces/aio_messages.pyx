@@ -330,7 +330,7 @@ cdef class Messages(OpeningLink):
     cdef int break_off(self, Endpoint endpoint) except -1:
         """Fail the connection when a message was begun that will not be finished."""
         if endpoint.sending_opcode and endpoint.phase == OPEN:
-            endpoint.fail(BROKEN_OFF[0], BROKEN_OFF[1], clock())
+            endpoint.fail(BROKEN_OFF[0], BROKEN_OFF[1], now=clock())
             self.settle()
         return 0
 

@@ -20,7 +20,7 @@ from ..protocol.pings cimport Ping
 from ..protocol.inbound cimport RULE_BROKEN
 from ..protocol.state cimport CLOSED, OPEN
 from .sync_messages cimport Messages
-from .turns cimport NEVER, begin_call, end_call
+from .turns cimport begin_call, end_call
 
 from .connection import close_after
 from .messages import is_fragmented
@@ -238,7 +238,7 @@ cdef class BlockingConnection(Messages):
             self.require_open()
             if not call:
                 self.refuse_nested()
-            return self.await_pong(self.endpoint.ping(payload, clock()), self.deadline_of(timeout, call))
+            return self.await_pong(self.endpoint.ping(payload, now=clock()), self.deadline_of(timeout, call))
         finally:
             end_call(self, call)
 
@@ -295,7 +295,7 @@ cdef class BlockingConnection(Messages):
             if timeout is not None:
                 check_duration("timeout", timeout)
                 self.endpoint.close_timeout = timeout
-            self.endpoint.close(code, reason, clock())
+            self.endpoint.close(code, reason, now=clock())
             return self.await_end() if call else self.begin_end()
         finally:
             end_call(self, call)
@@ -329,7 +329,7 @@ cdef class BlockingConnection(Messages):
                 else:
                     self.read_alone(seen, deadline)
         except TimeoutError:
-            self.endpoint.tick(NEVER)
+            self.endpoint.expire()
             self.end(deadline)
         return self.endpoint.closed
 

@@ -20,11 +20,12 @@ from libc.errno cimport EPIPE
 from ..io.clock cimport clock
 from ..io.reactor cimport READABLE, WRITABLE
 from ..io.stream cimport END_OF_STREAM, NOTHING_YET, is_clogged
+from ..native.instant cimport NEVER
 from ..native.landing cimport Landing
 from ..protocol.inbound cimport RULE_BROKEN
 from ..protocol.outbound cimport output_clear, output_size
 from ..protocol.state cimport CLOSE, CLOSED, DROP, OPEN, SHUT_DOWN
-from .turns cimport NEVER, Turns
+from .turns cimport Turns
 
 from ..options import UNSET
 
@@ -90,9 +91,7 @@ cdef class BlockingLink(Turns):
         # A signal that came while a frame was acted on interrupts no later wait; its handler may send or close.
         PyErr_CheckSignals()
         self.endpoint.excuse(clock() - self.attended_at)
-        due = self.endpoint.closing_deadline
-        if due < 0:
-            due = self.endpoint.silence_due()
+        due = self.endpoint.next_due()
         try:
             if self.stream.is_full and not self.is_sending and not self.await_input_or_room(min(deadline, due)):
                 count = NOTHING_YET
@@ -174,7 +173,7 @@ cdef class BlockingLink(Turns):
         The thread that reads or sends may have begun to wait before the closing handshake began.
         """
         cdef double due = self.endpoint.closing_deadline
-        if due < 0 or due >= deadline:
+        if due >= deadline:
             return self.await_change(seen, deadline)
         try:
             self.await_change(seen, due)
@@ -184,7 +183,7 @@ cdef class BlockingLink(Turns):
 
     cdef int expire(self) except -1:
         """Give up on a peer whose time for the closing handshake has passed; other threads wake up."""
-        self.endpoint.tick(clock())
+        self.endpoint.act_on_time(clock(), 0)
         if self.endpoint.end == DROP:
             self.is_cut = True
             self.cut_off()
@@ -257,8 +256,8 @@ cdef class BlockingLink(Turns):
         cdef double due = self.endpoint.closing_deadline
         cdef Py_ssize_t count = NOTHING_YET
         if not reads:
-            self.wait_ready(WRITABLE, deadline if due < 0 else min(deadline, due))
-            return self.expire() if 0 <= due <= clock() else 0
+            self.wait_ready(WRITABLE, min(deadline, due))
+            return self.expire() if due <= clock() else 0
         self.is_reading = True
         try:
             self.endpoint.excuse(clock() - self.attended_at)
@@ -289,7 +288,7 @@ cdef class BlockingLink(Turns):
     # --- the end ---------------------------------------------------------------------------------------------------
 
     cdef int fail(self, int code, str reason) except -1:
-        self.endpoint.fail(code, reason, clock())
+        self.endpoint.fail(code, reason, now=clock())
         self.send_output(0)
         return self.tell()
 

@@ -11,6 +11,7 @@ from ..protocol.endpoint cimport Endpoint
 from ..protocol.outbound cimport Output, output_size
 from ..protocol.prepared cimport Prepared
 from ..native.buffer cimport buffer_size
+from ..native.instant cimport NEVER
 from ..protocol.inbound cimport snapshot
 from ..native.sharing cimport give_lock, put_down, take_lock, take_up
 from ..protocol.state cimport CLOSED, OPEN
@@ -237,8 +238,8 @@ cdef class BaseConnection(Source):
                 endpoint.progress(now)
                 return True
         due = endpoint.reply_due
-        endpoint.advance(now, stalled)
-        return endpoint.phase == OPEN and endpoint.reply_due > due and endpoint.counted_from == now
+        endpoint.act_on_time(now, stalled)
+        return endpoint.phase == OPEN and endpoint.reply_due not in (due, NEVER) and endpoint.counted_from == now
 
     cdef int note_ping(self) noexcept:
         cdef size_t unsent = self.unsent_size()
@@ -300,7 +301,7 @@ cdef class BaseConnection(Source):
 
     cdef int give_up_reader(self, double now) except -1:
         self.end_backlog()
-        self.endpoint.fail(1013, "too slow for what is sent to all", now)
+        self.endpoint.fail(1013, "too slow for what is sent to all", now=now)
         return 0
 
     cdef int write_frame_log(self) except -1:

@@ -25,6 +25,7 @@ from ..protocol.inbound cimport is_lagging
 from ..protocol.pings cimport Ping
 from ..protocol.outbound cimport Output, output_size
 from ..native.buffer cimport buffer_size
+from ..native.instant cimport NEVER
 from ..native.landing cimport Landing
 from ..native.sharing cimport IS_FREE_THREADED, give_lock, take_lock
 from ..protocol.state cimport CLOSE, CLOSED, DROP, OPEN, SHUT_DOWN
@@ -46,9 +47,6 @@ cdef extern from *:
     """
     void drop_dict "lapwing_drop_dict"(object self)
 
-
-# A deadline that never comes.
-cdef double NEVER = float("inf")
 
 cdef enum:
     # At this much unsent output a burst is not waited for any longer.
@@ -140,7 +138,7 @@ cdef class Link(BaseConnection):
         if has_pinged:
             self.note_ping()
         due = endpoint.next_due()
-        if endpoint.ping_interval and endpoint.phase == OPEN:
+        if endpoint.phase == OPEN:
             due = min(due, now + endpoint.ping_interval)  # the answer, which nobody files, makes the next ping due
         if IS_FREE_THREADED and self.owner is None:
             due = min(due, now + FORGOTTEN_AFTER)
@@ -302,7 +300,7 @@ cdef class Link(BaseConnection):
         interest = READABLE
         if is_lagging(endpoint) or endpoint.end == CLOSE or (self.stream.answers and is_clogged(self.stream)):
             interest = 0
-            if endpoint.closing_deadline >= 0:  # the peer broke a rule, and the application may answer what came before
+            if endpoint.closing_deadline < NEVER:   # the peer broke a rule; the application may answer what came before
                 self.look_in_by(endpoint.closing_deadline)
         if self.stream.is_full:
             interest |= WRITABLE
@@ -398,7 +396,7 @@ cdef class Link(BaseConnection):
         has_output = output_size(&endpoint.output) > 0 or self.stream.needs_push()
         if endpoint.end == DROP or (endpoint.end == CLOSE and not has_output):
             return self.drop()
-        if endpoint.closing_deadline >= 0:
+        if endpoint.closing_deadline < NEVER:
             self.look_in_by(endpoint.closing_deadline)
         if endpoint.end == SHUT_DOWN and not has_output and not self.is_shut:
             self.is_shut = True

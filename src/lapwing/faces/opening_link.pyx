@@ -12,6 +12,7 @@ from ..io.clock cimport clock
 from ..io.reactor cimport READABLE
 from ..io.stream cimport END_OF_STREAM, NOTHING_YET, Stream, is_clogged
 from ..io.watching cimport reactor_of
+from ..native.instant cimport NEVER
 from ..native.sharing cimport IS_FREE_THREADED
 from .link cimport ANNOUNCING, DECIDING, FORGOTTEN_AFTER, LIVE, OPENING, OVER, SECURING, Link
 from .waiting cimport Waiter
@@ -145,12 +146,12 @@ cdef class OpeningLink(Link):
         if self.owner is not None:
             if not handshake.accepted:
                 self.owner._refused(self, handshake)
-                self.endpoint.refuse("the opening handshake was refused", clock())
+                self.endpoint.refuse("the opening handshake was refused", now=clock())
                 return self.settle()
         self.begin_life(clock())
         self.set_errands(())
         self.stalls_seen = self.reactor.stalled
-        if self.endpoint.ping_interval:
+        if self.endpoint.ping_interval < NEVER:
             self.look_in_by(self.endpoint.next_due())
         if IS_FREE_THREADED and self.owner is None:
             self.look_in_by(clock() + FORGOTTEN_AFTER)

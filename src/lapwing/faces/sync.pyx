@@ -12,9 +12,10 @@ from ..io.clock cimport clock
 from ..io.stream cimport END_OF_STREAM, Stream
 from ..protocol.outbound cimport output_clear
 from ..native.callers cimport callers_count
+from ..native.instant cimport NEVER
 from ..native.sharing cimport give_lock, put_down, take_lock, take_up
 from ..protocol.state cimport CLOSED, OPEN
-from .turns cimport NEVER, begin_call, end_call
+from .turns cimport begin_call, end_call
 
 from ..connecting import route
 from .connection import make_endpoint

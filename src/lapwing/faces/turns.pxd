@@ -13,10 +13,6 @@ cdef enum:
     READ_SIZE = 256 * 1024
 
 
-# A deadline that never comes.
-cdef double NEVER
-
-
 cdef class Turns(BaseConnection):
     cdef unsigned char *buffer      # of READ_SIZE bytes, for the thread for which `is_reading` is set
     cdef Callers callers            # the threads that are inside a call

@@ -27,6 +27,7 @@ from .connection cimport BaseConnection
 from ..io.clock cimport clock
 from ..io.reactor cimport READABLE, WRITABLE
 from ..io.stream cimport NOTHING_YET, Stream, is_clogged
+from ..native.instant cimport NEVER
 from ..native.landing cimport Landing
 from ..native.callers cimport callers_add, callers_free, callers_has, callers_remove, callers_watch, this_thread
 from ..native.sharing cimport give_lock, put_down, take_up
@@ -60,8 +61,7 @@ cdef extern from "<sys/socket.h>" nogil:
     int setsockopt(int fd, int level, int option, const void *value, unsigned int size)
 
 
-# A deadline that never comes, and the longest wait, in seconds, that `threading` and gevent take.
-cdef double NEVER = 1e300
+# The longest wait, in seconds, that `threading` and gevent take.
 cdef double LONGEST_WAIT = 1e6
 # What the descriptor is given of the time that a read has: the timer wheel rounds up by less than an eighth.
 cdef double GIVEN = 0.875

@@ -21,6 +21,7 @@ from .frame cimport (
     CLOSE_FRAME, COMPRESSED, MAX_CONTROL_PAYLOAD, PING_FRAME, PONG_FRAME, STATUS_END, MaskingKeys, keys_for_endpoint,
 )
 from ..native.buffer cimport buffer_size
+from ..native.instant cimport NEVER
 from .inbound cimport RULE_BROKEN, SKIPPED, is_over, snapshot
 from .outbound cimport MAX_WAITING_PONGS, output_clear, output_size
 from .pings cimport Ping, Pings
@@ -40,11 +41,6 @@ __all__ = ["Endpoint"]
 # Seconds from which on a stall of this end is worth a word when the peer is given up.
 cdef double NOTICED_STALL = 0.05
 
-# Before every time that a clock can show.
-cdef double NO_DEADLINE = float("-inf")
-# After every one.
-cdef double NEVER = float("inf")
-
 cdef tuple STATES = tuple(State)
 cdef tuple ENDINGS = tuple(Ending)
 # By name: to ask an Enum for a member runs Python code.
@@ -55,8 +51,10 @@ cdef frozenset SENDABLE_CODES = SENDABLE
 cdef class Endpoint(Pings):
     """One end of a WebSocket connection after its opening handshake.
 
-    Not safe for several threads at once: the owner serialises the calls. `now` is the owner's clock in seconds; only
-    differences matter.
+    Not safe for several threads at once: the owner serialises the calls.
+
+    `now` is the time of the call: seconds of a monotonic clock of the owner's, always of the same one. Only differences
+    matter. A deadline that never comes is infinity.
 
     Args:
         role: `Role.CLIENT` or `Role.SERVER`.
@@ -77,7 +75,7 @@ cdef class Endpoint(Pings):
     """
 
     def __cinit__(self):
-        self.closing_deadline = self.reply_due = NO_DEADLINE
+        self.closing_deadline = self.reply_due = self.ping_interval = self.ping_timeout = NEVER
 
     def __init__(
         self, role, *, max_message_size=1024 * 1024, max_buffered=256 * 1024, close_timeout=10.0, holds_large=False,
@@ -167,7 +165,7 @@ cdef class Endpoint(Pings):
         self.drop_input()
         if self.route == RULE_BROKEN:
             self.route = SKIPPED
-            self.closing_deadline = NO_DEADLINE
+            self.closing_deadline = NEVER
         return True
 
     def use(self, extensions):
@@ -188,11 +186,10 @@ cdef class Endpoint(Pings):
     # --- time --------------------------------------------------------------------------------------------------------
 
     def deadline(self):
-        """Return when `tick` is due, in seconds of the owner's clock, or None while nothing is waited for."""
-        cdef double due = self.next_due()
-        return None if due == NEVER else due
+        """Return when `advance` is due: an instant of the owner's clock, infinity while nothing is waited for."""
+        return self.next_due()
 
-    def tick(self, double now, double stalled=0.0):
+    def advance(self, double now, double stalled=0.0):
         """Act on the time.
 
         A ping goes out when nothing came from the peer for `ping_interval`; when nothing comes for `ping_timeout` after
@@ -204,7 +201,7 @@ cdef class Endpoint(Pings):
             stalled: how many seconds since the last call the owner could not attend to this connection. They are not
                 held against the peer.
         """
-        self.advance(now, stalled)
+        self.act_on_time(now, stalled)
 
     def keep_alive(self, ping_interval, ping_timeout, double now):
         """Watch from now on that the peer is there (RFC 6455 section 5.5.2).
@@ -225,26 +222,26 @@ cdef class Endpoint(Pings):
         for name, seconds in (("ping_interval", ping_interval), ("ping_timeout", ping_timeout)):
             if seconds is not None and not 0 < seconds < NEVER:
                 raise ValueError(f"expected {name} to be more than 0 seconds, or None, got {seconds!r}")
-        self.ping_interval = 0 if ping_interval is None else ping_interval
-        self.ping_timeout = 0 if ping_timeout is None else ping_timeout
+        self.ping_interval = NEVER if ping_interval is None else ping_interval
+        self.ping_timeout = NEVER if ping_timeout is None else ping_timeout
         self.now = self.counted_from = now
-        self.reply_due = NO_DEADLINE
+        self.reply_due = NEVER
 
     cdef double next_due(self) noexcept:
-        return self.silence_due() if self.closing_deadline == NO_DEADLINE else self.closing_deadline
+        return self.silence_due() if self.closing_deadline == NEVER else self.closing_deadline
 
     cdef double silence_due(self) noexcept:
-        if self.ping_interval == 0 or self.phase != OPEN:
+        if self.phase != OPEN:
             return NEVER
-        if self.reply_due != NO_DEADLINE and self.now < self.counted_from:
+        if self.reply_due != NEVER and self.now < self.counted_from:
             return self.reply_due
         return max(self.now, self.counted_from) + self.ping_interval
 
     cdef bint is_dead(self, double now, double stalled) noexcept:
-        """Whether `advance` is going to fail the connection for the peer's silence, unless input comes first."""
+        """Whether `act_on_time` is going to fail the connection for the peer's silence, unless input comes first."""
         if self.phase != OPEN or self.route == RULE_BROKEN:
             return False
-        if self.reply_due == NO_DEADLINE or self.now >= self.counted_from:
+        if self.now >= self.counted_from:
             return False
         return now >= self.reply_due + stalled
 
@@ -262,18 +259,18 @@ cdef class Endpoint(Pings):
         """
         return self.send_keepalive(now)
 
-    cdef int advance(self, double now, double stalled) except -1:
-        if self.closing_deadline != NO_DEADLINE:
+    cdef int act_on_time(self, double now, double stalled) except -1:
+        if self.closing_deadline != NEVER:
             if now < self.closing_deadline:
                 return 0
             return self.refuse_held(now) if self.route == RULE_BROKEN else self.expire()
-        if self.ping_interval == 0 or self.phase != OPEN:
+        if self.phase != OPEN:
             return 0
-        if self.reply_due != NO_DEADLINE:
+        if self.reply_due != NEVER:
             if self.now < self.counted_from:
                 self.reply_due += stalled
                 return self.fail_silent(now) if now >= self.reply_due else 0
-            self.reply_due = NO_DEADLINE
+            self.reply_due = NEVER
         if now >= max(self.now, self.counted_from) + self.ping_interval:
             self.send_keepalive(now)
         return 0
@@ -281,7 +278,7 @@ cdef class Endpoint(Pings):
     cdef int expire(self) except -1:
         """Wait for the peer's part of the end no longer."""
         cdef object closed = new_closed(False, 1006, f"no close frame came within {self.close_timeout:g} s")
-        self.closing_deadline = NO_DEADLINE
+        self.closing_deadline = NEVER
         self.end_by(TIME_EXPIRED, closed)
         return 0
 
@@ -300,8 +297,7 @@ cdef class Endpoint(Pings):
             return 0
         if output_size(&self.output) <= MAX_WAITING_PONGS:
             self.push_ping(ping, pings)
-        if self.ping_timeout:
-            self.reply_due = now + self.ping_timeout
+        self.reply_due = now + self.ping_timeout
         return 0
 
     cdef int fail_silent(self, double now) except -1:
@@ -325,7 +321,7 @@ cdef class Endpoint(Pings):
 
     # --- input -------------------------------------------------------------------------------------------------------
 
-    def receive_data(self, data, double now=0.0):
+    def receive_data(self, data, double now):
         """Take bytes from the peer.
 
         Args:
@@ -430,13 +426,13 @@ cdef class Endpoint(Pings):
 
     cdef int wait_for_end(self) except -1:
         """Give the peer `close_timeout` for what is left of the end, counted from the first close frame."""
-        if self.closing_deadline == NO_DEADLINE:
+        if self.closing_deadline == NEVER:
             self.closing_deadline = self.now + self.close_timeout
         return 0
 
     # --- the application's side --------------------------------------------------------------------------------------
 
-    def close(self, code=1000, str reason not None="", double now=0.0):
+    def close(self, code=1000, str reason not None="", *, double now):
         """Begin the closing handshake (RFC 6455 section 7.1.2); nothing happens once it has begun or the connection
         ended. Where the peer has broken a rule, the connection fails for that.
 
@@ -465,7 +461,7 @@ cdef class Endpoint(Pings):
         if self.undecoded.end:
             self.decode_held()
 
-    def fail(self, code, str reason not None="", double now=0.0):
+    def fail(self, code, str reason not None="", *, double now):
         """Fail the connection (RFC 6455 section 7.1.7): a close frame goes out, and nothing from the peer counts any
         more.
 
@@ -476,14 +472,14 @@ cdef class Endpoint(Pings):
         self.now = now
         self.fail_with(code, reason)
 
-    def refuse(self, str reason not None, double now=0.0):
+    def refuse(self, str reason not None, *, double now):
         """End a connection whose opening handshake was refused: only what is in the output goes out, no close frame."""
         cdef object closed = new_closed(False, 1006, reason)
         self.now = now
         self.end_by(FAILED, closed)
         self.wait_for_end()
 
-    def abort(self, str reason not None="this end aborted the connection", double now=0.0):
+    def abort(self, str reason not None="this end aborted the connection", *, double now):
         """End the connection at once, without a close frame: as if it were lost, which for the peer it is (RFC 6455
         section 7.1.5: 1006).
 

@@ -37,7 +37,7 @@ cdef class Pings(Outbound):
         """The last round trip of a ping in seconds, or None before the first."""
         return None if self.round_trip < 0 else self.round_trip
 
-    def ping(self, payload=None, double now=0.0):
+    def ping(self, payload=None, *, double now):
         """Queue a ping (RFC 6455 section 5.5.2).
 
         Args:

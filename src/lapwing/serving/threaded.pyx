@@ -21,7 +21,8 @@ from ..protocol.outbound cimport output_clear, output_size
 from ..protocol.prepared cimport Prepared
 from ..protocol.state cimport DROP, OPEN
 from ..faces.blocking cimport BlockingConnection
-from ..faces.turns cimport NEVER, begin_call, end_call
+from ..faces.turns cimport begin_call, end_call
+from ..native.instant cimport NEVER
 
 
 __all__ = ["Courier", "ThreadConnection"]
@@ -102,7 +103,7 @@ cdef class ThreadConnection(BlockingConnection):
             if not self.is_connected or self.endpoint.phase != OPEN or self.unsent_size() > MUCH_UNSENT:
                 return
             self.endpoint.answered = None       # nobody takes them: whoever waits for one looks at its own
-            self.endpoint.ping(None, clock())
+            self.endpoint.ping(now=clock())
             if not self.is_sending:
                 self.send_output(0)
         finally:
@@ -113,7 +114,7 @@ cdef class ThreadConnection(BlockingConnection):
         cdef unsigned long call = begin_call(self)
         try:
             if self.is_connected:
-                self.endpoint.close(code, reason, clock())
+                self.endpoint.close(code, reason, now=clock())
                 self._attend()
         finally:
             end_call(self, call)
@@ -227,9 +228,9 @@ cdef class Courier(Source):
             while connection.backlog is not None and not connection.stream.is_full and connection.catch_up():
                 self.push()
         is_left = connection.is_connected and connection.has_output() and connection.endpoint.end != DROP
-        if is_left or connection.endpoint.closing_deadline >= 0 or connection.backlog is not None:
+        if is_left or connection.endpoint.closing_deadline < NEVER or connection.backlog is not None:
             self.reactor.set_interest(self, WRITABLE if is_left else 0)
-            if connection.endpoint.closing_deadline >= 0:
+            if connection.endpoint.closing_deadline < NEVER:
                 self.reactor.set_due(self, connection.endpoint.closing_deadline)
             elif connection.backlog is not None and connection.backlog.deadline < NEVER:
                 self.reactor.set_due(self, connection.backlog.deadline)
@@ -262,7 +263,7 @@ cdef class Courier(Source):
         try:
             if connection.backlog is not None and now >= connection.backlog.deadline:
                 connection.give_up_reader(now)
-            connection.endpoint.tick(now)
+            connection.endpoint.act_on_time(now, 0)
             if connection.endpoint.end == DROP:
                 connection._abort()
                 return 0
