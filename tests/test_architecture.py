@@ -23,7 +23,7 @@ PACKAGE = ROOT / "src" / "lapwing"
 #: The layers from the bottom up, each with its modules; the first pattern that fits counts.
 LAYERS = (
     ("native code", ("lapwing.native", "lapwing.native.*")),
-    ("the protocol", ("lapwing.protocol.endpoint", "lapwing.protocol.*_handshake")),
+    ("the protocol", ("lapwing.protocol.connection", "lapwing.protocol.endpoint", "lapwing.protocol.*_handshake")),
     ("the protocol's public names", ("lapwing.protocol",)),
     ("the protocol's leaves", ("lapwing.protocol.*",)),
     ("io", ("lapwing.io", "lapwing.io.*")),

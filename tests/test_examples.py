@@ -361,6 +361,59 @@ def test_protocol_only(start: Start) -> None:
     ]
 
 
+def test_own_io(start: Start, echo_url: str) -> None:
+    """The same from a plain socket and from trio, at a server of lapwing's and at one over plain sockets."""
+    own = f"ws://localhost:{start('own_io_server.py', 0).port()}"
+    for url in (echo_url, own):
+        for client in (start("own_io.py", url), start("trio_client.py", url)):
+            assert client.end() == ["received hello", "Closed(was_clean=True, code=1000, reason='')"]
+    with lapwing.connect(own, "echo", timeout=TIMEOUT) as ws:
+        for message in ("text", b"x" * 300_000):
+            ws.send(message)
+            assert ws.receive() == message
+    (refused,) = start("own_io.py", f"{own}/elsewhere").end()
+    assert "404" in refused
+    assert "this server echoes at /" in refused
+
+
+def test_own_io_over_tls(start: Start, tls: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = start("tls_server.py", tls.good.certfile, tls.good.keyfile, 0).port()
+    monkeypatch.setenv("SSL_CERT_FILE", str(tls.ca_file))
+    assert start("trio_client.py", f"wss://localhost:{port}").line() == "received hello"
+
+
+def test_own_io_at_a_peer_that_breaks_a_rule(start: Start) -> None:
+    """Its close frame goes out, then the end of its sending direction: so the peer can read it."""
+    with RawListener() as listener:
+        for name in ("own_io.py", "trio_client.py"):
+            program = start(name, listener.url)
+            with listener.accept(subprotocol="echo") as peer:
+                peer.expect_frame(wire.TEXT, b"hello")
+                peer.send_frame(3)
+                assert peer.read_frame().opcode == wire.CLOSE
+                peer.expect_end()
+            assert program.end()[-1].startswith("Closed(was_clean=False, code=1002, reason='the opcode is reserved")
+
+
+def test_own_io_at_a_peer_that_is_lost(start: Start) -> None:
+    with RawListener() as listener:
+        for name in ("own_io.py", "trio_client.py"):
+            program = start(name, listener.url)
+            listener.accept(subprotocol="echo").reset()
+            assert program.end()[-1].startswith("Closed(was_clean=False, code=1006, reason='the connection ")
+
+
+@pytest.mark.parametrize(("name", "most"), [("own_io.py", 40), ("trio_client.py", 60)])
+def test_own_io_is_as_short_as_it_is_said(name: str, most: int) -> None:
+    """Lines of code, without docstrings and blank ones."""
+    text = (EXAMPLES / name).read_text(encoding="utf-8")
+    numbers = {number for number, line in enumerate(text.splitlines(), 1) if line.strip()}
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            numbers -= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    assert len(numbers) <= most
+
+
 def test_what_can_go_wrong(start: Start) -> None:
     lines = start("what_can_go_wrong.py").end()
     for line, beginning in zip(

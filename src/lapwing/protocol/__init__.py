@@ -1,8 +1,12 @@
 """The WebSocket protocol (RFC 6455, RFC 7692) without I/O: what both faces stand on, and whatever else speaks it.
 
+A `Connection` is one end from its opening handshake to its end. It is made of parts that can be had alone:
 `ClientHandshake` and `ServerHandshake` open a connection, an `Endpoint` is one end of it from then on. No socket, no
 clock and no event loop is needed: bytes go in, bytes and messages come out, and the time is passed in.
 """
+
+import importlib
+from typing import TYPE_CHECKING
 
 from .build import BUILD
 from .client_handshake import ClientHandshake
@@ -23,6 +27,20 @@ from .state import Ending, Role, State
 from .url import URL, parse_url
 from .violation import Violation
 
+if TYPE_CHECKING:
+    from .connection import Connection
+    from .events import (
+        CloseReceived,
+        Ended,
+        Event,
+        MessageReceived,
+        Opened,
+        OpeningFailed,
+        PingReceived,
+        PongReceived,
+        ViolationReceived,
+    )
+
 __all__ = [
     "BINARY",
     "BUILD",
@@ -31,19 +49,28 @@ __all__ = [
     "ClientDeflate",
     "ClientHandshake",
     "CloseCode",
+    "CloseReceived",
     "Closed",
+    "Connection",
     "ConnectionClosed",
     "Deflate",
+    "Ended",
     "Ending",
     "Endpoint",
+    "Event",
     "ExtensionOffer",
     "HandshakeError",
     "Headers",
     "InvalidURL",
     "MaskingKeys",
+    "MessageReceived",
     "Opcode",
+    "Opened",
+    "OpeningFailed",
     "PerMessageDeflate",
     "Ping",
+    "PingReceived",
+    "PongReceived",
     "Prepared",
     "ProtocolError",
     "ProxyError",
@@ -55,6 +82,7 @@ __all__ = [
     "ServerPolicy",
     "State",
     "Violation",
+    "ViolationReceived",
     "WebSocketError",
     "accept_key",
     "apply_mask",
@@ -66,3 +94,27 @@ __all__ = [
     "parse_response",
     "parse_url",
 ]
+
+#: What is loaded when it is first used: the faces have no need of it.
+_HOMES = {"Connection": ".connection"} | dict.fromkeys(
+    (
+        "CloseReceived",
+        "Ended",
+        "Event",
+        "MessageReceived",
+        "Opened",
+        "OpeningFailed",
+        "PingReceived",
+        "PongReceived",
+        "ViolationReceived",
+    ),
+    ".events",
+)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name], __name__), name)
+    globals()[name] = value
+    return value

@@ -41,7 +41,7 @@ __all__ = ["Endpoint"]
 # Seconds from which on a stall of this end is worth a word when the peer is given up.
 cdef double NOTICED_STALL = 0.05
 
-cdef tuple STATES = tuple(State)
+cdef tuple STATES = (State.OPEN, State.CLOSING, State.CLOSED)     # by EndpointState
 cdef tuple ENDINGS = tuple(Ending)
 # By name: to ask an Enum for a member runs Python code.
 cdef dict RULES = dict(Violation.__members__)

@@ -7,6 +7,7 @@ class Role(Enum):
     SERVER = "server"
 
 class State(Enum):
+    CONNECTING = -1
     OPEN = 0
     CLOSING = 1
     CLOSED = 2

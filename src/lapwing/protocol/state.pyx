@@ -15,6 +15,8 @@ class Role(Enum):
 class State(Enum):
     """Where the connection stands (RFC 6455 sections 4 and 7)."""
 
+    CONNECTING = -1
+    """The opening handshake is not over: `Connection` begins here, an `Endpoint` after it."""
     OPEN = 0
     """Messages go both ways."""
     CLOSING = 1
