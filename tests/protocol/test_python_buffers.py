@@ -30,14 +30,14 @@ def test_a_buffer_that_closes_the_connection(role: Role, compress: bool | None) 
         lambda endpoint, message: endpoint.send(message, compress=compress),
         lambda endpoint, message: endpoint.send(message, TEXT, compress=compress),
         lambda endpoint, message: endpoint.send_fragment(message, fin=True, compress=compress),
-        lambda endpoint, message: endpoint.ping(message),
+        lambda endpoint, message: endpoint.ping(message, now=0.0),
     )
     for send in sends:
         endpoint = Endpoint(role)
         if compress:
             endpoint.use([codec()])
         with pytest.raises(ConnectionClosed):
-            send(endpoint, ActingBuffer(partial(endpoint.close, 1001)))
+            send(endpoint, ActingBuffer(partial(endpoint.close, 1001, now=0.0)))
         assert [frame.opcode for frame in sent(endpoint)] == [CLOSE]
 
 

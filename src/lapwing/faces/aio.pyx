@@ -16,6 +16,7 @@ from ..io.clock cimport clock
 from ..io.stream cimport Stream
 from .link cimport LIVE, OPENING, OVER, SECURING, UNUSED
 from ..protocol.endpoint cimport Endpoint
+from ..protocol.limits cimport MUCH_OUTPUT, MUCH_UNSENT
 from ..protocol.pings cimport Ping
 from ..protocol.outbound cimport output_size
 from ..protocol.prepared cimport Prepared
@@ -48,12 +49,6 @@ cdef object MAKING_ERRANDS = threading.Lock()
 
 cdef str ABORTED = "closed during the opening handshake"
 cdef str LOOP_CLOSED = "the event loop of this connection was closed"
-
-cdef enum:
-    # At this much unsent output `send` waits.
-    MUCH_OUTPUT = 64 * 1024
-    # A ping behind more than this would measure how slowly the peer reads.
-    MUCH_UNSENT = 16 * 1024
 
 
 @cython.no_gc_clear

@@ -15,6 +15,7 @@ from .link cimport LIVE, OVER
 from .opening_link cimport OpeningLink
 from ..protocol.endpoint cimport Endpoint
 from ..protocol.inbound cimport HELD_BACK, RULE_BROKEN
+from ..protocol.limits cimport MUCH_OUTPUT
 from ..protocol.outbound cimport output_size
 from ..protocol.state cimport CLOSED, OPEN
 from ..protocol.streaming cimport NO_LIMIT, Inflow
@@ -29,8 +30,6 @@ __all__ = ["MessageStream", "Messages"]
 
 
 cdef enum:
-    # At this much unsent output a fragment waits.
-    MUCH_OUTPUT = 64 * 1024
     # So many fragments of an ordinary iterable go out at once; then other tasks have their turn.
     FRAGMENTS_IN_A_ROW = 32
 

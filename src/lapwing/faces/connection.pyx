@@ -8,6 +8,7 @@ from libc.stdint cimport int64_t
 from ..io.clock cimport clock
 from ..io.reactor cimport Source
 from ..protocol.endpoint cimport Endpoint
+from ..protocol.limits cimport MUCH_OUTPUT
 from ..protocol.outbound cimport Output, output_size
 from ..protocol.prepared cimport Prepared
 from ..native.buffer cimport buffer_size
@@ -33,8 +34,6 @@ cdef enum:
     # At this many calls for a message after the end, a program has not seen that it has come.
     MOST_ENDS = 10
     DEBUG = 10  # as in `logging`
-    # As much of a backlog is queued as output at a time.
-    MUCH_OUTPUT = 64 * 1024
 
 
 cdef object found_logger = None

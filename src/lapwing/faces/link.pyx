@@ -22,6 +22,7 @@ from ..io.reactor cimport READABLE, WRITABLE, Reactor, hold, unhold
 from ..io.stream cimport END_OF_STREAM, FAILED, NOTHING_YET, Stream, is_clogged
 from ..protocol.endpoint cimport Endpoint
 from ..protocol.inbound cimport is_lagging
+from ..protocol.limits cimport LITTLE_OUTPUT, MUCH_OUTPUT
 from ..protocol.pings cimport Ping
 from ..protocol.outbound cimport Output, output_size
 from ..native.buffer cimport buffer_size
@@ -49,10 +50,6 @@ cdef extern from *:
 
 
 cdef enum:
-    # At this much unsent output a burst is not waited for any longer.
-    MUCH_OUTPUT = 64 * 1024
-    # A call that waits to send goes on when no more than this is unsent.
-    LITTLE_OUTPUT = 16 * 1024
     # Reads of one connection in a row, while TLS holds more than fits into one.
     MAX_READS = 16
 

@@ -4,6 +4,11 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 
 
+cdef enum:
+    # What a flush leaves at the end, 00 00 FF FF, which is not sent (RFC 7692 section 7.2.1).
+    FLUSHED = 4
+
+
 cdef enum Inflated:
     INFLATED
     INFLATED_TOO_MUCH

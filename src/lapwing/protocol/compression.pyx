@@ -29,6 +29,7 @@ from cpython.pythread cimport (
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
 
+from .limits cimport BYTES_PER_FINAL_BLOCK, FINAL_BLOCKS, LAST_PIECE, PIECE, POOL_SIZE, SMALL_MESSAGE
 from ..native.sharing cimport IS_FREE_THREADED, Lock, give_lock, take_lock
 
 __all__ = ["Inflation", "PerMessageDeflate", "load_library"]
@@ -43,25 +44,11 @@ cdef extern from *:
 
 
 cdef enum:
-    # What a flush leaves at the end, 00 00 FF FF, which is not sent (RFC 7692 section 7.2.1).
-    FLUSHED = 4
-    # Messages below this are compressed with `SMALL_LEVEL` where the application did not choose a level: at this size
-    # it costs a few microseconds and gains a few per cent, beyond it is slower and no better (bench/NOTES.md).
-    SMALL_MESSAGE = 2048
+    # The level of messages below `SMALL_MESSAGE`.
     SMALL_LEVEL = 9
     LEVEL = 6
     # With context takeover: 6 misses too much of what was sent before (bench/NOTES.md).
     LEVEL_WITH_CONTEXT = 7
-    # Idle compressors that a pool keeps, each of about 200 KiB.
-    POOL_SIZE = 4
-    # Bytes that are inflated in one step, and close to the size limit of the message, so that with the decompressor's
-    # own 40 KiB no more than 64 KiB beyond the limit are ever allocated.
-    PIECE = 32 * 1024
-    LAST_PIECE = 8 * 1024
-    # A block with BFINAL set costs its reader a new decompressor, a hundred times as much as its sender. So many are
-    # taken, and one more for every so many bytes.
-    FINAL_BLOCKS = 64
-    BYTES_PER_FINAL_BLOCK = 16
 
 
 # Appended to a payload before it is inflated: the four bytes that were not sent (RFC 7692 section 7.2.2), and an empty

@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from .close import Closed
-    from .endpoint import Ping
     from .events import Event
     from .extension import ClientExtension
     from .http import Request, Response
+    from .pings import Ping
     from .violation import Violation
 
 __all__ = ["Connection"]

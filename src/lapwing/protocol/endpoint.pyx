@@ -23,7 +23,8 @@ from .frame cimport (
 from ..native.buffer cimport buffer_size
 from ..native.instant cimport NEVER
 from .inbound cimport RULE_BROKEN, SKIPPED, is_over, snapshot
-from .outbound cimport MAX_WAITING_PONGS, output_clear, output_size
+from .limits cimport MAX_WAITING_PONGS
+from .outbound cimport output_clear, output_size
 from .pings cimport Ping, Pings
 from .state cimport (
     CLOSE_RECEIVED, CLOSE_SENT, CLOSED, EOF_RECEIVED, FAILED, OPEN, SILENCE, STAY, TIME_EXPIRED, EndpointEnding, Event,

@@ -30,6 +30,9 @@ from .frame cimport (
     BAD_OPCODE, BAD_RESERVED_BIT, BINARY_FRAME, CONTINUATION_FRAME, HTTP_RESPONSE, MAX_CONTROL_PAYLOAD, MAX_HEADER_SIZE,
     NO_HTTP, PERHAPS_HTTP, TEXT_FRAME, HttpMessage, find_http, mask_payload, read_header, unmask_text,
 )
+from .limits cimport (
+    DEFLATE_OVERHEAD, EAGER_MEMORY, LARGE_MESSAGE, MESSAGE_OVERHEAD, SLICE, STREAMED_PIECE,
+)
 from .noting cimport FrameNotes
 from .state cimport CLOSED, CLOSING, OPEN
 from .utf8 cimport UTF8_ACCEPT, UTF8_REJECT, is_ascii, utf8_check
@@ -79,23 +82,6 @@ cdef extern from *:
     }
     """
     void keep_freed_memory "lapwing_keep_freed_memory"()
-
-
-cdef enum:
-    # What a queued message costs beside its bytes: the head of the object and its place in the queue.
-    MESSAGE_OVERHEAD = 64
-    # A message is given this much memory at once on its declared length alone; beyond, memory follows the bytes that
-    # come.
-    EAGER_MEMORY = 1024 * 1024
-    # Bytes that a compressed message may have beyond the size limit: what does not compress grows a little, and each
-    # fragment has a few bytes of its own. Nothing of them is held.
-    DEFLATE_OVERHEAD = 16 * 1024
-    # Bytes of a compressed message that are inflated without looking at what else is to be done.
-    SLICE = 16 * 1024
-    # Bytes of a compressed message that is streamed that make a piece: what may be held beyond the limits.
-    STREAMED_PIECE = 64 * 1024
-    # Freed messages of this size are worth keeping the memory of.
-    LARGE_MESSAGE = 256 * 1024
 
 
 # By name: to ask an Enum for a member runs Python code.

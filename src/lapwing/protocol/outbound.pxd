@@ -25,12 +25,6 @@ cdef extern from "output.h":
     void output_clear "lapwing_output_clear"(Output *output)
 
 
-cdef enum:
-    # Pongs wait in the output up to this many bytes; a peer that pings faster than it reads gets only the newest
-    # answered, which RFC 6455 section 5.5.3 allows.
-    MAX_WAITING_PONGS = 16 * 1024
-
-
 cdef class Outbound(Streaming):
     cdef MaskingKeys keys           # prepared before the state is looked at: then nothing comes between
     # what waits to be sent

@@ -19,12 +19,13 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_CheckBuffer
 from cpython.unicode cimport PyUnicode_AsUTF8String, PyUnicode_CheckExact
 from libc.string cimport memcpy
 
-from .compression cimport PerMessageDeflate
+from .compression cimport FLUSHED, PerMessageDeflate
 from .frame cimport (
     BINARY_FRAME, COMPRESSED, CONTINUATION_FRAME, MAX_HEADER_SIZE, PONG_FRAME, TEXT_FRAME, FrameHeader, mask_payload,
     read_header, write_header,
 )
 from ..native.buffer cimport Buffer, buffer_size
+from .limits cimport LARGE_PAYLOAD, MAX_WAITING_PONGS, POSTPONED_OVERHEAD
 from .prepared cimport Prepared
 from .state cimport CLOSED, OPEN
 from .streaming cimport Streaming
@@ -42,13 +43,6 @@ cdef extern from "Python.h":
 cdef enum:
     # The opcode of a message whose type says it: TEXT for `str`, BINARY for bytes-like.
     NATURAL = -1
-    # From this size on a payload that needs no mask is sent from where it is: below, a copy costs less than the second
-    # segment of a gathering write.
-    LARGE_PAYLOAD = 16 * 1024
-    # What the end of a compressed message leaves out (RFC 7692 section 7.2.1).
-    FLUSHED = 4
-    # What a broadcast that has to wait costs beside its payload, as in `serving.broadcasting`.
-    POSTPONED_OVERHEAD = 256
 
 
 cdef class Outbound(Streaming):

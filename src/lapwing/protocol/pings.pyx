@@ -5,15 +5,11 @@ none was answered, is for `Endpoint`.
 """
 
 from .frame cimport MAX_CONTROL_PAYLOAD, PING_FRAME
+from .limits cimport MAX_WAITING_PINGS
 from .outbound cimport Outbound
 from .state cimport OPEN
 
 __all__ = ["Ping", "Pings"]
-
-
-cdef enum:
-    # Pings without an answer that are remembered; the oldest that no call waits for is forgotten first.
-    MAX_WAITING_PINGS = 64
 
 
 cdef class Ping:

@@ -15,6 +15,7 @@ from ..native.buffer cimport buffer_size
 from ..native.landing cimport Landing
 from .frame cimport BINARY_FRAME, MAX_HEADER_SIZE, mask_payload, read_header, write_header
 from .inbound cimport SKIPPED, STREAMED, WHOLE, Inbound, is_over
+from .limits cimport LARGE_REST, MOST_EXPECTED
 from .state cimport CLOSED, OPEN
 
 __all__ = ["Placing"]
@@ -24,13 +25,6 @@ cdef extern from *:
     char *bytes_data "PyBytes_AS_STRING"(PyObject *bytes)
     Py_ssize_t bytes_size "PyBytes_GET_SIZE"(PyObject *bytes)
     void drop "Py_XDECREF"(PyObject *object)
-
-
-cdef enum:
-    # From this much missing payload on, it is worth a read of its own into its place; below, a copy is cheaper.
-    LARGE_REST = 16 * 1024
-    # Up to this size a message is expected again. So much memory a reader may hold while it waits.
-    MOST_EXPECTED = 128 * 1024
 
 
 cdef class Placing(Inbound):

@@ -17,6 +17,7 @@ from ..io.clock cimport clock
 from ..io.reactor cimport WRITABLE, Source
 from ..io.watching cimport reactor_of
 from ..faces.link cimport Link
+from ..protocol.limits cimport MUCH_UNSENT
 from ..protocol.outbound cimport output_clear, output_size
 from ..protocol.prepared cimport Prepared
 from ..protocol.state cimport DROP, OPEN
@@ -28,11 +29,6 @@ from ..native.instant cimport NEVER
 __all__ = ["Courier", "ThreadConnection"]
 
 logger = logging.getLogger("lapwing.server")
-
-
-cdef enum:
-    # A ping behind more than this would measure how slowly the peer reads.
-    MUCH_UNSENT = 16 * 1024
 
 
 cdef extern from "<fcntl.h>" nogil:
