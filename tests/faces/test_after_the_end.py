@@ -73,8 +73,7 @@ async def test_others_have_their_turn(listen: Listen, ask: Ask) -> None:
         task.cancel()
 
 
-@pytest.mark.parametrize("ask", [receive, iterate])
-async def test_the_end_is_told_at_once(listen: Listen, ask: Ask) -> None:
+async def test_iterating_ends_at_once(listen: Listen) -> None:
     """A connection that was closed before its handler began costs the loop no further turn."""
     turns = 0
 
@@ -86,7 +85,7 @@ async def test_the_end_is_told_at_once(listen: Listen, ask: Ask) -> None:
         guest = await guests.next()
         await ws.close()
         task = asyncio.create_task(other())
-        assert await ask(guest) is None
+        assert await iterate(guest) is None
         assert turns == 0
         await task
 

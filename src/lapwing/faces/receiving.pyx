@@ -102,8 +102,10 @@ cdef class Receive(Waiter):
         return 0
 
     cdef object end(self, Messages connection, Stage stage, int *finished):
-        """Say that there is no message any more; said before, only after a turn of the loop: programs ask in loops."""
-        cdef bint is_told = connection.is_end_told
+        """Say that there is no message any more: after a turn of the loop, since many a program asks in a loop. Only an
+        iteration that is the first to ask is told at once: it ends with that.
+        """
+        cdef bint is_told = connection.is_end_told or not self.iterating
         connection.is_end_told = True
         if stage == UNTRIED:
             connection.note_end()
