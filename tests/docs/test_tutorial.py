@@ -93,8 +93,9 @@ def test_members(start: Start) -> None:
         pass
     assert refused.value.status == 401
     assert start("chat/client.py", f"ws://localhost:{port}", "guessed").line().startswith("the server answered 401")
-    with pytest.raises(urllib.error.HTTPError, match="404"):
+    with pytest.raises(urllib.error.HTTPError, match="404") as missing:
         urllib.request.urlopen(f"http://localhost:{port}/elsewhere", timeout=TIMEOUT)
+    missing.value.close()
     with chat(port, headers=ADA) as ada:
         assert ada.receive() == "ada comes in"
 

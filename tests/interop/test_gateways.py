@@ -212,5 +212,6 @@ def test_haproxy_sends_nobody_to_a_server_that_drains(site: Site) -> None:
         assert refused.value.status == 503
         ws.send("still served")
         assert ws.receive() == "still served"
-    with pytest.raises(urllib.error.HTTPError, match="503"):
+    with pytest.raises(urllib.error.HTTPError, match="503") as full:
         urllib.request.urlopen(site.url.replace("ws", "http", 1), timeout=TIMEOUT)
+    full.value.close()
