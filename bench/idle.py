@@ -1,4 +1,4 @@
-"""What compression costs an idle connection of a server: KiB by client, and by what it has sent.
+"""The memory that compression costs an idle connection of a server: KiB by client, and by the messages it has sent.
 
 Usage: python bench/idle.py [CONNECTIONS]. The clients are bare sockets; every case has a server process of its own.
 """
