@@ -28,7 +28,7 @@ from ..protocol.outbound cimport Output, output_size
 from ..native.buffer cimport buffer_size
 from ..native.instant cimport NEVER
 from ..native.landing cimport Landing
-from ..native.sharing cimport IS_FREE_THREADED, give_lock, take_lock
+from ..native.sharing cimport IS_FREE_THREADED, give_lock, peek, take_lock
 from ..protocol.state cimport CLOSE, CLOSED, DROP, OPEN, SHUT_DOWN
 from .waiting cimport Waiter, begin_wait
 
@@ -295,7 +295,7 @@ cdef class Link(BaseConnection):
                 return 0
         # After a clean end a server has nothing to read, and what the peer still sends would wake it in vain.
         interest = READABLE
-        if is_lagging(endpoint) or endpoint.end == CLOSE or (self.stream.answers and is_clogged(self.stream)):
+        if is_lagging(endpoint) or endpoint.end == CLOSE or (peek(&self.stream.answers) and is_clogged(self.stream)):
             interest = 0
             if endpoint.closing_deadline < NEVER:   # the peer broke a rule; the application may answer what came before
                 self.look_in_by(endpoint.closing_deadline)

@@ -30,7 +30,7 @@ from ..io.stream cimport NOTHING_YET, Stream, is_clogged
 from ..native.instant cimport NEVER
 from ..native.landing cimport Landing
 from ..native.callers cimport callers_add, callers_free, callers_has, callers_remove, callers_watch, this_thread
-from ..native.sharing cimport give_lock, put_down, take_up
+from ..native.sharing cimport give_lock, peek, put_down, take_up
 
 from ..io import green
 
@@ -124,7 +124,7 @@ cdef class Turns(BaseConnection):
     cdef Py_ssize_t read_some(self, double deadline, const Landing *landing) except -2:
         cdef double left = 0
         cdef Py_ssize_t count
-        if self.stream.answers and is_clogged(self.stream) and self.wait_ready(WRITABLE, deadline) == 0:
+        if peek(&self.stream.answers) and is_clogged(self.stream) and self.wait_ready(WRITABLE, deadline) == 0:
             self.require_time(deadline)
         if self.is_green:
             # Waiting first is fair to the other greenlets, and trying first would not do: when only TLS went on, it

@@ -1,6 +1,7 @@
 # The bytes of one connection: a socket's descriptor, with TLS or without. Knows no frame and no loop.
 
 from ..native.landing cimport Landing
+from ..native.sharing cimport peek
 from .tls cimport TLS
 
 
@@ -37,7 +38,7 @@ cdef class Stream:
     cdef bint hears_out
     cdef int lost               # the `errno` of a send that failed, see `hear_out`; 0 without one
     cdef size_t unsent          # bytes of ciphertext that the kernel has not taken
-    cdef size_t answers         # bytes of it that the session made by itself, as for key updates
+    cdef size_t answers         # bytes of it that the session made by itself, as for key updates; see `peek`
     cdef Address local
     cdef Address peer
 
@@ -112,4 +113,4 @@ cdef class Stream:
 # Then nothing is read until all ciphertext is sent. Ciphertext of the program's own does not count: the peer may be
 # waiting for this end to read, before it reads itself.
 cdef inline bint is_clogged(Stream stream) noexcept:
-    return stream.answers > MAX_ANSWERS
+    return peek(&stream.answers) > MAX_ANSWERS

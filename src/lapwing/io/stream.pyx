@@ -19,6 +19,7 @@ from libc.string cimport memcpy, memset
 
 from ..native.buffer cimport Buffer, buffer_consume, buffer_size
 from ..native.landing cimport Landing
+from ..native.sharing cimport poke
 
 __all__ = ["Stream"]
 
@@ -366,7 +367,7 @@ cdef class Stream:
         cdef size_t unsent = self.tls.unsent()
         if unsent <= self.unsent:
             return False
-        self.answers += unsent - self.unsent
+        poke(&self.answers, self.answers + unsent - self.unsent)
         return True
 
     cdef Py_ssize_t send(
@@ -458,7 +459,8 @@ cdef class Stream:
                 self.unsent = self.tls.unsent()
                 return False
         self.is_full = False
-        self.unsent = self.answers = 0
+        self.unsent = 0
+        poke(&self.answers, 0)
         return True
 
     cdef bint is_reentered(self) except -1:

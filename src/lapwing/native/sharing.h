@@ -74,4 +74,15 @@ typedef struct {
 
 #endif
 
+/* A word that one thread writes, under a lock of its own, and others read without it: as it was at some moment. */
+static inline size_t lapwing_peek(const size_t *word)
+{
+    return __atomic_load_n(word, __ATOMIC_RELAXED);
+}
+
+static inline void lapwing_poke(size_t *word, size_t value)
+{
+    __atomic_store_n(word, value, __ATOMIC_RELAXED);
+}
+
 #endif

@@ -16,3 +16,7 @@ cdef extern from "sharing.h":
     # `put_down` returned.
     unsigned int put_down "lapwing_lock_put_down"(Lock *lock) noexcept
     void take_up "lapwing_lock_take_up"(Lock *lock, unsigned int depth) noexcept
+
+    # Read and write a word that others read without the lock of the one who writes it.
+    size_t peek "lapwing_peek"(const size_t *word) noexcept
+    void poke "lapwing_poke"(size_t *word, size_t value) noexcept
