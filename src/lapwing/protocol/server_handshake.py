@@ -120,7 +120,7 @@ class ServerPolicy:
         self.head_limits = max_header_line, max_headers
         self._usual: UsualRequests | None = None
 
-    def usual(self) -> UsualRequests:
+    def _usual_requests(self) -> UsualRequests:
         """Return what grants usual requests: made with the first connection."""
         if self._usual is None:
             self._usual = UsualRequests(
@@ -379,7 +379,7 @@ class ServerHandshake:
         if self._output is not None:
             raise RuntimeError("the handshake is over: what comes now belongs to the connection")
         if self._reader is None:
-            if isinstance(data, bytes) and (granted := self._policy.usual().grant(data)) is not None:
+            if isinstance(data, bytes) and (granted := self._policy._usual_requests().grant(data)) is not None:
                 self.request_head, self.rest, self._granted, self.subprotocol, self.extensions = granted
                 self._output = self._granted
                 self.accepted = True
