@@ -84,7 +84,8 @@ async def test_the_first_step_of_on_request(listen: Listen, act: Act) -> None:
             await act(waiting.connection)
 
     async with waiting.served(listen, on_request=on_request) as server, lapwing.connect(url(server)) as ws:
-        assert await ws.receive() is None
+        while await ws.receive() is not None:
+            pass  # a broadcast may be for this one, too
 
 
 async def test_a_task_that_a_hook_makes(listen: Listen, act: Act) -> None:
@@ -96,7 +97,8 @@ async def test_a_task_that_a_hook_makes(listen: Listen, act: Act) -> None:
             made.append(asyncio.create_task(act(waiting.connection)))
 
     async with waiting.served(listen, on_request=on_request) as server, lapwing.connect(url(server)) as ws:
-        assert await ws.receive() is None
+        while await ws.receive() is not None:
+            pass  # a broadcast may be for this one, too
         await asyncio.gather(*made)
 
 
