@@ -1,6 +1,6 @@
 """What context takeover gains and costs: ratio, time and memory by library, window, memory level and level.
 
-Usage: python bench/takeover.py. It prints one table for each kind of message; bench/NOTES.md has the results and the choice.
+Usage: python bench/takeover.py. It prints a table for each kind of message; the results are in bench/NOTES.md.
 """
 
 from __future__ import annotations
