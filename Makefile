@@ -28,7 +28,7 @@ endif
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format bench bench-quick bench-guard docs screenshots dev sanitize fuzz races soak coverage dist
-.PHONY: autobahn clean
+.PHONY: autobahn uvicorn-suite framework-suites bridge-versions model chaos wheels try-wheels cross release clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -40,11 +40,12 @@ demo: $(VENV)/.native ## a server and both clients talk over ws and wss, and wha
 test: $(VENV)/.native $(VENV)/.test peers ## the whole test suite (ARGS="-k frame --runtime uvloop+epoll")
 	$(BIN)/python -m $(if $(ARGS),pytest $(ARGS),tests.run)
 
-check: $(VENV)/.native $(VENV)/.check ## formatting, lint and types
+check: $(VENV)/.native $(VENV)/.check ## formatting, lint, types and English
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/clang-format --dry-run -Werror $(HEADERS)
 	PATH="$(abspath $(BIN)):$$PATH" cython-lint src # which runs pycodestyle by its name
+	$(BIN)/python tests/english.py
 	$(BIN)/mypy
 
 format: $(VENV)/.check ## put the formatting right
@@ -74,8 +75,10 @@ dev: $(VENV)/.native $(VENV)/.test $(VENV)/.check $(VENV)/.docs peers ## everyth
 
 # AddressSanitizer must be loaded before Python, and sees each of Python's objects only when Python takes them from
 # malloc. Python itself leaves memory behind at exit: leaks are found by `make soak`. What is freed is kept back for a
-# short while only, since tests bound the memory in use. What was found is printed last, where it is seen. Greenlets, which
-# move parts of the stack to the heap and back, look like errors to it: gevent's programs are left out. uvloop drives the same reactor as asyncio: once is enough.
+# short while only, since tests bound the memory in use. What AddressSanitizer found is printed last, where it is seen;
+# UndefinedBehaviorSanitizer writes to the descriptor of standard error alone, which pytest must not capture. Greenlets,
+# which move parts of the stack to the heap and back, look like errors: gevent's programs are left out. uvloop drives the
+# same reactor as asyncio: once is enough.
 REPORT = build/sanitize/report
 SANITIZED = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" PYTHONMALLOC=malloc \
 	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:quarantine_size_mb=1:thread_local_quarantine_size_kb=64:log_path=$(CURDIR)/$(REPORT) \
@@ -86,9 +89,10 @@ SANITIZED = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-n
 SHOW_REPORT = || status=$$?; for report in $(REPORT).*; do \
 	test -e "$$report" && head -n 60 "$$report" >&2 && status=1; done; exit $${status:-0}
 
-sanitize: build/sanitize/.built-$(TAG) $(VENV)/.test ## the protocol and face tests with address and undefined-behaviour sanitizers
+sanitize: build/sanitize/.built-$(TAG) $(VENV)/.test ## the tests of native code with address and undefined-behaviour sanitizers
 	@rm -f $(REPORT).*
-	$(SANITIZED) -m pytest --hypothesis-profile=bounded --deselect=tests/faces/test_gevent.py -k "not uvloop" $(or $(ARGS),tests/protocol tests/faces) $(SHOW_REPORT)
+	$(SANITIZED) -m $(if $(ARGS),pytest $(ARGS),tests.run --native) --capture=sys --hypothesis-profile=bounded \
+		--deselect=tests/faces/test_gevent.py -k "not uvloop" $(SHOW_REPORT)
 
 fuzz: build/sanitize/.built-$(TAG) $(VENV)/.test ## throw mutated conversations at both roles, with the sanitizers (DURATION=60)
 	@rm -f $(REPORT).*
@@ -105,8 +109,34 @@ races: build/races/.built-$(TAG) $(VENV)/.test ## threads at everything they sha
 autobahn: $(VENV)/.native $(AUTOBAHN)/.suite ## the Autobahn testsuite against server and client (ARGS='--cases "3.*"', PYTHON2=python2.7)
 	$(BIN)/python tests/interop/autobahn/run.py --wstest $(abspath $(AUTOBAHN))/bin/wstest $(ARGS)
 
+uvicorn-suite: $(VENV)/.native $(VENV)/.test ## uvicorn's own WebSocket tests with lapwing's class, on each of its parsers
+	$(call other_suites,uvicorn)
+
+framework-suites: $(VENV)/.native $(VENV)/.test ## Starlette's and FastAPI's own WebSocket tests, over TCP to lapwing
+	$(call other_suites,starlette fastapi)
+
+bridge-versions: $(VENV)/.native $(VENV)/.test ## the tests of the bridges with the oldest versions of other servers (ARGS=uvicorn)
+	$(BIN)/python tests/interop/versions.py $(ARGS)
+
+# other_suites PROJECTS: the tests of these projects, with lapwing in their place.
+ifneq ($(findstring t,$(TAG)),)
+other_suites = @echo "left out: not all the packages of these tests support free-threaded builds of Python"
+else
+define other_suites
+	$(BIN)/python -m pip --disable-pip-version-check --quiet install --group other-suites
+	$(BIN)/python tests/interop/suites/run.py $(1) $(ARGS)
+endef
+endif
+
 soak: $(VENV)/.native $(VENV)/.test ## 100,000 connections made and broken, 10,000 at once: memory and descriptors stay flat
 	$(BIN)/python tests/soak/run.py $(ARGS)
+
+model: $(VENV)/.native $(VENV)/.test ## 100,000 steps of the hub against its model, in virtual time (ARGS="STEPS SEED")
+	$(BIN)/python -m tests.hub.model $(ARGS)
+
+chaos: $(VENV)/.native $(VENV)/.test ## hubs of each kind under load and faults, judged by what subscribers got (DURATION=60 ARGS="nats --seed 1")
+	@$(PYTHON) tests/peers/needed.py redis
+	$(BIN)/python -m tests.chaos.run --seconds $(DURATION) $(ARGS)
 
 coverage: build/trace/.built-$(TAG) $(VENV)/.coverage peers ## line and branch coverage of the Python and the Cython code
 	PYTHONPATH=build/trace/src $(BIN)/coverage run -m pytest --hypothesis-profile=bounded $(ARGS)
@@ -116,6 +146,19 @@ dist: $(VENV)/.dist ## sdist and wheel in dist/, each installed in a fresh virtu
 	rm -rf dist
 	$(BIN)/python -m build
 	PYTHON=$(PYTHON) tests/try-dist dist/*.tar.gz dist/*.whl
+
+wheels: $(VENV)/.dist $(VENV)/.build ## wheels for each Python, glibc 2.17 and musl, x86_64 and aarch64 (ONLY=cp314,musllinux PYTHONS="...")
+	PYTHONPATH=. $(BIN)/python -m release.wheels $(if $(ONLY),--only $(ONLY)) $(ARGS)
+	PYTHONPATH=. $(BIN)/python -m release.checks
+
+try-wheels: $(VENV)/.dist ## install each wheel for this machine without a compiler, and run its tests
+	PYTHONPATH=. $(BIN)/python -m release.trying $(if $(ONLY),--only $(ONLY)) $(ARGS)
+
+cross: $(TRANSLATED) $(VENV)/.dist ## compile every module for macOS and Windows; what comes of it is not run
+	PYTHONPATH=. $(BIN)/python -m release.cross $(ARGS)
+
+release: $(VENV)/.dist $(VENV)/.build ## make a release of HEAD, and say what would be uploaded; uploads nothing
+	PYTHONPATH=. $(BIN)/python -m release $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 clean: ## remove all that was built or installed here
 	rm -rf build dist docs/build bench/build .venv-* src/*.egg-info tests/interop/node/node_modules bench/node/node_modules

@@ -6,9 +6,11 @@ Environment variables build the extensions for another purpose, or not at all:
 - LAPWING_SANITIZE=thread: with ThreadSanitizer, for a free-threaded Python that was built with it; `make races`.
 - LAPWING_TRACE=1: with Cython's line tracing; `make coverage` runs the tests on it.
 - LAPWING_TRANSLATED=1: from the C files that Cython made before, without asking it whether they are up to date.
+- LAPWING_TARGET=cp314-musllinux_aarch64: for another machine, by Zig; `make wheels`.
 - LAPWING_NATIVE=0: none, for an editable installation; `make` builds them in place, only those that have changed.
 """
 
+import importlib
 import os
 import shlex
 import shutil
@@ -17,8 +19,9 @@ import sysconfig
 from pathlib import Path
 
 from Cython.Build import cythonize
-from setuptools import Extension, setup
+from setuptools import Command, Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 from setuptools.errors import PlatformError
 
 SOURCES = sorted(Path("src").rglob("*.pyx")) if os.environ.get("LAPWING_NATIVE") != "0" else []
@@ -43,6 +46,7 @@ link_args = ["-ldl"] if sys.platform == "linux" else []
 
 if os.environ.get("LAPWING_SANITIZE") == "1":
     purpose = "sanitize"
+    macros += [("CYTHON_USE_FREELISTS", "0")]  # the sanitizer is to see the end of each object
     sanitizers = "-fsanitize=address,undefined"
     compile_args += [sanitizers, "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-O1", "-g"]
     link_args += [sanitizers]
@@ -55,6 +59,8 @@ elif os.environ.get("LAPWING_TRACE") == "1":
     directives["linetrace"] = True
     macros += [("CYTHON_TRACE", "1"), ("CYTHON_TRACE_NOGIL", "1")]
     compile_args += ["-O1"]
+elif os.environ.get("LAPWING_TARGET"):
+    purpose = os.environ["LAPWING_TARGET"]
 
 build = Path("build", purpose)
 # Cython's plugin for coverage finds a C file beside its source only; all other purposes have the same ones.
@@ -110,8 +116,27 @@ def translated(extensions: list[Extension]) -> list[Extension]:
     return extensions
 
 
+class BuildPackage(build_py):
+    """Copying the package, whose stubs are given the docstrings that editors show."""
+
+    def run(self) -> None:
+        """Copy it."""
+        super().run()
+        if not self.editable_mode:
+            sys.path.insert(0, os.fspath(Path(__file__).parent))
+            importlib.import_module("release.stubs").fill(Path(self.build_lib, "lapwing"), Path("src", "lapwing"))
+
+
+def commands() -> dict[str, type[Command]]:
+    """The commands that build for this machine, or for the one that LAPWING_TARGET names."""
+    if not os.environ.get("LAPWING_TARGET"):
+        return {"build_ext": BuildExtensions, "build_py": BuildPackage}
+    sys.path.insert(0, os.fspath(Path(__file__).parent))
+    return {**importlib.import_module("release.commands").COMMANDS, "build_py": BuildPackage}
+
+
 setup(
-    cmdclass={"build_ext": BuildExtensions},
+    cmdclass=commands(),
     ext_modules=translated([extension(source) for source in SOURCES]),
     options={"build": {"build_base": str(build)}, "build_ext": {"parallel": os.cpu_count()}},
 )

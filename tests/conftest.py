@@ -26,6 +26,9 @@ for _name in [name for name in os.environ if name.lower().endswith("_proxy")]:
 
 # Where the tests run in a shell's background Ctrl-C is ignored, and would be by every program that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# And SIGHUP is ignored under `nohup`; what has a handler here is as usual in the programs.
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 from tests.peers.certificates import Certificates, make_certificates  # noqa: E402
 
@@ -82,14 +85,18 @@ RUNTIMES = {
         Runtime("asyncio+epoll", asyncio.new_event_loop),
         Runtime("asyncio+portable", asyncio.new_event_loop, {"portable": True}),
         Runtime("uvloop+epoll", _uvloop),
+        Runtime("asyncio+transport", asyncio.new_event_loop, {"carrier": "transport"}),
+        Runtime("uvloop+transport", _uvloop, {"carrier": "transport"}),
         *([Runtime("asyncio+eager", _eager)] if HAS_EAGER_TASKS else []),
     )
     if sys.platform == "linux" or "epoll" not in runtime.name
 }
 
-# Where tasks cannot be eager, or no Python code can be a buffer, there is nothing to test.
+# Where tasks cannot be eager, or no Python code can be a buffer, there is nothing to test, and nothing is left out; who
+# names one of these files is told why it has no tests.
+HAS_PYTHON_BUFFERS = sys.version_info >= (3, 12)
 collect_ignore = [] if HAS_EAGER_TASKS else ["faces/test_eager_tasks.py"]
-if sys.version_info < (3, 12):
+if not HAS_PYTHON_BUFFERS:
     collect_ignore += ["protocol/test_python_buffers.py"]
 
 
@@ -106,6 +113,27 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         only = metafunc.config.getoption("runtime")
         names = [only] if only else list(RUNTIMES)
         metafunc.parametrize("runtime", [RUNTIMES[name] for name in names], ids=names, indirect=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "descriptor(why): the test is about descriptors: left out where a transport is")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out, on transports, the tests that are about descriptors: the mark of each says why."""
+    left_out = [item for item in items if item.get_closest_marker("descriptor") and _is_on_a_transport(item)]
+    for item in left_out:
+        mark = item.get_closest_marker("descriptor")
+        assert mark is not None
+        assert mark.args, f"{item.nodeid}: expected the mark to say why"
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def _is_on_a_transport(item: pytest.Item) -> bool:
+    chosen = item.callspec.params.get("runtime") if hasattr(item, "callspec") else None
+    return isinstance(chosen, Runtime) and chosen.options.get("carrier") == "transport"
 
 
 @pytest.fixture
@@ -209,11 +237,12 @@ def _no_descriptor_left(request: pytest.FixtureRequest, _opened_once: None) -> I
     if FACES not in request.path.parents or sys.platform != "linux":
         yield
         return
-    gc.collect()
     before = _descriptors()
     yield
-    gc.collect()
     after = _descriptors()
+    if len(after) != len(before):  # what garbage holds is closed with it, and is reported
+        gc.collect()
+        after = _descriptors()
     if len(after) != len(before):
         more = {name: what for name, what in after.items() if before.get(name) != what}
         less = {name: what for name, what in before.items() if after.get(name) != what}

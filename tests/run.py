@@ -1,8 +1,8 @@
-"""The whole suite, in two halves at once: it waits as much as it works, and there are two cores.
+"""The whole suite, or the tests of native code, in parts at once: they wait more than they work.
 
-    python -m tests.run
+    python -m tests.run [--native] [PYTEST'S OPTIONS]
 
-What the half in the background says comes when it has ended, and then what both have left out.
+The output of the parts in the background comes when they have ended, and then what all of them have left out.
 """
 
 import json
@@ -10,34 +10,68 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 
 from tests.peers.needed import describe
 
 PYTEST = [sys.executable, "-m", "pytest"]
+FACES = sorted(str(path) for path in Path("tests/faces").glob("test_*.py"))
+
+#: Directories whose tests start other programs, and wait for them.
+PROGRAMS = ["tests/cli", "tests/interop"]
+
+#: The tests of the project as a whole: its measurements, types, wheels, structure.
+PROJECT = sorted(str(path) for path in Path("tests").glob("test_*.py"))
 
 
-def main() -> int:
-    """Run both halves; returns the exit status of the worse one."""
-    with tempfile.TemporaryDirectory() as directory:
-        left_out = [Path(directory) / "faces", Path(directory) / "others"]
-        halves = [["tests/faces", f"--left-out={left_out[0]}"], ["--ignore=tests/faces", f"--left-out={left_out[1]}"]]
-        with (
-            tempfile.TemporaryFile() as said,
-            subprocess.Popen([*PYTEST, *halves[0]], stdout=said, stderr=said) as faces,
-        ):
-            others = subprocess.call([*PYTEST, *halves[1]])
-            status = faces.wait()
-            said.seek(0)
-            sys.stdout.write(said.read().decode(errors="replace"))
+def _but(files: list[str]) -> list[str]:
+    """The tests of the faces without these files: pytest collects a named file even if `conftest.py` ignores it."""
+    return ["tests/faces", *(f"--ignore={file}" for file in files)]
+
+
+#: The arguments of each part; the last one runs in the foreground.
+WHOLE = [
+    _but(FACES[1::2]),
+    _but(FACES[::2]),
+    PROGRAMS,
+    PROJECT,
+    [f"--ignore={path}" for path in ("tests/faces", *PROGRAMS, *PROJECT)],
+]
+NATIVE = [
+    _but(FACES[1::2]),
+    _but(FACES[::2]),
+    ["tests/protocol", "tests/opening", "tests/hub/wire"],
+]
+
+
+def main(arguments: list[str]) -> int:
+    """Run all parts; returns the exit status of the worst one; that of a part ended by a signal is negative."""
+    parts = NATIVE if "--native" in arguments else WHOLE
+    options = [argument for argument in arguments if argument != "--native"]
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        left_out = [directory / str(number) for number in range(len(parts))]
+        commands = [
+            [*PYTEST, *options, *part, f"--left-out={file}"] for part, file in zip(parts, left_out, strict=True)
+        ]
+        background = []
+        for command in commands[:-1]:
+            output = stack.enter_context(tempfile.TemporaryFile())
+            background.append((stack.enter_context(subprocess.Popen(command, stdout=output, stderr=output)), output))
+        statuses = [subprocess.call(commands[-1])]
+        for process, output in background:
+            statuses.append(process.wait())
+            output.seek(0)
+            sys.stdout.write(output.read().decode(errors="replace"))
         missed = Counter[str]()
         for file in left_out:
             if file.exists():
                 missed.update(json.loads(file.read_text(encoding="utf-8")))
     if missed:
         sys.stdout.write(f"\n{describe(missed)}")
-    return max(others, status)
+    return max(statuses, key=abs)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import enum
 import graphlib
 import importlib
 import importlib.metadata
@@ -23,27 +24,51 @@ PACKAGE = ROOT / "src" / "lapwing"
 #: The layers from the bottom up, each with its modules; the first pattern that fits counts.
 LAYERS = (
     ("native code", ("lapwing.native", "lapwing.native.*")),
-    ("the protocol", ("lapwing.protocol.connection", "lapwing.protocol.endpoint", "lapwing.protocol.*_handshake")),
+    ("the protocol", ("lapwing.protocol.endpoint", "lapwing.protocol.*_handshake")),
+    ("a whole connection without I/O", ("lapwing.protocol.connection",)),
     ("the protocol's public names", ("lapwing.protocol",)),
     ("the protocol's leaves", ("lapwing.protocol.*",)),
     ("io", ("lapwing.io", "lapwing.io.*")),
+    ("opening", ("lapwing.opening", "lapwing.opening.*")),
+    ("when to connect again", ("lapwing.connecting.reconnect",)),
     (
         "options",
-        ("lapwing.options", "lapwing.checking", "lapwing.stats", "lapwing.inspector", "lapwing.inspector.settings"),
+        tuple(
+            f"lapwing.{name}"
+            for name in ("options", "checking", "environment", "stats", "inspector", "inspector.settings")
+        ),
     ),
+    ("broadcast", ("lapwing.broadcast", "lapwing.broadcast.*")),
     ("connecting", ("lapwing.connecting", "lapwing.connecting.*")),
     (
         "what the faces stand on",
-        tuple(f"lapwing.faces.{name}" for name in ("connection", "messages", "waiting", "errands", "frames")),
+        tuple(
+            f"lapwing.faces.{name}"
+            for name in (
+                "connection",
+                "messages",
+                "frames",
+                "life",
+                "aio.waiting",
+                "aio.threadsafe",
+                "blocking.polling",
+            )
+        ),
     ),
-    ("the waiting of each face", ("lapwing.faces.link", "lapwing.faces.turns")),
+    (
+        "the waiting of each face",
+        ("lapwing.faces.aio.driver", "lapwing.faces.blocking.driver"),
+    ),
     ("faces", ("lapwing.faces", "lapwing.faces.*")),
     ("serving", ("lapwing.serving", "lapwing.serving.*", "lapwing.auth")),
     ("the live page", ("lapwing.inspector.*",)),
-    ("client and server", ("lapwing.client", "lapwing.server")),
+    ("client and server", ("lapwing.client", "lapwing.server", "lapwing.adopting")),
+    ("bridges", ("lapwing.asgi", "lapwing.uvicorn", "lapwing.aiohttp", "lapwing.wsgi")),
+    ("the wire of the hub", ("lapwing.hub.wire", "lapwing.hub.wire.*")),
+    ("the hub", ("lapwing.hub", "lapwing.hub.*")),
     ("programs", ("lapwing.running", "lapwing.metrics")),
-    ("lapwing", ("lapwing",)),
     ("testing", ("lapwing.testing", "lapwing.testing.*")),
+    ("lapwing", ("lapwing",)),
     ("the command", ("lapwing.cli", "lapwing.cli.*", "lapwing.__main__")),
 )
 
@@ -52,19 +77,32 @@ STANDS_ON = {
     "native code": {"native code"},
     "the protocol's leaves": {"the protocol's leaves", "native code"},
     "the protocol": {"the protocol", "the protocol's leaves"},
-    "the protocol's public names": {"the protocol"},
+    "the protocol's public names": {"the protocol", "a whole connection without I/O"},
     "io": {"io", "native code"},
-    "options": {"options", "the protocol's leaves"},
-    "connecting": {"connecting", "the protocol's public names", "io", "options"},
-    "what the faces stand on": {"what the faces stand on", "the protocol's public names", "io", "options"},
+    "opening": {"opening", "the protocol", "io"},
+    "a whole connection without I/O": {"opening"},
+    "when to connect again": {"the protocol's leaves", "io"},
+    "options": {"options", "the protocol's leaves", "when to connect again"},
+    "broadcast": {"broadcast", "the protocol", "io", "options"},
+    "connecting": {"connecting", "opening", "the protocol's public names", "options"},
+    "what the faces stand on": {
+        "what the faces stand on",
+        "broadcast",
+        "opening",
+        "the protocol's public names",
+        "options",
+    },
     "the waiting of each face": {"what the faces stand on"},
     "faces": {"faces", "the waiting of each face", "connecting"},
     "serving": {"serving", "faces"},
     "the live page": {"the live page", "serving"},
     "client and server": {"the live page"},
+    "bridges": {"client and server"},
+    "the wire of the hub": {"the wire of the hub", "the protocol"},
+    "the hub": {"the hub", "the wire of the hub", "client and server"},
     "programs": {"client and server"},
-    "lapwing": {"programs"},
-    "testing": {"testing", "lapwing"},
+    "testing": {"testing", "bridges", "the hub"},
+    "lapwing": {"programs", "testing"},
     "the command": {"the command", "lapwing"},
 }
 
@@ -85,6 +123,7 @@ NOT_IN_PROTOCOL = re.compile(
 CYTHONS_OWN = re.compile(r"__(reduce|setstate)_cython__|__pyx_\w+__|__test__")
 
 FILES = sorted(path for path in PACKAGE.rglob("*") if path.suffix in {".py", ".pyx", ".pxd"})
+STUBS = sorted(PACKAGE.rglob("*.pyi"))
 EXTENSIONS = sorted(PACKAGE.rglob("*.pyx"))
 
 
@@ -106,14 +145,13 @@ def _layer(module: str) -> str:
 def _statements(path: Path) -> Iterator[tuple[str, list[str]]]:
     """Every import and cimport of a file: the module, relative or not, and the names imported from it.
 
-    Imports for type checking alone do not count.
+    Those within functions and those for type checking alone count as well.
     """
     text = path.read_text(encoding="utf-8")
-    if path.suffix == ".py":
+    if path.suffix in {".py", ".pyi"}:
         yield from _python_statements(ast.parse(text))
         return
     text = re.sub(r'""".*?"""|#[^\n]*', "", text, flags=re.DOTALL)
-    text = re.sub(r"^if TYPE_CHECKING:\n(?:[ \t][^\n]*\n|\n)+", "", text, flags=re.MULTILINE)
     for found in re.finditer(r"^[ \t]*from\s+([\w.]+)\s+c?import\s+(\([^)]*\)|[^\n]+)", text, re.MULTILINE):
         yield found[1], [name.split()[0] for name in found[2].strip("()\n ").split(",") if name.strip()]
     for found in re.finditer(r"^[ \t]*c?import\s+([^\n]+)", text, re.MULTILINE):
@@ -123,8 +161,6 @@ def _statements(path: Path) -> Iterator[tuple[str, list[str]]]:
 
 def _python_statements(tree: ast.AST) -> Iterator[tuple[str, list[str]]]:
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            continue
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield alias.name, []
@@ -149,7 +185,7 @@ def _imports(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", FILES + STUBS, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_point_downwards(path: Path) -> None:
     module = _module(path)
     allowed = _below(_layer(module))
@@ -161,9 +197,10 @@ def test_imports_point_downwards(path: Path) -> None:
 
 def test_imports_go_in_no_circle() -> None:
     graph: dict[str, set[str]] = {module: set() for module in MODULES}
-    for path in FILES:
+    for path in FILES + STUBS:
         module = _module(path)
         graph[module] |= _imports(path) & MODULES - {module}
+    graph["lapwing.protocol.errors"].discard("lapwing.protocol.http")  # the type of an attribute, by name alone
     graphlib.TopologicalSorter(graph).prepare()
 
 
@@ -182,14 +219,23 @@ def test_the_imports_of_every_extension_module_are_seen(path: Path) -> None:
 
 
 def test_every_file_is_named_in_the_architecture() -> None:
-    """Each .py, .pyx and .h by its name; a .pxd and a .pyi go with their .pyx."""
+    """Each .py, .pyx and .h by its name, in the paragraph of its package; a .pxd and a .pyi go with their .pyx."""
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    paragraphs = dict(re.findall(r"\*\*([\w/]+)\*\*(.*?)(?=\*\*[\w/]+\*\*|\n\n)", text, re.DOTALL))
     sources = [path for path in PACKAGE.rglob("*") if path.suffix in {".py", ".pyx", ".h", ".typed"}]
     sources += [path for path in PACKAGE.rglob("*.p[xy][di]") if not path.with_suffix(".pyx").exists()]
-    missing = [
-        str(path.relative_to(PACKAGE)) for path in sources if not re.search(rf"(?<!\w){re.escape(path.name)}\b", text)
-    ]
+    missing = []
+    for path in sources:
+        name = path.relative_to(PACKAGE)
+        package = "lapwing" if len(name.parts) == 1 else str(name.parent)
+        is_named = re.search(rf"(?<!\w){re.escape(path.name)}\b", paragraphs.get(package, ""))
+        if not is_named and (path.name != "__init__.py" or package == "lapwing"):
+            missing.append(str(name))
     assert missing == []
+
+
+def test_the_architecture_fits_on_a_page() -> None:
+    assert len((ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").splitlines()) < 170
 
 
 def test_the_architecture_names_no_file_that_is_gone() -> None:
@@ -267,3 +313,60 @@ def _agree(kind: type, node: ast.ClassDef) -> None:
     inherited = {name for base in kind.__mro__[1:] for name in vars(base)}
     here = {name for name in vars(kind) if not name.startswith("_") and not CYTHONS_OWN.fullmatch(name)}
     assert sorted(here - inherited - set(stub)) == [], f"the class {node.name} has what the stub has not"
+
+
+def _depth(kind: type) -> int:
+    """How many classes of lapwing stand one on the other, this one included."""
+    if kind.__module__.split(".")[0] != "lapwing":
+        return 0
+    return 1 + max(map(_depth, kind.__bases__))
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if path.suffix != ".pxd"], ids=lambda path: str(path.relative_to(PACKAGE))
+)
+def test_no_class_is_more_than_three_deep(path: Path) -> None:
+    """Parts, not ancestors; a tree of errors is as deep as what can go wrong, and an enumeration has no parts."""
+    if path.name == "__main__.py":
+        return
+    name = _module(path)
+    for kind in vars(importlib.import_module(name)).values():
+        if isinstance(kind, type) and kind.__module__ == name and not issubclass(kind, BaseException | enum.Enum):
+            assert _depth(kind) <= 3, [base.__name__ for base in kind.__mro__]
+
+
+# --- the engine and those who drive it ---------------------------------------------------------------------------
+
+#: Members of the engine that the faces, the server and broadcasts may use. A new one needs a reason.
+MOST_VERBS = 71
+
+
+def test_the_faces_use_the_verbs_of_the_engine_alone() -> None:
+    """`engine.pxd` lists them, before the steps that are for the engine alone; its parts are not reached into."""
+    declarations = (PACKAGE / "protocol" / "engine.pxd").read_text(encoding="utf-8")
+    verbs, _, steps = declarations.partition("    # Steps of the above, for this module alone.")
+    assert steps
+    used = {
+        name
+        for path in FILES
+        if path.relative_to(PACKAGE).parts[0] in {"broadcast", "faces", "inspector", "opening", "serving"}
+        for name in re.findall(r"\bengine\.(\w+)", re.sub(r'""".*?"""', "", path.read_text(), flags=re.DOTALL))
+        if name not in {"cimport", "import"}
+    }
+    declared = set(re.findall(r"^    c(?:p)?def (?:inline )?[\w ]+?[ *](\w+)(?:\(|$| )", verbs, re.MULTILINE))
+    assert sorted(used - declared) == []
+    assert used & {"receiver", "sender", "keepalive", "closing"} == set()
+    assert len(used) <= MOST_VERBS, sorted(used)
+
+
+@pytest.mark.parametrize("path", EXTENSIONS, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_the_parts_of_the_engine_do_not_know_it(path: Path) -> None:
+    if path.parent.name == "protocol" and path.stem not in {"engine", "endpoint"}:
+        assert not [name for name in _imports(path) if name in {"lapwing.protocol.engine", "lapwing.protocol.endpoint"}]
+
+
+def test_the_numbers_of_rules_follow_the_order_of_their_names() -> None:
+    """`violation.pxd` has a number for each member of `Violation`."""
+    text = (PACKAGE / "protocol" / "violation.pxd").read_text(encoding="utf-8")
+    names = re.findall(r"^    (\w+)$", text, re.MULTILINE)
+    assert names == ["NO_FAULT", *(violation.name for violation in lapwing.protocol.Violation)]

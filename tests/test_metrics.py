@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import lapwing
 from lapwing.metrics import CONTENT_TYPE, Collector, observe, prometheus_text
+from lapwing.serving.siblings import Siblings, make_directory, remove_directory
 from tests.peers.servers import echo
 
 
@@ -136,3 +137,87 @@ async def test_a_server_without_a_port_is_named_by_its_unix_socket(tmp_path: Pat
         async with lapwing.listen(unix=path, default=echo) as server:
             found = samples(prometheus_text(server))
             assert found["lapwing_connections", name] == 0
+
+
+def of_hub(text: bytes) -> dict[tuple[str, ...], float]:
+    return {
+        (sample.name, *(value for name, value in sorted(sample.labels.items()) if name == "pattern")): sample.value
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+        if sample.name.startswith("lapwing_hub_")
+    }
+
+
+async def test_the_counts_of_a_hub_are_by_pattern() -> None:
+    hub = lapwing.Hub()
+    hub.topic("chat:*", history=2)(lambda _: None)
+    hub.topic("live:*")(lambda _: None)
+    async with lapwing.listen(0, "127.0.0.1", default=echo, hub=hub) as server:
+        async with hub.subscribe("chat:1", "chat:2", "live:1") as messages:
+            for topic in ("chat:1", "live:1", "chat:3"):
+                await hub.publish(topic, 1)
+            hub.publish_soon("chat:1", 2)
+            for _ in range(3):
+                await anext(messages)
+            found = of_hub(prometheus_text(server))
+            assert (found.pop(("lapwing_hub_up",)), found.pop(("lapwing_hub_unpublished_total",))) == (1, 0)
+            counts = {"topics": (2, 1), "subscriptions": (2, 1), "published_total": (3, 1)}
+            counts |= {"received_total": (2, 1), "delivered_total": (2, 1)}
+            names = {name.removeprefix("lapwing_hub_") for name, _ in found}
+            assert len(names) == 10
+            for name in names:
+                values = found[f"lapwing_hub_{name}", "chat:*"], found[f"lapwing_hub_{name}", "live:*"]
+                assert values == counts.get(name, (0, 0)), name
+            stats = server.stats().hub
+            assert stats is not None
+            assert (stats.published, stats.patterns["chat:*"].received, stats.is_up) == (4, 2, True)
+        assert hub.stats().subscriptions == 0
+    assert server.stats().hub is None
+
+
+async def test_patterns_beyond_a_hundred_are_counted_together() -> None:
+    hub = lapwing.Hub()
+    for number in range(120):
+        hub.topic(f"topic {number}")(lambda _: None)
+    async with lapwing.listen(0, "127.0.0.1", default=echo, hub=hub) as server:
+        for number in range(120):
+            await hub.publish(f"topic {number}", 1)
+        patterns = hub.stats().patterns
+        assert len(patterns) == 101
+        assert patterns["(other patterns)"].published == 20
+        assert len([name for name, *_ in of_hub(prometheus_text(server)) if name == "lapwing_hub_topics"]) == 101
+
+
+async def test_the_hubs_of_workers_come_with_their_stats() -> None:
+    directory = make_directory()
+    hub = lapwing.Hub()
+    hub.topic("chat:*", history=2)(lambda _: None)
+    async with (
+        lapwing.listen(0, "127.0.0.1", default=echo, hub=hub) as one,
+        lapwing.listen(0, "127.0.0.1", default=echo) as two,
+    ):
+        await one._join(Siblings(directory, 0, one.stats))
+        await two._join(Siblings(directory, 1, two.stats))
+        await hub.publish("chat:1", 1)
+        for server in (one, two):
+            stats = await server.stats_of_workers()
+            assert stats[0].hub == hub.stats()
+            assert stats[1].hub is None
+    remove_directory(directory)
+
+
+async def test_instruments_of_a_hub() -> None:
+    hub = lapwing.Hub()
+    hub.topic("chat:*", history=2)(lambda _: None)
+    reader = InMemoryMetricReader()
+    async with lapwing.listen(0, "127.0.0.1", default=echo, hub=hub) as server:
+        observe(server, names=["web"], meter_provider=MeterProvider([reader]))
+        await hub.publish("chat:1", 1)
+        data = reader.get_metrics_data()
+        assert data is not None
+        found = {
+            metric.name: [(dict(point.attributes or {}), point.value) for point in metric.data.data_points]  # type: ignore[union-attr]
+            for metric in data.resource_metrics[0].scope_metrics[0].metrics
+        }
+        assert found["lapwing.hub_published"] == [({"server": "web", "pattern": "chat:*"}, 1)]
+        assert found["lapwing.hub_up"] == [({"server": "web"}, 1)]

@@ -53,6 +53,19 @@ def test_a_face_test_need_not_name_the_runtime(inner: pytest.Pytester) -> None:
     _run(inner, "async def test_it(tmp_path): assert tmp_path.exists()").assert_outcomes(passed=len(RUNTIMES))
 
 
+def test_a_test_about_descriptors_is_left_out_on_transports(inner: pytest.Pytester) -> None:
+    body = "@pytest.mark.descriptor('it asks the kernel')\nasync def test_it(): pass"
+    transports = [runtime for runtime in RUNTIMES.values() if runtime.options.get("carrier") == "transport"]
+    assert transports
+    _run(inner, body).assert_outcomes(passed=len(RUNTIMES) - len(transports), deselected=len(transports))
+
+
+def test_a_mark_about_descriptors_says_why(inner: pytest.Pytester) -> None:
+    result = _run(inner, "@pytest.mark.descriptor\nasync def test_it(): pass")
+    assert result.ret != 0
+    result.stdout.fnmatch_lines(["*expected the mark to say why*"])
+
+
 def test_one_event_loop_can_be_chosen(inner: pytest.Pytester) -> None:
     result = _run(inner, "async def test_it(): pass", "--runtime", "uvloop+epoll")
     result.assert_outcomes(passed=1)

@@ -14,16 +14,23 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import auth, client, metrics, protocol, server, stats, testing
+    from . import asgi, auth, client, hub, metrics, protocol, server, stats, testing
+    from .adopting import adopt, adopter
     from .client import connect
     from .connecting.reconnect import Reconnect, Reconnection
-    from .faces.aio import AsyncClient, Connection
-    from .faces.aio_messages import MessageStream
-    from .faces.blocking import BlockingConnection
-    from .faces.sync import Client
-    from .faces.sync_messages import BlockingMessageStream
+    from .faces.aio.client import AsyncClient
+    from .faces.aio.connection import Connection
+    from .faces.aio.messages import MessageStream
+    from .faces.blocking.client import Client
+    from .faces.blocking.connection import BlockingConnection
+    from .faces.blocking.messages import BlockingMessageStream
+    from .hub.errors import Denied, Expired, Lost, PublishError
+    from .hub.hub import Hub
+    from .hub.message import Message
+    from .hub.publisher import Publisher
+    from .hub.subscription import Subscription
     from .inspector.settings import Inspector
-    from .protocol.close import Closed
+    from .protocol.close import Closed, CloseFrame
     from .protocol.deflate import Deflate
     from .protocol.errors import (
         ConnectionClosed,
@@ -48,25 +55,38 @@ __all__ = [
     "BlockingConnection",
     "BlockingMessageStream",
     "Client",
+    "CloseFrame",
     "Closed",
     "Connection",
     "ConnectionClosed",
     "Deflate",
+    "Denied",
+    "Expired",
     "HandshakeError",
+    "Hub",
     "IncomingRequest",
     "Inspector",
     "InvalidURL",
+    "Lost",
+    "Message",
     "MessageStream",
     "ProtocolError",
     "ProxyError",
+    "PublishError",
+    "Publisher",
     "Reconnect",
     "Reconnection",
     "Response",
     "Server",
+    "Subscription",
     "WebSocketError",
+    "adopt",
+    "adopter",
+    "asgi",
     "auth",
     "client",
     "connect",
+    "hub",
     "listen",
     "metrics",
     "protocol",
@@ -78,33 +98,44 @@ __all__ = [
 
 #: Where each public name is defined; a module itself where the name is a module.
 _HOMES = {
-    "AsyncClient": ".faces.aio",
+    "AsyncClient": ".faces.aio.client",
     "BINARY": ".protocol.frame",
-    "BlockingConnection": ".faces.blocking",
-    "BlockingMessageStream": ".faces.sync_messages",
-    "Client": ".faces.sync",
+    "BlockingConnection": ".faces.blocking.connection",
+    "BlockingMessageStream": ".faces.blocking.messages",
+    "Client": ".faces.blocking.client",
+    "CloseFrame": ".protocol.close",
     "Closed": ".protocol.close",
-    "Connection": ".faces.aio",
+    "Connection": ".faces.aio.connection",
     "ConnectionClosed": ".protocol.errors",
     "Deflate": ".protocol.deflate",
+    "Denied": ".hub.errors",
+    "Expired": ".hub.errors",
     "HandshakeError": ".protocol.errors",
+    "Hub": ".hub.hub",
     "IncomingRequest": ".serving.admission",
     "Inspector": ".inspector.settings",
     "InvalidURL": ".protocol.errors",
-    "MessageStream": ".faces.aio_messages",
+    "Lost": ".hub.errors",
+    "Message": ".hub.message",
+    "MessageStream": ".faces.aio.messages",
     "ProtocolError": ".protocol.errors",
     "ProxyError": ".protocol.errors",
+    "PublishError": ".hub.errors",
+    "Publisher": ".hub.publisher",
     "Reconnect": ".connecting.reconnect",
     "Reconnection": ".connecting.reconnect",
     "Response": ".protocol.http",
-    "Server": ".server",
+    "Server": ".serving.server",
+    "Subscription": ".hub.subscription",
     "TEXT": ".protocol.frame",
     "WebSocketError": ".protocol.errors",
+    "adopt": ".adopting",
+    "adopter": ".adopting",
     "connect": ".client",
     "listen": ".server",
     "run": ".running",
 }
-_MODULES = {"auth", "client", "metrics", "protocol", "server", "stats", "testing"}
+_MODULES = {"asgi", "auth", "client", "hub", "metrics", "protocol", "server", "stats", "testing"}
 
 
 def __getattr__(name: str) -> object:

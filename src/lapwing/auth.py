@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Answer", "basic_auth", "bearer_auth"]
 
-#: What a check returns: who the client is, or None for nobody. False says the same, True that the name suffices.
+#: The result of a check: the user, or None to refuse. False refuses too; True takes the name as the user.
 Verdict = Any
-#: What a hook returns: None to go on, or a response; or an awaitable of these.
+#: The result of a hook: None to go on, or a response; or an awaitable of these.
 Answer = Response | None | Awaitable[Response | None]
 Hook = Callable[["IncomingRequest"], Answer]
 
-#: Secrets are compared by their hashes with a key that nobody knows: the time tells nothing of them or their length.
+#: Secrets are compared by their hashes with a random key: the time tells nothing of them or their length.
 _KEY = secrets.token_bytes(32)
 #: The most parameters of a query that is looked into for a token.
 _MAX_PARAMETERS = 100
@@ -46,14 +46,14 @@ def basic_auth(
     Args:
         credentials: passwords by name; or a function of name and password, which may be `async def` and returns who the
             client is (the connection's `user`; True stands for the name), or None or False to refuse.
-        realm: what the credentials are for, as a person may be told.
+        realm: the purpose of the credentials, shown to users.
 
     Returns:
         A hook for `on_request`. Called with a request it returns None, having set `request.user`, or the response 401;
         with an asynchronous function, an awaitable of these.
 
     Raises:
-        TypeError, ValueError: an argument is not what it should be.
+        TypeError, ValueError: an argument has the wrong type or value.
     """
     challenge = [("WWW-Authenticate", f'Basic realm="{_check_realm(realm)}", charset="UTF-8"')]
     check = credentials if callable(credentials) else _table(credentials)
@@ -61,8 +61,8 @@ def basic_auth(
     def hook(request: IncomingRequest) -> Answer:
         given = _parse_basic(request.headers.get_all("Authorization"))
         if given is None:
-            return _unauthorized("this server wants a name and a password (HTTP Basic)", challenge)
-        refusal = _unauthorized("the name or the password is wrong", challenge)
+            return _unauthorized("this server requires a user name and a password (HTTP Basic)", challenge)
+        refusal = _unauthorized("wrong user name or password", challenge)
         return _settle(request, check(*given), given[0], refusal)
 
     return hook
@@ -89,7 +89,7 @@ def bearer_auth(
     Args:
         tokens: users by token; or a function of the token, which may be `async def` and returns who the client is (the
             connection's `user`), or None or False to refuse.
-        realm: what the token is for, as a person may be told.
+        realm: the purpose of the token, shown to users.
         subprotocol: the name that goes before the token among the subprotocols, such as "bearer".
         query: the name of the parameter, such as "access_token".
 
@@ -97,7 +97,7 @@ def bearer_auth(
         A hook for `on_request`, as for `basic_auth`.
 
     Raises:
-        TypeError, ValueError: an argument is not what it should be.
+        TypeError, ValueError: an argument has the wrong type or value.
     """
     challenge = f'Bearer realm="{_check_realm(realm)}"'
     if subprotocol is not None and not is_token(subprotocol):
@@ -113,7 +113,7 @@ def bearer_auth(
         except ValueError:
             return Response.of(400, f"expected at most {_MAX_PARAMETERS} parameters in the query\n", invalid)
         if not found:
-            return _unauthorized("this server wants a token (HTTP Bearer)", [("WWW-Authenticate", challenge)])
+            return _unauthorized("this server requires a token (HTTP Bearer)", [("WWW-Authenticate", challenge)])
         if len(found) > 1:  # RFC 6750 section 2
             return Response.of(400, f"expected one token, got {len(found)}\n", invalid)
         error = [("WWW-Authenticate", f'{challenge}, error="invalid_token"')]
@@ -135,7 +135,7 @@ def _unauthorized(text: str, challenge: list[tuple[str, str]]) -> Response:
 
 
 def _settle(request: IncomingRequest, verdict: Any, name: object, refusal: Response) -> Answer:
-    """Turn what a check says into what the hook says, now or when it says it."""
+    """Turn the verdict of a check into the answer of the hook, now or once it is there."""
     if inspect.isawaitable(verdict):
         return _settle_later(request, verdict, name, refusal)
     if verdict is None or verdict is False:
@@ -188,7 +188,7 @@ def _token_table(tokens: Mapping[str, Any]) -> Callable[[str], Any]:
             raise ValueError(f"expected tokens that are not empty, got one for {user!r}")
         if user is None or user is False:
             raise ValueError("expected a user for every token, got None or False, which would refuse it")
-    # Looked up by a hash that nobody outside can compute: how far that comparison goes tells nothing of the token.
+    # Looked up by a hash with a secret key: the length of that comparison tells nothing of the token.
     known = {_digest(token): user for token, user in tokens.items()}
     return lambda token: known.get(_digest(token))
 

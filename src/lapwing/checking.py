@@ -1,13 +1,30 @@
 """Checks of single values that options may have. Knows no option, only the names that its messages give them.
 
-Each check raises TypeError or ValueError, which say what was expected and what came.
+Each check raises TypeError or ValueError, which name the expected value and the given one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, get_args
 
-__all__ = ["check_address", "check_context", "check_count", "check_flag", "check_sockets", "check_tcp"]
+__all__ = [
+    "check_address",
+    "check_choice",
+    "check_context",
+    "check_count",
+    "check_duration",
+    "check_flag",
+    "check_health",
+    "check_health_port",
+    "check_json",
+    "check_lifespan",
+    "check_seconds",
+    "check_sockets",
+    "check_tcp",
+]
+
+Choice = TypeVar("Choice")
 
 
 def check_tcp(keepalive: float | None, user_timeout: float | None) -> None:
@@ -21,7 +38,25 @@ def check_tcp(keepalive: float | None, user_timeout: float | None) -> None:
     if user_timeout is not None and not 0.001 <= user_timeout <= 2_000_000:
         raise ValueError(f"expected tcp_user_timeout from 0.001 to 2,000,000 seconds, or None, got {user_timeout!r}")
     if user_timeout is not None and not hasattr(socket, "TCP_USER_TIMEOUT"):
-        raise ValueError("tcp_user_timeout is not to be had on this system: leave it out; pings do without it")
+        raise ValueError("tcp_user_timeout is not available on this system: leave it out; pings work without it")
+
+
+def check_seconds(name: str, value: object) -> None:
+    """Check a number of seconds, or None for no limit."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"expected {name} in seconds or None, got {value!r}")
+    if not 0 < value < float("inf"):
+        raise ValueError(f"expected {name} to be more than 0 seconds, or None, got {value!r}")
+
+
+def check_duration(name: str, value: object) -> None:
+    """Check a number of seconds that may be 0."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"expected {name} in seconds, got {value!r}")
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"expected {name} to be 0 seconds or more, got {value!r}")
 
 
 def check_count(name: str, value: object, *, least: int = 1, most: int | None = None) -> None:
@@ -32,6 +67,14 @@ def check_count(name: str, value: object, *, least: int = 1, most: int | None = 
         raise ValueError(f"expected {name} to be {least} or more, got {value!r}")
     if most is not None and value > most:
         raise ValueError(f"expected {name} to be {most} or less, got {value!r}")
+
+
+def check_choice(name: str, value: Choice, choices: object) -> Choice:
+    """Check a value that is one of a `Literal`, and return it."""
+    known = get_args(choices)
+    if value not in known:
+        raise ValueError(f"expected {name} to be one of {', '.join(map(repr, known))}, got {value!r}")
+    return value
 
 
 def check_address(name: str, value: object) -> None:
@@ -77,6 +120,69 @@ def check_flag(name: str, value: object) -> None:
     """Check an option that is on or off."""
     if not isinstance(value, bool):
         raise TypeError(f"expected {name} to be True or False, got {value!r}")
+
+
+def check_health(path: object) -> None:
+    """Check the path of health checks."""
+    if path is None:
+        return
+    if not isinstance(path, str):
+        raise TypeError(f"expected health to be a path or None, got {path!r}")
+    if not path.startswith("/") or not path.isascii() or not path.isprintable() or set(path) & set(" ?#"):
+        raise ValueError(f"expected health to be a path such as '/healthz', without a query, got {path!r}")
+
+
+def check_health_port(place: object) -> None:
+    """Check where a server is to answer an orchestrator."""
+    if place is None:
+        return
+    if isinstance(place, list):
+        check_sockets(place)
+        return
+    port = place
+    if isinstance(place, tuple):
+        if len(place) != 2 or not isinstance(place[0], str):
+            raise TypeError(f"expected health_port to be a port, or an address and a port, got {place!r}")
+        port = place[1]
+    if isinstance(port, bool) or not isinstance(port, int):
+        raise TypeError(f"expected health_port to be a port, or an address and a port, got {place!r}")
+    if not 0 <= port <= 65535:
+        raise ValueError(f"expected health_port to have a port from 0 to 65535, got {port}")
+
+
+def check_json(codec: Any) -> tuple[Callable[[Any], str | bytes], Callable[[str | bytes], Any]]:
+    """Check a module for JSON, or the pair of its functions, and return the functions."""
+    functions = codec if isinstance(codec, tuple) else (getattr(codec, "dumps", None), getattr(codec, "loads", None))
+    if len(functions) != 2 or not all(callable(function) for function in functions):
+        raise TypeError(
+            f"expected json to have dumps and loads, as the module json has, or to be the two, got {codec!r}"
+        )
+    return functions
+
+
+def check_lifespan(lifespan: object) -> None:
+    """Check the option `lifespan`."""
+    from inspect import isasyncgenfunction, isgeneratorfunction, signature
+
+    name = getattr(lifespan, "__qualname__", repr(lifespan))
+    if not callable(lifespan):
+        raise TypeError(f"expected lifespan to be a function that takes the server, got {lifespan!r}")
+    if isasyncgenfunction(lifespan) or isgeneratorfunction(lifespan):
+        raise TypeError(
+            f"expected lifespan to return an asynchronous context manager, but {name} is a generator function: "
+            "decorate it with contextlib.asynccontextmanager"
+        )
+    try:
+        parameters = signature(lifespan)
+    except ValueError:
+        return  # a builtin that does not tell
+    try:
+        parameters.bind(None)
+    except TypeError as error:
+        raise TypeError(
+            f"expected lifespan to be called with the server and nothing else, but {name}{parameters} cannot be: "
+            f"{error}"
+        ) from None
 
 
 def check_sockets(sockets: object) -> None:

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from .connecting.reconnect import Backoff, Reconnect, Reconnection
-    from .faces.aio import AsyncClient
-    from .faces.sync import Client
+    from .faces.aio.client import AsyncClient
+    from .faces.blocking.client import Client
     from .options import ClientOptions, ConnectOptions
 
 __all__ = ["AsyncReconnecting", "Connector", "aio", "connect", "new", "sync"]
@@ -48,7 +48,7 @@ class Connector:
             )
 
     def __enter__(self) -> Client:
-        from .faces.sync import Client
+        from .faces.blocking.client import Client
 
         self._require_once()
         client = Client(**self._options)
@@ -62,7 +62,7 @@ class Connector:
         self._client.__exit__(kind, error, traceback)  # type: ignore[union-attr]
 
     async def _connect(self) -> AsyncClient:
-        from .faces.aio import AsyncClient
+        from .faces.aio.client import AsyncClient
 
         self._require_once()
         client = AsyncClient(**self._options)
@@ -117,13 +117,7 @@ class Connector:
         return f"<connect({shown_url(str(self._url))}): use it with 'with', 'async with' or 'await'>"
 
 
-def connect(  # type: ignore[misc]
-    url: str,
-    protocol: str | Sequence[str] | None = None,
-    *,
-    timeout: float | None = None,
-    **options: Unpack[ConnectOptions],
-) -> Connector:
+def connect(url: str, protocol: str | Sequence[str] | None = None, **options: Unpack[ConnectOptions]) -> Connector:
     """Connect to a WebSocket server (RFC 6455 section 4.1), blocking or with asyncio.
 
     ::
@@ -136,10 +130,11 @@ def connect(  # type: ignore[misc]
         async for ws in lapwing.connect(url, reconnect=True):  # one AsyncClient after the other
 
     The loops connect again when an attempt fails for a reason that may pass, and when the body comes to its end or to
-    `continue`: the connection is closed before that, if it is not yet. `break` closes it and leaves the loop. What the
-    body raises leaves the loop as ever, `ConnectionClosed` included: catch it, and `continue`. See `lapwing.Reconnect`
-    for the delays, and for what is final and raised. Cancelling an `async for` leaves nothing open. A connection on
-    which a wait has expired, with nothing from the peer since, is aborted rather than closed.
+    `continue`: the connection is closed before that, if it is not yet. `break` closes it and leaves the loop. An
+    exception of the body leaves the loop as ever, `ConnectionClosed` included: catch it, and `continue`. See
+    `lapwing.Reconnect` for the delays, and for the errors that are final and raised. Cancelling an `async for` leaves
+    nothing open. A connection on which a wait has expired, with nothing from the peer since, is aborted rather than
+    closed.
 
     `contextlib.closing(iter(connector))`, or `aclosing(aiter(connector))` in asyncio, closes at the end of its block,
     and waits for the closing handshake.
@@ -148,16 +143,16 @@ def connect(  # type: ignore[misc]
         url: `ws://host[:port]/path?query`, or `wss://` for TLS; `ws+unix:///path/of/socket:/path?query`, or
             `wss+unix://`, for a unix socket.
         protocol: a subprotocol to ask for, or a sequence of them in the order of preference.
-        timeout: seconds that a waiting method waits when it is not given its own, None for ever.
-        **options: see `lapwing.options.ConnectOptions`.
+        **options: see `lapwing.options.ConnectOptions`. `timeout` is among them: seconds that a waiting method waits
+            when it is not given its own, None for ever.
 
     Raises:
         InvalidURL, HandshakeError, TimeoutError, OSError: as `Client.connect` and `AsyncClient.connect` do, when it is
             entered or awaited.
-        TypeError, ValueError: an option does not exist or is out of its range; likewise.
+        TypeError, ValueError: an option does not exist or is out of its range; raised at the same time.
     """
     reconnect = options.pop("reconnect", False)
-    return Connector(url, protocol, {"timeout": timeout, **options}, reconnect)  # type: ignore[typeddict-item]
+    return Connector(url, protocol, options, reconnect)
 
 
 def _reconnecting(
@@ -166,7 +161,7 @@ def _reconnecting(
     """Give one connected client after the other; closing the generator closes the last one."""
     import time
 
-    from .faces.sync import Client
+    from .faces.blocking.client import Client
 
     while True:
         client = Client(**options)
@@ -227,7 +222,7 @@ async def _connecting(
     import asyncio
     import time
 
-    from .faces.aio import AsyncClient
+    from .faces.aio.client import AsyncClient
 
     while True:
         client = AsyncClient(**options)
@@ -259,7 +254,7 @@ def _announce(url: str, attempt: Reconnection, backoff: Backoff) -> float:
 
     from .protocol.url import parse_url
 
-    # Without path and query: they may hold what is not for a log.
+    # Without path and query: they may hold secrets.
     where = parse_url(url)
     said = "connecting to %s again in %.1f s, attempt %d: %s"
     what = (where.unix_path or where.host_header, attempt.delay, attempt.number, attempt.cause)
@@ -273,7 +268,7 @@ def _announce(url: str, attempt: Reconnection, backoff: Backoff) -> float:
 
 def sync(**options: Unpack[ClientOptions]) -> Client:
     """Make a blocking client: `lapwing.Client(**options)`."""
-    from .faces.sync import Client
+    from .faces.blocking.client import Client
 
     return Client(**options)
 
@@ -284,6 +279,6 @@ new = sync
 
 def aio(**options: Unpack[ClientOptions]) -> AsyncClient:
     """Make an asyncio client: `lapwing.AsyncClient(**options)`."""
-    from .faces.aio import AsyncClient
+    from .faces.aio.client import AsyncClient
 
     return AsyncClient(**options)

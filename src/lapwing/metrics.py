@@ -1,7 +1,8 @@
-"""What servers count, for Prometheus (`pip install lapwing[metrics]`) and OpenTelemetry (`lapwing[otel]`).
+"""What servers count, for Prometheus (`pip install prometheus-client`) and OpenTelemetry (`opentelemetry-api`).
 
-Nothing is counted here: whoever asks gets `Server.stats()` of that moment. The packages of these two are loaded when
-they are first needed.
+Nothing is counted here: each scrape reads `Server.stats()`. The counts of a hub have the label `pattern`, with the
+patterns that the program has declared, and not the names of topics, of which there may be a million. The packages of
+these two are loaded when they are first needed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from .server import Server
     from .stats import ServerStats
 
-__all__ = ["CONTENT_TYPE", "Collector", "observe", "prometheus_text"]
+__all__ = ["CONTENT_TYPE", "Collector", "observe", "prometheus_text", "prometheus_text_of_workers"]
 
 #: The content type of what `prometheus_text` returns.
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -30,7 +31,7 @@ class _Quantity(NamedTuple):
     Attributes:
         name: its name without prefix, in the words of Prometheus.
         unit: its unit as the UCUM writes it, for OpenTelemetry.
-        text: what it is.
+        text: its description.
         counts: whether it only grows.
         label: what tells its values apart; "" where there is one.
         values: the values in some stats, by label.
@@ -49,7 +50,7 @@ _QUANTITIES = (
     _Quantity(
         "handshakes",
         "{handshake}",
-        "Opening handshakes by what became of them.",
+        "Opening handshakes, by outcome.",
         True,
         "outcome",
         lambda s: {"opened": s.opened, "answered": s.answered, "refused": s.refused, "failed": s.failed},
@@ -57,7 +58,7 @@ _QUANTITIES = (
     _Quantity(
         "surplus",
         "{connection}",
-        "Connections that were over a limit.",
+        "Connections refused because a limit was reached.",
         True,
         "",
         lambda s: {"": s.surplus},
@@ -116,6 +117,46 @@ _QUANTITIES = (
 )
 
 
+def _of_patterns(name: str) -> Callable[[ServerStats], dict[str, float]]:
+    """A count of the hub by pattern; nothing without a hub."""
+    return lambda s: {} if s.hub is None else {pattern: getattr(each, name) for pattern, each in s.hub.patterns.items()}
+
+
+_HUB_QUANTITIES = (
+    _Quantity(
+        "hub_up",
+        "1",
+        "Whether the engine of the hub can publish, and messages arrive.",
+        False,
+        "",
+        lambda s: {} if s.hub is None else {"": float(s.hub.is_up)},
+    ),
+    _Quantity(
+        "hub_unpublished",
+        "{message}",
+        "Messages that publish_soon could not publish.",
+        True,
+        "",
+        lambda s: {} if s.hub is None else {"": s.hub.failed},
+    ),
+    *(
+        _Quantity(f"hub_{name}", unit, text, counts, "pattern", _of_patterns(name))
+        for name, unit, text, counts in (
+            ("topics", "{topic}", "Topics with subscribers in this process.", False),
+            ("subscriptions", "{subscription}", "Subscriptions, by pattern of the topic.", False),
+            ("behind", "{subscription}", "Subscriptions that are served from history.", False),
+            ("published", "{message}", "Messages published by this process.", True),
+            ("received", "{message}", "Messages received for topics with subscribers in this process.", True),
+            ("delivered", "{message}", "Messages given to subscribers.", True),
+            ("duplicates", "{message}", "Messages that came twice from the engine, and were dropped.", True),
+            ("repairs", "{read}", "Reads of a history to close a gap.", True),
+            ("losses", "{loss}", "How often a subscriber was told that messages are lost.", True),
+            ("unreadable", "{message}", "Stored messages that were damaged.", True),
+        )
+    ),
+)
+
+
 class Collector:
     """Gives what servers count to a registry of `prometheus_client`: `REGISTRY.register(Collector(server))`.
 
@@ -123,7 +164,7 @@ class Collector:
 
     Args:
         *servers: the servers.
-        names: what the label `server` says of each; by default the port, or the path of its unix socket.
+        names: the label `server` of each; by default the port, or the path of its unix socket.
 
     Raises:
         ValueError: there is not one name for each server.
@@ -134,17 +175,37 @@ class Collector:
 
     def collect(self) -> Iterator[Metric]:
         """Make the metrics of this moment."""
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+        return _families(["server"], [([name], server.stats()) for name, server in self._servers])
 
-        taken = [(name, server.stats()) for name, server in self._servers]
-        for quantity in _QUANTITIES:
-            kind = CounterMetricFamily if quantity.counts else GaugeMetricFamily
-            labels = ["server", quantity.label] if quantity.label else ["server"]
-            metric = kind(f"lapwing_{quantity.name}", quantity.text, labels=labels)
-            for name, stats in taken:
-                for label, value in quantity.values(stats).items():
-                    metric.add_metric([name, label] if quantity.label else [name], value)
-            yield metric
+
+class _Taken:
+    """Gives a registry the metrics that were taken before."""
+
+    def __init__(self, labels: list[str], taken: list[tuple[list[str], ServerStats]]) -> None:
+        self._labels = labels
+        self._taken = taken
+
+    def collect(self) -> Iterator[Metric]:
+        return _families(self._labels, self._taken)
+
+
+def _families(labels: list[str], taken: list[tuple[list[str], ServerStats]]) -> Iterator[Metric]:
+    """Make metrics of stats, each with the values of the labels that tell them apart."""
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    for quantity in _quantities(stats for _, stats in taken):
+        kind = CounterMetricFamily if quantity.counts else GaugeMetricFamily
+        more = [quantity.label] if quantity.label else []
+        metric = kind(f"lapwing_{quantity.name}", quantity.text, labels=labels + more)
+        for values, stats in taken:
+            for label, value in quantity.values(stats).items():
+                metric.add_metric([*values, label] if more else values, value)
+        yield metric
+
+
+def _quantities(stats: Iterable[ServerStats]) -> tuple[_Quantity, ...]:
+    """What there is to tell: of hubs only where there is one."""
+    return _QUANTITIES + (_HUB_QUANTITIES if any(each.hub is not None for each in stats) else ())
 
 
 def prometheus_text(*servers: Server, names: Iterable[str] | None = None) -> bytes:
@@ -158,11 +219,38 @@ def prometheus_text(*servers: Server, names: Iterable[str] | None = None) -> byt
         ValueError: there is not one name for each server.
         ImportError: `prometheus_client` is not installed.
     """
+    return _text(Collector(*servers, names=names))
+
+
+async def prometheus_text_of_workers(*servers: Server, names: Iterable[str] | None = None) -> bytes:
+    """Return what all workers of `lapwing.run(..., workers=N)` count, on one page, whichever of them is asked.
+
+    Each value has the label `worker`, with the number of the worker: one that is replaced begins at 0, which Prometheus
+    takes for a restart of these series alone. `sum without (worker)` has the totals. Workers that do not answer within
+    two seconds are left out.
+
+    Args:
+        *servers: as for `Collector`; of servers that are no workers, each is alone, with the number 0.
+        names: as for `Collector`.
+
+    Raises:
+        ValueError: there is not one name for each server.
+        ImportError: `prometheus_client` is not installed.
+    """
+    taken = [
+        ([name, str(number)], stats)
+        for name, server in _named(servers, names)
+        for number, stats in (await server.stats_of_workers()).items()
+    ]
+    return _text(_Taken(["server", "worker"], taken))
+
+
+def _text(collector: Collector | _Taken) -> bytes:
     from prometheus_client import CollectorRegistry
     from prometheus_client.exposition import generate_latest
 
     registry = CollectorRegistry()
-    registry.register(Collector(*servers, names=names))
+    registry.register(collector)
     return generate_latest(registry)
 
 
@@ -174,7 +262,7 @@ def observe(*servers: Server, names: Iterable[str] | None = None, meter_provider
 
     Args:
         *servers: the servers.
-        names: what the attribute `server` says of each; by default the port, or the path of its unix socket.
+        names: the attribute `server` of each; by default the port, or the path of its unix socket.
         meter_provider: who makes the instruments; the global one by default.
 
     Raises:
@@ -198,7 +286,7 @@ def observe(*servers: Server, names: Iterable[str] | None = None, meter_provider
 
         return observations
 
-    for quantity in _QUANTITIES:
+    for quantity in _QUANTITIES + _HUB_QUANTITIES:
         make = meter.create_observable_counter if quantity.counts else meter.create_observable_up_down_counter
         make(f"lapwing.{quantity.name}", [observer(quantity)], unit=quantity.unit, description=quantity.text)
 

@@ -1,25 +1,41 @@
-"""Every option of connections, clients and servers: declared, explained and checked here, and nowhere else."""
+"""Every option of connections, clients and servers: declared, explained and checked, single values by `checking`."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, TypeVar
 
-from .checking import check_address, check_context, check_count, check_flag, check_sockets, check_tcp
+from .checking import (
+    check_address,
+    check_choice,
+    check_context,
+    check_count,
+    check_flag,
+    check_health,
+    check_health_port,
+    check_json,
+    check_lifespan,
+    check_seconds,
+    check_sockets,
+    check_tcp,
+)
 from .inspector.settings import Inspector
 from .protocol.deflate import Deflate
-from .protocol.http_reader import MAX_HEAD, MAX_HEADERS, MAX_LINE
+from .protocol.limits import MAX_HEAD, MAX_HEADERS, MAX_LINE
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
     from os import PathLike
     from socket import socket
     from ssl import SSLContext
 
     from .connecting.reconnect import Reconnect
+    from .stats import HubStats
 
 __all__ = [
+    "AdoptOptions",
     "ClientOptions",
     "ClientSettings",
     "ConnectOptions",
@@ -30,59 +46,84 @@ __all__ = [
 ]
 
 
+class Hub(Protocol):
+    """The interface of a `lapwing.Hub` for a server."""
+
+    async def _start_with_server(self) -> None:
+        """Start, before the server listens; several servers may share a hub."""
+
+    async def _end_with_server(self) -> None:
+        """End, after the server's last connection."""
+
+    def _share(self) -> Any:
+        """Prepare for several workers; returns what their hub's process does, or None where they need none."""
+
+    def _unshare(self) -> None:
+        """Take back what `_share` has prepared."""
+
+    def stats(self) -> HubStats:
+        """What was counted."""
+
+    def _shown_topics(self) -> list[tuple[str, int, int, int]]:
+        """The topics that the live page shows: name, subscriptions, those of them that are behind, messages."""
+
+
 #: What becomes of broadcasts to readers that are too slow, see `Server.broadcast`.
 Lagging = Literal["disconnect", "drop-newest", "drop-oldest", "keep-latest"]
+
+#: The carrier of a connection's bytes.
+CarrierKind = Literal["descriptor", "transport"]
 
 
 class _Unset:
     """The default of `timeout` arguments: the connection's own."""
 
     def __repr__(self) -> str:
-        return "the connection's timeout"
+        return "default"
 
 
 UNSET = _Unset()
 
-#: What `compression=True` means. One for all, because connections with the same settings share what they compress with.
+#: The meaning of `compression=True`. One for all, because connections with the same settings share their compressors.
 _DEFLATE = Deflate()
 
 #: What turns objects into JSON and back: a module such as `json` or `orjson`, or the pair of its functions.
 JSONCodec = Any
 
-#: Header fields to send beside those of the handshake: a mapping, or pairs of name and value.
+#: Header fields to send in addition to those of the handshake: a mapping, or pairs of name and value.
 HeaderArgument = Mapping[str, str] | Iterable[tuple[str, str]]
 
 
 class ConnectionOptions(TypedDict, total=False):
-    """What every connection takes, of either end and kind.
+    """The options of every connection, of clients and servers.
 
     Keys:
-        timeout: seconds that a waiting method waits when it is not given its own; None waits for ever. Default None.
-        open_timeout: seconds for the opening handshake, with everything that goes before it: name resolution, TCP, TLS.
-            A client's `timeout` stands in when this is not given. Default 10.
-        close_timeout: seconds for the closing handshake. Default 10; a shorter `timeout` stands in when this is not
-            given.
-        max_message_size: bytes that one received message may have, None for no limit; `receive_stream` reads larger
-            ones. Default 1 MiB.
-        max_buffered: bytes of messages that may wait to be received; at this mark lapwing stops reading from the peer.
-            Default 256 KiB.
-        ping_interval: seconds without a sign of life from the peer after which a ping goes out; None for no pings.
+        timeout: seconds that each waiting method may take, unless the call has its own; None waits forever. Default
+            None.
+        open_timeout: seconds for the opening handshake and everything before it (name resolution, TCP, proxies, TLS).
+            If it is not given, a client's `timeout` applies. Default 10.
+        close_timeout: seconds for the closing handshake. Default 10; if it is not given, a shorter `timeout` applies.
+        max_message_size: the largest received message in bytes, None for no limit; `receive_stream` reads larger ones.
+            Default 1 MiB.
+        max_buffered: bytes of received messages that may wait for the program; above it lapwing stops reading from the
+            peer. Default 256 KiB.
+        ping_interval: seconds without input from the peer before a ping is sent (heartbeat); None for no pings. Default
+            20.
+        ping_timeout: seconds without input after such a ping, before the connection has failed; None waits forever.
             Default 20.
-        ping_timeout: seconds without a sign of life after such a ping, in which the connection has failed; None waits
-            for ever. Default 20.
-        tcp_keepalive: seconds without traffic after which the operating system asks the peer's whether it is there, and
-            between the three times that it asks; None leaves that to the system. For connections without pings. At
-            least 1. Default None.
-        tcp_user_timeout: seconds for which what was sent may remain unacknowledged, or a peer's window closed, before
-            the operating system gives the connection up; None leaves that to the system. Default None. Linux only.
-        compression: whether to offer, or to agree to, compressing messages (permessage-deflate, RFC 7692); a
-            `lapwing.Deflate` says how. Default True.
-        max_header_line: bytes that a line of the peer's opening handshake may have, such as a long cookie, from 256 to
+        tcp_keepalive: seconds without traffic before the operating system probes the peer, and between its three probes
+            (TCP keepalive); None keeps the system's setting. For connections without pings. At least 1. Default None.
+        tcp_user_timeout: seconds for which sent data may remain unacknowledged, or the peer's window closed, before
+            the operating system closes the connection; None keeps the system's setting. Default None. Linux only.
+        compression: whether to offer, or to accept, compression of messages (permessage-deflate, RFC 7692); a
+            `lapwing.Deflate` has its parameters. Default True.
+        max_header_line: the longest line in the peer's opening handshake in bytes, such as a long cookie, from 256 to
             65,536; a server answers a longer one with 431 (414 for the request line), a client raises
-            `HandshakeError`. The whole head has at most 64 KiB in any case. Default 8192.
-        max_headers: header lines that the peer's opening handshake may have, from 16 to 4096. Default 128.
-        json: what `send_json` and `receive_json` use: an object with `dumps` and `loads`, the module `orjson` say, or a
-            pair of two such functions. `dumps` gives `str`, or bytes in UTF-8. Default the standard library's `json`.
+            `HandshakeError`. The whole header has at most 64 KiB in any case. Default 8192.
+        max_headers: the number of header lines in the peer's opening handshake, from 16 to 4096. Default 128.
+        json: the codec of `send_json` and `receive_json`: an object with `dumps` and `loads`, such as the module
+            `orjson`, or a pair of such functions. `dumps` returns `str`, or bytes in UTF-8. Default the standard
+            library's `json`.
     """
 
     timeout: float | None
@@ -101,29 +142,33 @@ class ConnectionOptions(TypedDict, total=False):
 
 
 class ClientOptions(ConnectionOptions, total=False):
-    """What a client takes beside `ConnectionOptions`.
+    """The options of a client, in addition to `ConnectionOptions`.
 
     Keys:
-        headers: header fields for the request, beside those of the handshake: a mapping, or pairs of which several may
-            have one name. `Host`, `Origin`, `User-Agent` and `Authorization` replace the handshake's own; the names
+        headers: header fields for the request, in addition to those of the handshake: a mapping, or pairs, which may
+            repeat a name. `Host`, `Origin`, `User-Agent` and `Authorization` replace the handshake's own; the names
             that the handshake itself sets are refused. Default none.
         cookies: names and values for the `Cookie` header (RFC 6265 section 4.2). Default none.
-        origin: the Origin header, for servers that want one. Default none.
-        ssl: an `ssl.SSLContext` for wss; None for one that trusts what the system trusts, shared by the process.
-        server_hostname: the name that the server's certificate must carry, when it is not the URL's host.
-        proxy: True for the proxy that the environment names (`http_proxy`, `https_proxy`, `ws_proxy`, `wss_proxy`,
+        origin: the Origin header, for servers that require one. Default none.
+        ssl: an `ssl.SSLContext` for wss; None for one that trusts the certificates of the system, shared by the
+            process.
+        server_hostname: the expected name in the server's certificate, if it is not the URL's host.
+        proxy: True for the proxy from the environment (`http_proxy`, `https_proxy`, `ws_proxy`, `wss_proxy`,
             `all_proxy` and `no_proxy`, in lower or upper case), None or False for none, or a URL: `http://`,
-            `https://`, `socks4://`, `socks4a://`, `socks5://` or `socks5h://`, with a user name and password where it
-            wants them. socks5h and socks4a leave it to the proxy to look up the server's name. Default True.
+            `https://`, `socks4://`, `socks4a://`, `socks5://` or `socks5h://`, with a user name and password if the
+            proxy requires them. With socks5h and socks4a the proxy resolves the server's name. Default True.
         proxy_ssl: an `ssl.SSLContext` for an `https://` proxy; None for the same as for `ssl`.
-        max_redirects: how many redirects (RFC 9110 section 15.4) are followed; 0 for none. Default 10.
-        happy_eyeballs_delay: seconds until the next address of a host is tried beside those that have not answered
-            (RFC 8305), at least 0.01; None tries one after the other. Default 0.25.
-        local_address: the IP address of an interface, and a port (0 for any), to connect from. Default any.
-        sock: a connected socket to use instead of making one; it is taken over, and serves one `connect`, without
+        max_redirects: the number of redirects (RFC 9110 section 15.4) to follow; 0 for none. Default 10.
+        happy_eyeballs_delay: seconds before the next address of a host is tried in parallel (RFC 8305), at least 0.01;
+            None tries one after the other. Default 0.25.
+        local_address: the IP address of a local interface, and a port (0 for any), to connect from. Default any.
+        sock: a connected socket to use instead of a new one; the client takes it over, for one `connect`, without
             redirects.
-        portable: whether an asyncio client is watched by the loop's own `add_reader` rather than by the reactor's epoll
-            set; where there is no epoll it always is. The blocking client has no loop and refuses it.
+        portable: whether the loop's own `add_reader` watches an asyncio client, instead of the reactor's epoll set;
+            without epoll it always does. The blocking client has no loop and refuses it.
+        carrier: the carrier of an asyncio client's bytes: "descriptor", its socket, read and written natively; or
+            "transport", a transport of the event loop, which works on every loop and is slower. The blocking client
+            refuses the latter. Default "descriptor".
     """
 
     headers: HeaderArgument
@@ -138,83 +183,114 @@ class ClientOptions(ConnectionOptions, total=False):
     local_address: tuple[str, int] | None
     sock: socket | None
     portable: bool
+    carrier: CarrierKind
 
 
 class ConnectOptions(ClientOptions, total=False):
-    """What `lapwing.connect` takes beside `ClientOptions`.
+    """The options of `lapwing.connect`, in addition to `ClientOptions`.
 
     Keys:
-        reconnect: for `for ws in lapwing.connect(...)` and `async for`: True, or a `lapwing.Reconnect`, which says how
-            to connect again. Default False.
+        reconnect: whether `for ws in lapwing.connect(...)` and `async for` reconnect: True, or a `lapwing.Reconnect`
+            with the settings. Default False.
     """
 
     reconnect: bool | Reconnect
 
 
-class ServerOptions(ConnectionOptions, total=False):
-    """What a server takes beside `ConnectionOptions`.
+class AdoptOptions(ConnectionOptions, total=False):
+    """The options of every server, in addition to `ConnectionOptions`, also of one that adopts: see `lapwing.adopt`.
+
+    Keys:
+        origins: origins whose pages may connect, in addition to the server's own host: a sequence such as
+            `["https://example.com"]`, or `"*"` for all. Default none (RFC 6455 section 10.2).
+        lagging: the policy for broadcasts to slow consumers: "disconnect", "drop-newest", "drop-oldest" or
+            "keep-latest", see `Server.broadcast`. Default "disconnect".
+        lag_budget: bytes that may be unsent to one consumer before it counts as slow. Default None, `max_buffered`.
+        lag_timeout: seconds for which a consumer may be slow, under any policy, before it is closed with 1013; None for
+            no limit. Default None.
+        portable: as for a client.
+        carrier: as for a client; with "transport" no handler may be a plain function, which needs a descriptor.
+        on_request: a function, plain or `async def`, that is called with each `lapwing.IncomingRequest` before it is
+            accepted; returns None to continue, or a `lapwing.Response` to send instead. Default none.
+        health: a path, such as "/healthz", for health checks of load balancers by plain HTTP: 200 "ok", or 503
+            "draining". Default none.
+        max_connections: the number of connections at a time; more are refused with 503 and Retry-After. Default None,
+            as many as the system allows.
+        max_connections_per_address: the number of connections from one IPv4 address or one IPv6 network of 64 bits;
+            more are refused with 429 and Retry-After. Default None.
+        inspector: whether to serve the live page, which shows the connections, their frames and numbers, at
+            `/_lapwing/` on the same port, to browsers that have its token. True makes a token and prints the page's
+            address with it, see `Server.inspector_url`; a `lapwing.Inspector` has a token of the program. Default
+            False.
+    """
+
+    origins: Sequence[str] | str | None
+    lagging: Lagging
+    lag_budget: int | None
+    lag_timeout: float | None
+    portable: bool
+    carrier: CarrierKind
+    on_request: Callable[[Any], Any] | None
+    health: str | None
+    max_connections: int | None
+    max_connections_per_address: int | None
+    inspector: bool | Inspector
+
+
+class ServerOptions(AdoptOptions, total=False):
+    """The options of a server that listens, in addition to `AdoptOptions`.
 
     Keys:
         ssl: an `ssl.SSLContext` for wss.
-        certfile, keyfile: files in PEM form for wss, instead of `ssl`; the key may be in the certificate's file.
-        origins: origins whose pages may connect, beside those of the server's own host: a sequence such as
-            `["https://example.com"]`, or `"*"` for all. Default none (RFC 6455 section 10.2).
-        backlog: connections that may wait to be accepted. Default 1024.
-        max_threads: handlers that are plain functions and may run at once, each in a thread of its own. A client beyond
-            that is closed with 1013 (try again later). Default 1000.
-        lagging: what becomes of broadcasts to readers that are too slow: "disconnect", "drop-newest", "drop-oldest" or
-            "keep-latest", see `Server.broadcast`. Default "disconnect".
-        lag_budget: bytes that may be unsent to one reader before that. Default None, `max_buffered`.
-        lag_timeout: seconds for which a reader may be that slow, whatever the policy, before it is closed with 1013;
-            None for ever. Default None.
-        portable: as for a client.
-        on_request: called with each `lapwing.IncomingRequest` before anything is accepted, a function or an `async def`
-            one; returns None to go on, or a `lapwing.Response` to send instead. Default none.
-        health: a path, such as "/healthz", at which load balancers learn by plain HTTP whether to send clients here:
-            200 "ok", or 503 "draining". Default none.
-        max_connections: how many connections there may be at a time; more are refused with 503 and Retry-After. Default
-            None, as many as the system allows.
-        max_connections_per_address: how many of them may come from one IPv4 address or one IPv6 network of 64 bits;
-            more are refused with 429 and Retry-After. Default None.
-        proxy_protocol: whether every connection begins with a header of the PROXY protocol, version 1 or 2, which names
-            the client; one without it is closed. Only for a port that nobody but the proxy can reach. Default False.
+        certfile, keyfile: files in PEM format for wss, instead of `ssl`; the key may be in the certificate's file.
+        backlog: the length of the kernel's accept queue. Default 1024.
+        max_threads: the number of handlers that are plain functions and run at the same time, each in a thread of its
+            own. A further client is closed with 1013 (try again later). Default 1000.
+        proxy_protocol: whether every connection begins with a header of the PROXY protocol, version 1 or 2, with the
+            client's address; one without it is closed. Only for a port that the proxy alone can reach. Default False.
+        forwarded: the proxies whose headers `Forwarded` (RFC 7239) and `X-Forwarded-For` name the client: one or
+            a sequence of addresses, networks such as "10.0.0.0/8", and "unix" for connections over a unix socket. Then
+            `peer_address` and `max_connections_per_address` use the client's address. Default none: the headers are
+            ignored.
         unix: the path of a unix socket to listen on, instead of port and interface. Default none.
-        unix_mode: permissions of its file, such as 0o660. Default None, what the umask leaves.
-        sockets: listening sockets to take over instead, one or a sequence, or "systemd" for those of socket activation
+        unix_mode: permissions of its file, such as 0o660. Default None: the umask decides.
+        sockets: listening sockets to take over instead, one or a sequence, or "systemd" for socket activation
             (sd_listen_fds(3)). They are closed with the server. Default none.
         reuse_port: whether other processes of this user may listen on the same port with SO_REUSEPORT; the kernel
-            spreads the connections. Default False.
-        inspector: whether to serve the live page, which shows the connections, their frames and numbers, at
-            `/_lapwing/` on the same port, to everybody who has its token. True makes a token and prints the page's
-            address with it, see `Server.inspector_url`; a `lapwing.Inspector` has one of the program's. Default False.
+            distributes the connections. Default False.
+        lifespan: startup and shutdown hooks: a function of the `Server` that returns an asynchronous context manager,
+            such as one of `contextlib.asynccontextmanager`. It is entered when the sockets are open, before the first
+            connection is accepted, and left after the last connection; its value is `Server.state`. Each worker has its
+            own. Default none.
+        health_port: a port of its own at which an orchestrator such as Kubernetes asks by plain HTTP: "/healthz" says
+            200 as long as the event loop runs, "/readyz" says 503 before the server accepts connections, while it is
+            drained and at `max_connections`. A number for every address, or an address and a number such as
+            `("127.0.0.1", 8081)`; a list of listening sockets is taken over. With workers "/readyz" says 200 where one
+            of them is ready. Default none.
+        hub: a `lapwing.Hub` that is started before the server listens, and ends after its last connection. It may be
+            left out where a handler is that hub's own `serve`. Default none.
     """
 
     ssl: SSLContext | None
     certfile: str | None
     keyfile: str | None
-    origins: Sequence[str] | str | None
     backlog: int
     max_threads: int
-    lagging: Lagging
-    lag_budget: int | None
-    lag_timeout: float | None
-    portable: bool
-    on_request: Callable[[Any], Any] | None
-    health: str | None
-    max_connections: int | None
-    max_connections_per_address: int | None
     proxy_protocol: bool
+    forwarded: str | Sequence[str] | None
     unix: str | PathLike[str] | None
     unix_mode: int | None
     sockets: socket | Sequence[socket] | Literal["systemd"] | None
     reuse_port: bool
-    inspector: bool | Inspector
+    lifespan: Callable[[Any], AbstractAsyncContextManager[Any]] | None
+    health_port: int | tuple[str, int] | Sequence[socket] | None
+    hub: Hub | None
 
 
 _PING_TIMEOUT = 20.0
 #: The most bytes that a limit may say, which is more than any machine has.
 _MOST_BYTES = 2**62 - 1
-#: What the operating system takes as a backlog: a C `int`.
+#: The largest backlog of the operating system's: a C `int`.
 _MOST_BACKLOG = 2**31 - 1
 
 #: The options that are seconds.
@@ -249,7 +325,7 @@ class ConnectionSettings:
 
     def __post_init__(self) -> None:
         for name in _SECONDS:
-            _check_seconds(name, getattr(self, name))
+            check_seconds(name, getattr(self, name))
         if self.max_message_size is not None:
             check_count("max_message_size", self.max_message_size, most=_MOST_BYTES)
         check_count("max_buffered", self.max_buffered, most=_MOST_BYTES)
@@ -262,7 +338,7 @@ class ConnectionSettings:
             )
         check_tcp(self.tcp_keepalive, self.tcp_user_timeout)
         if self.json is not None:
-            _functions_of(self.json)
+            check_json(self.json)
         if self.compression is not None and not isinstance(self.compression, (bool, Deflate)):
             raise TypeError(
                 f"expected compression to be True, False, None or a lapwing.Deflate, got {self.compression!r}"
@@ -282,7 +358,7 @@ class ConnectionSettings:
             import json
 
             return json.dumps, json.loads
-        return _functions_of(self.json)
+        return check_json(self.json)
 
     @property
     def opening(self) -> float:
@@ -313,11 +389,13 @@ class ClientSettings(ConnectionSettings):
     local_address: tuple[str, int] | None = None
     sock: socket | None = None
     portable: bool = False
+    carrier: CarrierKind = "descriptor"
 
     def __post_init__(self) -> None:
         ConnectionSettings.__post_init__(self)
         check_context(self.ssl)
         check_flag("portable", self.portable)
+        check_choice("carrier", self.carrier, CarrierKind)
         if not hasattr(self.headers, "__iter__"):
             raise TypeError(
                 f"expected headers to be a mapping, or pairs of name and value, got {type(self.headers).__name__}"
@@ -327,7 +405,7 @@ class ClientSettings(ConnectionSettings):
         if self.cookies is not None and not isinstance(self.cookies, Mapping):
             raise TypeError(f"expected cookies to be a mapping of names to values, got {type(self.cookies).__name__}")
         check_count("max_redirects", self.max_redirects, least=0)
-        _check_seconds("happy_eyeballs_delay", self.happy_eyeballs_delay)
+        check_seconds("happy_eyeballs_delay", self.happy_eyeballs_delay)
         if self.happy_eyeballs_delay is not None and self.happy_eyeballs_delay < 0.01:  # RFC 8305 section 8
             raise ValueError(
                 f"expected happy_eyeballs_delay to be 0.01 seconds or more, or None, got {self.happy_eyeballs_delay!r}"
@@ -378,26 +456,33 @@ class ServerSettings(ConnectionSettings):
     lag_budget: int | None = None
     lag_timeout: float | None = None
     portable: bool = False
+    carrier: CarrierKind = "descriptor"
     on_request: Callable[[Any], Any] | None = None
     health: str | None = None
     max_connections: int | None = None
     max_connections_per_address: int | None = None
     proxy_protocol: bool = False
+    forwarded: str | Sequence[str] | None = None
     unix: str | PathLike[str] | None = None
     unix_mode: int | None = None
     sockets: socket | Sequence[socket] | Literal["systemd"] | None = None
     reuse_port: bool = False
+    lifespan: Callable[[Any], AbstractAsyncContextManager[Any]] | None = None
     inspector: bool | Inspector = False
+    health_port: int | tuple[str, int] | Sequence[socket] | None = None
+    hub: Hub | None = None
 
     def __post_init__(self) -> None:
         ConnectionSettings.__post_init__(self)
         check_context(self.ssl, server_side=True)
+        _check_hub(self.hub)
         check_count("backlog", self.backlog, most=_MOST_BACKLOG)
         check_count("max_threads", self.max_threads)
-        check_lagging(self.lagging)
+        check_choice("lagging", self.lagging, Lagging)
+        check_choice("carrier", self.carrier, CarrierKind)
         if self.lag_budget is not None:
             check_count("lag_budget", self.lag_budget, most=_MOST_BYTES)
-        _check_seconds("lag_timeout", self.lag_timeout)
+        check_seconds("lag_timeout", self.lag_timeout)
         for name in ("max_connections", "max_connections_per_address"):
             if getattr(self, name) is not None:
                 check_count(name, getattr(self, name))
@@ -405,7 +490,14 @@ class ServerSettings(ConnectionSettings):
             check_flag(name, getattr(self, name))
         if self.on_request is not None and not callable(self.on_request):
             raise TypeError(f"expected on_request to be a function that takes the request, got {self.on_request!r}")
-        _check_health(self.health)
+        if self.lifespan is not None:
+            check_lifespan(self.lifespan)
+        if self.forwarded is not None:
+            from .protocol.forwarded import TrustedProxies
+
+            TrustedProxies(self.forwarded)
+        check_health(self.health)
+        check_health_port(self.health_port)
         _check_place(self)
         _check_inspector(self)
         if self.ssl is not None and (self.certfile is not None or self.keyfile is not None):
@@ -419,13 +511,18 @@ class ServerSettings(ConnectionSettings):
             raise ValueError("expected a certfile to go with the keyfile")
 
     @property
+    def tcp_limits(self) -> tuple[float | None, float | None]:
+        """The time limits of TCP, as `tcp.watch_peer` takes them."""
+        return self.tcp_keepalive, self.tcp_user_timeout
+
+    @property
     def live_page(self) -> Inspector | None:
-        """What is known of the live page; None without it."""
+        """The settings of the live page; None without it."""
         return self.inspector if isinstance(self.inspector, Inspector) else None
 
     @property
     def opening(self) -> float:
-        """Seconds for a client's opening handshake: what a handler waits for has nothing to do with it."""
+        """Seconds for a client's opening handshake."""
         return _first(self.open_timeout)
 
 
@@ -439,62 +536,36 @@ def settings_from(kind: type[Settings], options: Mapping[str, Any]) -> Settings:
         TypeError: an option does not exist or has the wrong type.
         ValueError: an option is out of its range, or contradicts another.
     """
+    key = (kind, *((name, type(value), value) for name, value in options.items() if type(value) in _PLAIN))
+    is_plain = len(key) > len(options)
+    if is_plain and key in _made:
+        made: Settings = _made[key]
+        return made
     known = [known.name for known in fields(kind)]
     for name in options:
         if name not in known:
             raise TypeError(f"unknown option {name!r}: expected one of {', '.join(sorted(known))}")
-    return kind(**options)
+    settings = kind(**options)
+    if is_plain:
+        if len(_made) >= _MOST_MADE:
+            _made.clear()
+        _made[key] = settings
+    return settings
+
+
+#: Settings of plain options, which many clients share; text is no such option, since it may be secret.
+_PLAIN = frozenset({type(None), bool, int, float})
+_MOST_MADE = 64
+_made: dict[tuple[Any, ...], Any] = {}
 
 
 def _first(*seconds: float | None) -> float:
     return next((value for value in seconds if value is not None), 10.0)
 
 
-def _functions_of(codec: JSONCodec) -> tuple[Callable[[Any], str | bytes], Callable[[str | bytes], Any]]:
-    functions = codec if isinstance(codec, tuple) else (getattr(codec, "dumps", None), getattr(codec, "loads", None))
-    if len(functions) != 2 or not all(callable(function) for function in functions):
-        raise TypeError(
-            f"expected json to have dumps and loads, as the module json has, or to be the two, got {codec!r}"
-        )
-    return functions
-
-
-def _check_seconds(name: str, value: object) -> None:
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"expected {name} in seconds or None, got {value!r}")
-    if not 0 < value < float("inf"):
-        raise ValueError(f"expected {name} to be more than 0 seconds, or None, got {value!r}")
-
-
-def check_duration(name: str, value: object) -> None:
-    """Check a number of seconds that may be 0.
-
-    Raises:
-        TypeError, ValueError: it is none.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"expected {name} in seconds, got {value!r}")
-    if not 0 <= value < float("inf"):
-        raise ValueError(f"expected {name} to be 0 seconds or more, got {value!r}")
-
-
-def check_lagging(policy: Lagging) -> Lagging:
-    """Check a policy for readers that lag, and return it; ValueError where there is no such one."""
-    policies = get_args(Lagging)
-    if policy not in policies:
-        raise ValueError(f"expected lagging to be one of {', '.join(map(repr, policies))}, got {policy!r}")
-    return policy
-
-
-def _check_health(path: object) -> None:
-    if path is None:
-        return
-    if not isinstance(path, str):
-        raise TypeError(f"expected health to be a path or None, got {path!r}")
-    if not path.startswith("/") or not path.isascii() or not path.isprintable() or set(path) & set(" ?#"):
-        raise ValueError(f"expected health to be a path such as '/healthz', without a query, got {path!r}")
+def _check_hub(hub: object) -> None:
+    if hub is not None and not hasattr(hub, "_start_with_server"):
+        raise TypeError(f"expected hub to be a lapwing.Hub, got {hub!r}")
 
 
 def _check_place(settings: ServerSettings) -> None:

@@ -1,4 +1,4 @@
-"""What was counted on connections and servers, as values that do not change."""
+"""Statistics of connections and servers, as values that do not change."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ConnectionStats", "ServerStats", "Traffic"]
+__all__ = ["ConnectionStats", "HubStats", "ServerStats", "TopicStats", "Traffic"]
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,12 @@ class Traffic:
         messages_received: messages that came, whole.
         messages_sent: messages that were accepted for sending.
         payload_received: bytes of these messages, as the application gets them: of text, in UTF-8.
-        payload_sent: likewise.
+        payload_sent: the same of the messages sent.
         wire_received: bytes that came in frames of every kind, with their headers; without what TLS and the opening
             handshake add.
-        wire_sent: likewise; they may still wait to be sent.
+        wire_sent: the same of the frames sent; they may still be in the output buffer.
         controls_received: control frames: pings, pongs and close frames (RFC 6455 section 5.5).
-        controls_sent: likewise.
+        controls_sent: the same, sent.
     """
 
     messages_received: int = 0
@@ -44,17 +44,17 @@ class Traffic:
 
     @property
     def sent_ratio(self) -> float | None:
-        """Bytes sent per byte of payload, likewise."""
+        """Bytes sent per byte of payload; None before any payload."""
         return self.wire_sent / self.payload_sent if self.payload_sent else None
 
 
 @dataclass(frozen=True)
 class ConnectionStats(Traffic):
-    """What was counted on one connection, and how it stands.
+    """The statistics of one connection, and its state.
 
     Attributes:
         queued_messages: messages that wait to be received.
-        queued_bytes: what they take in memory.
+        queued_bytes: the memory that they take.
         unsent_bytes: bytes of frames that the kernel has not taken yet.
         held_bytes: bytes held for the connection in all: undecoded input, the message being put together, earlier
             messages that compressed ones of the peer may refer to, messages that wait, broadcasts that wait because the
@@ -74,8 +74,53 @@ class ConnectionStats(Traffic):
 
 
 @dataclass(frozen=True)
+class TopicStats:
+    """What was counted of topics in this process since their hub was started, and how they stand.
+
+    Attributes:
+        topics: topics that somebody here subscribes to, or did a moment ago.
+        subscriptions: subscriptions here, of clients and of the program itself.
+        behind: subscriptions that are served from history: they lag, or have just begun.
+        published: messages published here.
+        received: messages of topics that somebody here subscribes to.
+        delivered: messages given to subscribers.
+        duplicates: messages that came twice from the engine, and were dropped.
+        repairs: reads of a log to close a gap.
+        losses: how often a subscriber was told `Lost`.
+        unreadable: stored messages that were damaged.
+    """
+
+    topics: int = 0
+    subscriptions: int = 0
+    behind: int = 0
+    published: int = 0
+    received: int = 0
+    delivered: int = 0
+    duplicates: int = 0
+    repairs: int = 0
+    losses: int = 0
+    unreadable: int = 0
+
+
+@dataclass(frozen=True)
+class HubStats(TopicStats):
+    """The same of all topics of a hub.
+
+    Attributes:
+        failed: messages that `publish_soon` could not publish, or had no room for.
+        is_up: whether the engine can publish, and messages arrive.
+        patterns: the counts by pattern. Of more than 100 patterns the later ones are counted together, under
+            "(other patterns)".
+    """
+
+    failed: int = 0
+    is_up: bool = False
+    patterns: Mapping[str, TopicStats] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True)
 class ServerStats(Traffic):
-    """What was counted on a server: the traffic is that of all its connections, open and closed.
+    """The statistics of a server: the traffic of all its connections, open and closed.
 
     Attributes:
         connections: connections that are open now.
@@ -90,6 +135,7 @@ class ServerStats(Traffic):
         queued_bytes: what messages take that wait to be received, over the open connections.
         unsent_bytes: bytes of frames that the kernel has not taken yet, over the open connections.
         held_bytes: bytes held for the open connections in all.
+        hub: the counts of the hub that the server has started; None without a hub.
     """
 
     connections: int = 0
@@ -103,3 +149,4 @@ class ServerStats(Traffic):
     queued_bytes: int = 0
     unsent_bytes: int = 0
     held_bytes: int = 0
+    hub: HubStats | None = None

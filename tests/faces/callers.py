@@ -6,11 +6,16 @@ A blocking client waits in a thread, so that a test can be written once, for an 
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import sysconfig
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 import lapwing
 from tests.peers.raw import RawListener, RawPeer
@@ -20,6 +25,11 @@ GUARD = 20.0
 
 #: Whether this is a build of Python without the GIL.
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+
+#: Marks what has a handler that is a plain function.
+IN_THREAD = pytest.mark.descriptor("a thread can only wait for a descriptor")
+#: Marks what reads on behind a send that failed.
+AFTER_A_FAILED_SEND = pytest.mark.descriptor("a transport of asyncio closes when a send fails, and reads nothing more")
 
 #: More than the kernel holds for a connection whose receiver does not read: 4 MiB to send, little to receive.
 HUGE = 8 * 1024 * 1024
@@ -180,7 +190,30 @@ def url(server: Any, path: str = "/") -> str:
     return f"ws://127.0.0.1:{server.port}{path}"
 
 
+async def given_time(attempt: Callable[[float], Awaitable[None]]) -> None:
+    """Try something within a short time limit, and within longer ones where the machine was too slow for that."""
+    for seconds in (0.1, 1.0):
+        with suppress(AssertionError, OSError):
+            return await attempt(seconds)
+    return await attempt(GUARD)
+
+
 async def steps(count: int = 3) -> None:
     """Let everything run that is ready."""
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+def sockets_of(port: int) -> list[socket.socket]:
+    """Duplicates of this process's connected sockets that have to do with this port."""
+    found = []
+    for entry in list(Path("/proc/self/fd").iterdir()):
+        if not entry.is_socket():
+            continue
+        with socket.socket(fileno=os.dup(int(entry.name))) as sock:
+            try:
+                if port in (sock.getsockname()[1], sock.getpeername()[1]):
+                    found.append(sock.dup())
+            except (OSError, IndexError):  # a listening one, or one of another family
+                pass
+    return found

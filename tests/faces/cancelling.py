@@ -14,12 +14,16 @@ class CancelledAt:
         inner: what to await.
         n: at which suspension to cancel.
         at_once: cancel before the task has begun to wait for what the suspension is about, rather than while it waits.
+
+    Attributes:
+        reached: whether it has waited for the n-th time.
     """
 
     def __init__(self, inner: Awaitable[Any], n: int, *, at_once: bool) -> None:
         self._inner = inner
         self._n = n
         self._at_once = at_once
+        self.reached = False
 
     def __await__(self) -> Generator[Any, Any, Any]:
         iterator = self._inner.__await__()
@@ -35,6 +39,7 @@ class CancelledAt:
                 return stop.value
             error = None
             if waits == self._n:
+                self.reached = True
                 if self._at_once:
                     task.cancel()
                 else:
@@ -49,7 +54,10 @@ class CancelledAt:
 async def cancel_everywhere(
     make: Callable[[], Awaitable[Any]], check: Callable[[bool], Awaitable[None]], *, at_once: bool
 ) -> int:
-    """Cancel what `make` returns at its first wait, at its second, and so on until it is no longer reached.
+    """Cancel what `make` returns at its first wait, at its second, and so on until it has no such wait.
+
+    A cancellation may come too late: the event of that wait has happened by then, and the task goes on to its end. The
+    next wait is tried all the same.
 
     Args:
         make: makes what is awaited, anew each time.
@@ -57,21 +65,19 @@ async def cancel_everywhere(
         at_once: as for `CancelledAt`.
 
     Returns:
-        At how many waits it was cancelled.
+        How many waits there are.
     """
-    n = 0
-    while True:
-
-        async def run(n: int = n) -> None:
-            await CancelledAt(make(), n, at_once=at_once)
-
-        task = asyncio.create_task(run())
+    for n in range(1000):
+        cancelling = CancelledAt(make(), n, at_once=at_once)
+        task = asyncio.create_task(_awaited(cancelling))
         await asyncio.wait({task})
-        cancelled = task.cancelled()
-        if not cancelled:
+        if not task.cancelled():
             task.result()
-        await check(cancelled)
-        if not cancelled:
+        await check(task.cancelled())
+        if not cancelling.reached:
             return n
-        n += 1
-        assert n < 1000, "it waits without an end"
+    raise AssertionError("it waits without an end")
+
+
+async def _awaited(awaitable: Awaitable[Any]) -> None:
+    await awaitable

@@ -13,6 +13,7 @@ import pytest
 
 import lapwing
 from tests.faces.callers import GUARD, Face
+from tests.peers.finalizers import others_left_out
 
 if TYPE_CHECKING:
     from tests.conftest import Runtime
@@ -50,9 +51,8 @@ def _is_a_repetition(item: pytest.Function) -> bool:
 def _only_new_objects_are_collected() -> Iterator[None]:
     """Leave what pytest has made so far out of the rig's collections, three per test, which would take long."""
     gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
+    with others_left_out():
+        yield
 
 
 @pytest.fixture(params=["asyncio", "blocking"])

@@ -15,7 +15,19 @@ from typing import Any
 import pytest
 
 import lapwing
-from tests.faces.callers import GUARD, HUGE, ROOM, Face, blocking_pair, call, facing_server, hosting, steps, url
+from tests.faces.callers import (
+    GUARD,
+    HUGE,
+    IN_THREAD,
+    ROOM,
+    Face,
+    blocking_pair,
+    call,
+    facing_server,
+    hosting,
+    steps,
+    url,
+)
 from tests.faces.test_thread_handlers import facing_handler
 from tests.peers import wire
 from tests.peers.certificates import Certificates
@@ -436,6 +448,7 @@ def test_abort_threadsafe_when_the_loop_is_closed(runtime: Any) -> None:
 # --- handlers that are plain functions ---------------------------------------------------------------------------
 
 
+@IN_THREAD
 @pytest.mark.parametrize("secure", [False, True])
 async def test_in_a_plain_handler(listen: Listen, tls: Certificates, secure: bool) -> None:
     seen: list[Any] = []
@@ -460,6 +473,7 @@ async def test_in_a_plain_handler(listen: Listen, tls: Certificates, secure: boo
     assert server.stats().closed == {1006: 1}
 
 
+@IN_THREAD
 async def test_of_a_plain_handler_from_the_loop(listen: Listen) -> None:
     """While one thread receives and another one waits for room to send."""
     async with facing_handler(listen, receive_buffer=65536, compression=False) as (ws, peer, server):
@@ -479,6 +493,7 @@ async def test_of_a_plain_handler_from_the_loop(listen: Listen) -> None:
         assert came + len(await call(peer.read_to_end)) < HUGE
 
 
+@IN_THREAD
 async def test_of_a_plain_handler_that_does_nothing(listen: Listen) -> None:
     """Nobody is there to close the descriptor but the one who calls, and the loop has output to bring away."""
     async with facing_handler(listen, receive_buffer=65536, compression=False) as (ws, peer, server):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import lapwing
-from tests.faces.callers import Face, hosting, url
+from tests.faces.callers import IN_THREAD, Face, hosting, url
 from tests.peers import wire
 from tests.peers.raw import RawListener
 
@@ -159,6 +159,7 @@ async def test_cancelled_while_others_have_their_turn(listen: Listen) -> None:
         assert await guest.receive() is None
 
 
+@IN_THREAD
 async def test_a_thread_that_forgets_the_end(listen: Listen) -> None:
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()

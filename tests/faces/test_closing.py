@@ -10,12 +10,72 @@ from typing import Any
 import pytest
 
 import lapwing
-from tests.faces.callers import GUARD, HUGE, Face, blocking_pair, call, facing_server, hosting, steps, url
+from tests.faces.callers import GUARD, HUGE, IN_THREAD, Face, blocking_pair, call, facing_server, hosting, steps, url
 from tests.peers import wire
 from tests.peers.raw import RawListener, RawPeer
 
 Listen = Callable[..., Any]
 CLOSE = wire.frame(wire.CLOSE, wire.close_payload(3000, "bye"))
+
+
+# --- what the close frames said ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["task", pytest.param("thread", marks=IN_THREAD)])
+@pytest.mark.parametrize("beginner", ["client", "handler"])
+async def test_both_ends_know_who_closed_first_and_with_what(
+    face: Face, listen: Listen, kind: str, beginner: str
+) -> None:
+    seen: list[Any] = []
+
+    def look(ws: Any) -> None:
+        seen.append((ws.close_received, ws.close_sent, ws.peer_closed_first))
+
+    async def task(ws: lapwing.Connection) -> None:
+        look(ws)
+        if beginner == "handler":
+            await ws.close(4001, "enough")
+        assert await ws.receive() is None
+        look(ws)
+
+    def thread(ws: lapwing.BlockingConnection) -> None:
+        look(ws)
+        if beginner == "handler":
+            ws.close(4001, "enough")
+        assert ws.receive() is None
+        look(ws)
+
+    said = lapwing.CloseFrame(4001, "enough")
+    handler: Any = task if kind == "task" else thread
+    async with listen(default=handler) as server:
+        ws = await face.client().connect(url(server))
+        client = ws.client
+        if beginner == "client":
+            assert (client.close_received, client.close_sent) == (None, None)
+            await ws.close(4001, "enough")
+        else:
+            assert await ws.receive() is None
+        assert client.close_received == client.close_sent == said
+        assert client.peer_closed_first is (beginner == "handler")
+        await ws.close()
+        while server.connections or len(seen) < 2:
+            await asyncio.sleep(0)
+    assert seen == [(None, None, None), (said, said, beginner == "client")]
+
+
+async def test_a_client_that_was_never_connected_has_no_close_frames(face: Face) -> None:
+    client = face.client().client
+    assert (client.close_received, client.close_sent, client.peer_closed_first) == (None, None, None)
+
+
+async def test_a_lost_connection_has_what_was_said_before(face: Face) -> None:
+    with RawListener() as listener:
+        async with face.facing(listener, close_timeout=GUARD) as (ws, peer):
+            closing = asyncio.create_task(ws.close(4001, "enough"))
+            await call(peer.expect_close, 4001, "enough")
+            peer.close()
+            assert (await closing).code == 1006
+            assert (ws.client.close_received, ws.client.close_sent) == (None, (4001, "enough"))
 
 
 # --- who begins --------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import pytest
 import lapwing
 from lapwing import Deflate
 from tests.conftest import Runtime
-from tests.faces.callers import GUARD, Face, blocking_pair, call, hosting, steps, url
+from tests.faces.callers import GUARD, IN_THREAD, Face, blocking_pair, call, hosting, steps, url
 from tests.faces.cancelling import cancel_everywhere
 from tests.peers import wire
 from tests.peers.deflated import RSV1, Context, inflate
@@ -196,7 +196,9 @@ async def test_a_server_that_always_agrees_twice_is_refused(face: Face) -> None:
         await serving
 
 
-@pytest.mark.parametrize("in_thread", [False, True], ids=["coroutine", "thread"])
+@pytest.mark.parametrize(
+    "in_thread", [pytest.param(False, id="coroutine"), pytest.param(True, id="thread", marks=IN_THREAD)]
+)
 @pytest.mark.parametrize("user_agent", [None, "Tornado/6.5", "Mojolicious (Perl)"])
 async def test_a_client_that_does_not_forget(listen: Listen, user_agent: str | None, in_thread: bool) -> None:
     """Tornado's and Mojolicious' clients refer to earlier messages whatever the response says; Netty's asks to."""
@@ -314,6 +316,7 @@ async def test_broadcast_of_a_connection(face: Face, listen: Listen) -> None:
             assert await first.receive() == await second.receive() == "to all " * 100
 
 
+@IN_THREAD
 @pytest.mark.parametrize("takeover", [False, True])
 async def test_handlers_in_threads(face: Face, listen: Listen, takeover: bool) -> None:
     """What was agreed on goes over to the thread, and broadcasts reach it as they reach the others."""

@@ -128,7 +128,7 @@ async def test_a_socket_is_closed_after_a_failure(face: Face) -> None:
         with await call(listener.accept_bare) as peer:
             await call(peer.read_head)
             peer.send(b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n")
-            with pytest.raises(lapwing.HandshakeError, match="sock leads to one server"):
+            with pytest.raises(lapwing.HandshakeError, match="sock is connected to one server"):
                 await connecting
             await call(peer.expect_reset_or_end)
         assert sock.fileno() == -1

@@ -233,12 +233,12 @@ async def test_who_comes_to_a_shared_port_meanwhile_reaches_the_other_server(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernel gives some of them to the server that is drained: these ask again, and find it gone."""
-    monkeypatch.setattr(lapwing.server, "HOLD_OFF", 3600)
+    monkeypatch.setattr("lapwing.serving.acceptor.HOLD_OFF", 3600)
     options: dict[str, Any] = {"interface": "127.0.0.1", "reuse_port": True, "default": echo, **runtime.options}
     async with lapwing.listen(0, **options) as leaving, lapwing.listen(leaving.port, **options) as staying:
         draining = asyncio.create_task(leaving.drain(window=0))
         await steps()
-        assert leaving._listeners, "it holds off and listens still"
+        assert leaving._acceptor.is_listening, "it holds off and listens still"
         with contextlib.ExitStack() as stack:
             socks = [stack.enter_context(socket.socket()) for _ in range(20)]
             for sock in socks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,8 +11,27 @@ from typing import Any
 import pytest
 
 import lapwing
+from tests.conftest import HAS_EAGER_TASKS, Runtime
 from tests.faces.callers import HUGE, call, url
 from tests.peers.raw import RawPeer
+
+if not HAS_EAGER_TASKS:
+    pytest.skip("eager tasks take Python 3.12", allow_module_level=True)
+
+
+@pytest.fixture(autouse=True)
+def takes_eager_tasks(runtime: Runtime) -> None:
+    """Leave out event loops that hand the factory an argument which this Python's does not know."""
+    with contextlib.closing(runtime.loop_factory()) as loop:
+        loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
+        step = asyncio.sleep(0)
+        try:
+            task = loop.create_task(step)
+        except TypeError as error:
+            step.close()
+            pytest.skip(f"{runtime.name} makes no eager tasks on this Python: {error}")
+        loop.run_until_complete(task)
+
 
 Listen = Callable[..., Any]
 Act = Callable[[lapwing.Connection], Any]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import lapwing
-from tests.faces.callers import Face, call, hosting, url
+from tests.faces.callers import Face, call, given_time, hosting, url
 from tests.peers import wire
 from tests.peers.raw import RawListener, RawPeer
 
@@ -69,6 +69,13 @@ async def test_what_the_operating_system_reports_stays_an_os_error(face: Face) -
         await face.client().connect("ws://nowhere.invalid/")
 
 
+def begin(connect: Any) -> asyncio.Task[Any]:
+    """Connect in a task whose failure counts only where it is awaited."""
+    task: asyncio.Task[Any] = asyncio.ensure_future(connect)
+    task.add_done_callback(lambda task: task.cancelled() or task.exception())
+    return task
+
+
 @pytest.mark.parametrize(
     ("response", "body"),
     [
@@ -83,31 +90,38 @@ async def test_a_refusal_whose_body_does_not_end(
     face: Face, response: bytes, body: bytes, through_a_proxy: bool
 ) -> None:
     """Its status came, and says more than that time is up: whether to try again, for one."""
-    with RawListener() as listener:
-        target, options = listener.url, {}
-        if through_a_proxy:
-            target, options = "ws://server.invalid/", {"proxy": listener.url.replace("ws:", "http:").rstrip("/")}
-        client = face.client(open_timeout=0.2, **options)
-        connecting = asyncio.create_task(client.connect(target))
-        with await call(listener.accept_bare) as peer:
-            await call(peer.read_head)
-            peer.send(response)
-            with pytest.raises(lapwing.HandshakeError) as caught:
-                await connecting
-            await call(peer.expect_reset_or_end)
-    assert isinstance(caught.value, lapwing.ProxyError) is through_a_proxy
-    assert (caught.value.status, caught.value.body) == (401, body)
+
+    async def attempt(seconds: float) -> None:
+        with RawListener() as listener:
+            target, options = listener.url, {}
+            if through_a_proxy:
+                target, options = "ws://server.invalid/", {"proxy": listener.url.replace("ws:", "http:").rstrip("/")}
+            client = face.client(open_timeout=seconds, **options)
+            connecting = begin(client.connect(target))
+            with await call(listener.accept_bare) as peer:
+                await call(peer.read_head)
+                peer.send(response)
+                with pytest.raises(lapwing.HandshakeError) as caught:
+                    await connecting
+                await call(peer.expect_reset_or_end)
+        assert isinstance(caught.value, lapwing.ProxyError) is through_a_proxy
+        assert (caught.value.status, caught.value.body) == (401, body)
+
+    await given_time(attempt)
 
 
 @pytest.mark.parametrize("beginning", [b"", b"HTTP/1.1 401 Unauthor", b"HTTP/1.1 401 Unauthorized\r\nA: b\r\n"])
 async def test_a_response_whose_head_does_not_end(face: Face, beginning: bytes) -> None:
-    with RawListener() as listener:
-        connecting = asyncio.create_task(face.client(open_timeout=0.2).connect(listener.url))
-        with await call(listener.accept_bare) as peer:
-            await call(peer.read_head)
-            peer.send(beginning)
-            with pytest.raises(TimeoutError, match="took longer than"):
-                await connecting
+    async def attempt(seconds: float) -> None:
+        with RawListener() as listener:
+            connecting = begin(face.client(open_timeout=seconds).connect(listener.url))
+            with await call(listener.accept_bare) as peer:
+                await call(peer.read_head)
+                peer.send(beginning)
+                with pytest.raises(TimeoutError, match="took longer than"):
+                    await connecting
+
+    await given_time(attempt)
 
 
 async def test_no_secret_of_the_url_is_in_the_message_of_a_timeout(face: Face) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -38,7 +38,7 @@ class Pairs:
 
     async def open(self, runtime: Runtime, **options: Any) -> None:
         self.guests = Guests()
-        self.server = await lapwing.listen(0, "127.0.0.1", default=self.guests, **runtime.options)
+        self.server = await lapwing.listen(0, "127.0.0.1", default=self.guests, **runtime.options, **options)
         self.clients, self.connections = [], []
         for _ in range(3):
             self.clients.append(await lapwing.AsyncClient(**runtime.options).connect(url(self.server)))
@@ -140,6 +140,43 @@ def test_other_deadlines(runtime: Runtime, loop: asyncio.AbstractEventLoop, inte
     begun.cancel()
     loop.run_until_complete(end())
     assert sum(task.exception() is not None for task in tasks) == 1
+
+
+def test_accepting(
+    runtime: Runtime,
+    loop: asyncio.AbstractEventLoop,
+    interrupt: type[BaseException],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The listener has no output to go on with, and goes on accepting."""
+    pairs = Pairs()
+
+    def arrived(*_: object) -> NoReturn:
+        raise interrupt
+
+    async def begin() -> None:
+        await pairs.open(runtime, max_connections=9)
+        monkeypatch.setattr(type(pairs.server._admission), "arrived", arrived)
+        connecting.append(asyncio.create_task(lapwing.AsyncClient(**runtime.options).connect(url(pairs.server))))
+        await asyncio.sleep(GUARD)
+
+    async def end() -> None:
+        for came in await asyncio.gather(*connecting, return_exceptions=True):
+            if isinstance(came, lapwing.AsyncClient):  # all that the interrupt has cost it is a place in a count
+                await came.close()
+        async with lapwing.connect(url(pairs.server), **runtime.options):
+            pass
+        await pairs.close()
+
+    connecting: list[asyncio.Task[Any]] = []
+    begun = loop.create_task(begin())
+    with pytest.raises(interrupt):
+        loop.run_until_complete(begun)
+    begun.cancel()
+    monkeypatch.undo()
+    loop.run_until_complete(end())
+    assert not any("could not be" in record.getMessage() for record in caplog.records)
 
 
 class Interrupting(logging.Handler):

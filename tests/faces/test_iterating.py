@@ -12,7 +12,7 @@ import pytest
 
 import lapwing
 from lapwing.protocol.close import ended_well
-from tests.faces.callers import Face, call, hosting, url
+from tests.faces.callers import IN_THREAD, Face, call, hosting, url
 from tests.peers import wire
 from tests.peers.raw import RawListener, RawPeer
 
@@ -118,7 +118,7 @@ async def served(listen: Listen, kind: str, caplog: pytest.LogCaptureFixture) ->
             yield server
 
 
-@pytest.mark.parametrize("kind", ["coroutine", "task group", "thread"])
+@pytest.mark.parametrize("kind", ["coroutine", "task group", pytest.param("thread", marks=IN_THREAD)])
 @pytest.mark.parametrize("code", [4001, 1011, "lost"])
 async def test_a_handler_that_ends_with_its_connection_has_not_failed(
     listen: Listen, kind: str, code: Any, caplog: pytest.LogCaptureFixture

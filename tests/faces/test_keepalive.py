@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import socket
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +15,18 @@ import pytest
 import lapwing
 from lapwing import testing
 from lapwing.testing import Fault, Proxy
-from tests.faces.callers import FREE_THREADED, GUARD, HUGE, Face, blocking_pair, call, facing_server, hosting, url
+from tests.faces.callers import (
+    FREE_THREADED,
+    GUARD,
+    HUGE,
+    Face,
+    blocking_pair,
+    call,
+    facing_server,
+    hosting,
+    sockets_of,
+    url,
+)
 from tests.peers import wire
 from tests.peers.raw import RawListener
 
@@ -272,25 +281,10 @@ def test_a_blocking_client_that_polls_notices_a_dead_peer() -> None:
 TCP: dict[str, Any] = {"tcp_keepalive": 7, "tcp_user_timeout": 12.5}
 
 
-def _sockets(port: int) -> list[socket.socket]:
-    """Duplicates of this process's connected sockets that have to do with this port."""
-    found = []
-    for entry in list(Path("/proc/self/fd").iterdir()):
-        if not entry.is_socket():
-            continue
-        with socket.socket(fileno=os.dup(int(entry.name))) as sock:
-            try:
-                if port in (sock.getsockname()[1], sock.getpeername()[1]):
-                    found.append(sock.dup())
-            except (OSError, IndexError):  # a listening one, or one of another family
-                pass
-    return found
-
-
 async def test_the_time_limits_of_tcp_are_set_on_both_ends(face: Face, listen: Listen) -> None:
     async with hosting(listen, **TCP) as (server, guests), face.connected(url(server), **TCP):
         await guests.next()
-        ends = _sockets(server.port)
+        ends = sockets_of(server.port)
         for sock in ends:
             with sock:
                 assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
@@ -304,7 +298,7 @@ async def test_the_time_limits_of_tcp_are_set_on_both_ends(face: Face, listen: L
 async def test_the_time_limits_of_tcp_are_the_systems_by_default(face: Face, listen: Listen) -> None:
     async with hosting(listen) as (server, guests), face.connected(url(server)):
         await guests.next()
-        for sock in _sockets(server.port):
+        for sock in sockets_of(server.port):
             with sock:
                 assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
                 assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0

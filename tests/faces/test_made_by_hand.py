@@ -12,14 +12,18 @@ from tests.faces.callers import GUARD
 from tests.faces.programs import program
 
 CLASSES = [
-    "lapwing.faces.turns.Turns",
-    "lapwing.faces.blocking_link.BlockingLink",
-    "lapwing.faces.sync_messages.Messages",
-    "lapwing.faces.sync_messages.BlockingMessageStream",
-    "lapwing.faces.blocking.BlockingConnection",
-    "lapwing.faces.sync.Client",
+    "lapwing.faces.connection.BaseConnection",
+    "lapwing.faces.blocking.driver.Attendant",
+    "lapwing.faces.blocking.driver.Driver",
+    "lapwing.faces.blocking.messages.BlockingMessageStream",
+    "lapwing.faces.blocking.connection.BlockingConnection",
+    "lapwing.faces.blocking.client.Client",
     "lapwing.serving.threaded.ThreadConnection",
-    "lapwing.serving.threaded.Courier",
+    "lapwing.serving.threaded.LoopSource",
+    "lapwing.serving.threaded.LoopAttendant",
+    "lapwing.faces.aio.driver.Driver",
+    "lapwing.faces.aio.driver.Stage",
+    "lapwing.faces.aio.opening.OpeningStage",
 ]
 
 TRYING = """
@@ -29,7 +33,7 @@ TRYING = """
     module, _, name = sys.argv[1].rpartition(".")
     cls = getattr(importlib.import_module(module), name)
     import lapwing
-    from lapwing.faces.blocking import BlockingConnection
+    from lapwing.faces.blocking.connection import BlockingConnection
     from lapwing.serving.threaded import ThreadConnection
 
     ARGUMENTS = [None, 0, "text", lapwing.Client(), BlockingConnection(), ThreadConnection()]
@@ -74,7 +78,7 @@ def test_what_it_does(name: str) -> None:
 
 
 def test_a_stream_is_made_by_receive_stream() -> None:
-    from lapwing.faces.sync_messages import BlockingMessageStream
+    from lapwing.faces.blocking.messages import BlockingMessageStream
 
     with pytest.raises(RuntimeError, match="not connected"):
         BlockingMessageStream(lapwing.Client(), None, None)

@@ -52,7 +52,7 @@ async def test_a_url_that_is_no_str(face: Face, wrong: Any) -> None:
 async def test_a_closed_port(face: Face) -> None:
     with RawListener() as listener:
         port = listener.port
-    with pytest.raises(ConnectionRefusedError, match=rf":{port}: .*is the server running"):
+    with pytest.raises(ConnectionRefusedError, match=rf":{port}: .*Is the server running"):
         await face.client().connect(f"ws://127.0.0.1:{port}/")
 
 
@@ -84,7 +84,10 @@ async def test_a_server_that_does_not_speak_websocket(
 
 
 async def test_a_server_that_says_nothing(face: Face) -> None:
-    with RawListener() as listener, pytest.raises(TimeoutError, match=r"is a WebSocket server there.*open_timeout"):
+    with (
+        RawListener() as listener,
+        pytest.raises(TimeoutError, match=r"check that a WebSocket server runs there.*open_timeout"),
+    ):
         await face.client(open_timeout=0.05).connect(listener.url)
 
 
@@ -94,7 +97,7 @@ async def test_a_message_too_large_for_either_end(face: Face, listen: Listen) ->
         await ws.receive()
 
     async with listen(protocols={"large": large}, default=echo, max_message_size=10_000) as server:
-        for subprotocol, words in (("large", r"max_message_size=.*receive_stream"), (None, "send less at once")):
+        for subprotocol, words in (("large", r"max_message_size=.*receive_stream"), (None, "send smaller ones")):
             async with face.connected(url(server), subprotocol, max_message_size=10_000) as ws:
                 if subprotocol is None:
                     await ws.send("x" * 20_000)
@@ -407,7 +410,7 @@ def test_an_unknown_option_of_a_client(name: str) -> None:
 
 async def test_an_unknown_option_of_connect_and_listen() -> None:
     with pytest.raises(TypeError, match="unknown option 'time_out'"):
-        await lapwing.connect("ws://127.0.0.1:1/", time_out=1)
+        await lapwing.connect("ws://127.0.0.1:1/", time_out=1)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="unknown option 'headers'"):
         lapwing.listen(port=0, default=echo, headers={})  # type: ignore[call-arg]
 

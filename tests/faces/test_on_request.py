@@ -15,7 +15,7 @@ import pytest
 
 import lapwing
 from tests.conftest import Runtime
-from tests.faces.callers import GUARD, HUGE, call, hosting, url
+from tests.faces.callers import GUARD, HUGE, IN_THREAD, call, given_time, hosting, url
 from tests.peers import wire
 from tests.peers.certificates import Certificates
 from tests.peers.raw import RawPeer
@@ -66,6 +66,28 @@ async def test_none_goes_on_and_a_response_is_sent(listen: Listen, runtime: Runt
             assert await ws.receive() == "still a WebSocket server"
         assert server._admission.openings.answered == 1
         assert server._admission.openings.accepted == 1
+
+
+@pytest.mark.parametrize("kind", ["task", pytest.param("thread", marks=IN_THREAD)])
+async def test_the_query_and_the_cookies_of_a_request(listen: Listen, runtime: Runtime, kind: str) -> None:
+    """The hook and the handler see the same."""
+    seen: list[Any] = []
+
+    def look(request: Any) -> None:
+        seen.append((request.query, request.query["room"], request.query.get("token"), request.cookies))
+
+    async def task(ws: lapwing.Connection) -> None:
+        look(ws.request)
+
+    def thread(ws: lapwing.BlockingConnection) -> None:
+        look(ws.request)
+
+    handler: Any = task if kind == "task" else thread
+    async with listen(default=handler, on_request=look) as server:
+        cookies = {"session": "abc", "theme": "dark"}
+        async with lapwing.connect(url(server) + "?room=a+b", cookies=cookies, **runtime.options) as ws:
+            assert await ws.receive() is None
+    assert seen == [("room=a+b", "a b", None, cookies)] * 2
 
 
 async def test_another_client_reads_the_page(listen: Listen) -> None:
@@ -337,10 +359,13 @@ async def test_a_slow_hook_ends_with_open_timeout(listen: Listen) -> None:
         finally:
             cancelled.set()
 
-    async with listen(default=echo, on_request=never, open_timeout=0.1) as server:
-        assert status(await ask(server, wire.request("x"))) == 503
-        await cancelled.wait()
-        assert not server._connections or server._admission.openings.refused == 1
+    async def attempt(seconds: float) -> None:
+        async with listen(default=echo, on_request=never, open_timeout=seconds) as server:
+            assert status(await ask(server, wire.request("x"))) == 503
+            await cancelled.wait()
+            assert not server._connections or server._admission.openings.refused == 1
+
+    await given_time(attempt)
 
 
 @pytest.mark.parametrize("way", ["close", "reset"])
@@ -477,3 +502,174 @@ def test_a_response_that_could_not_be_sent_is_refused(arguments: Any, error: typ
 def test_options_that_make_no_sense(options: Any, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         lapwing.listen(default=echo, **options)
+
+
+# --- how a WebSocket is accepted -----------------------------------------------------------------------------------
+
+KINDS = pytest.mark.parametrize("kind", ["task", pytest.param("thread", marks=IN_THREAD)])
+DELAYED = pytest.mark.parametrize("is_delayed", [False, True], ids=["function", "async"])
+
+
+def accepting(is_delayed: bool, **how: Any) -> Any:
+    """A hook that accepts in this way, and returns what `accept` does."""
+
+    def at_once(request: lapwing.IncomingRequest) -> Any:
+        return request.accept(**how)
+
+    async def later(request: lapwing.IncomingRequest) -> Any:
+        await asyncio.sleep(0)
+        return request.accept(**how)
+
+    return later if is_delayed else at_once
+
+
+def handler_of(kind: str, name: str) -> Any:
+    """A handler that tells its name, the subprotocol, and what the response to the client was."""
+
+    async def task(ws: lapwing.Connection) -> None:
+        assert ws.response is not None
+        await ws.send(f"{name} {ws.subprotocol} {ws.response.headers.get('Sec-WebSocket-Protocol')}")
+        await ws.receive()
+
+    def thread(ws: lapwing.BlockingConnection) -> None:
+        assert ws.response is not None
+        ws.send(f"{name} {ws.subprotocol} {ws.response.headers.get('Sec-WebSocket-Protocol')}")
+        ws.receive()
+
+    return task if kind == "task" else thread
+
+
+@KINDS
+@DELAYED
+async def test_accept_chooses_the_subprotocol(listen: Listen, runtime: Runtime, kind: str, is_delayed: bool) -> None:
+    handlers = {name: handler_of(kind, name) for name in ("a", "b")}
+    async with listen(protocols=handlers, on_request=accepting(is_delayed, subprotocol="b")) as server:
+        async with lapwing.connect(url(server), ["a", "b"], **runtime.options) as ws:
+            assert ws.subprotocol == "b"
+            assert await ws.receive() == "b b b"
+
+
+@KINDS
+@pytest.mark.parametrize("chosen", ["v7", None])
+async def test_accept_chooses_what_the_default_handler_serves(
+    listen: Listen, runtime: Runtime, kind: str, chosen: str | None
+) -> None:
+    """A subprotocol that no handler is named for, or none of those that are."""
+    options: dict[str, Any] = {"protocols": {"a": handler_of(kind, "a")}, "default": handler_of(kind, "default")}
+    async with listen(on_request=accepting(False, subprotocol=chosen), **options) as server:
+        async with lapwing.connect(url(server), ["a", "v7"], **runtime.options) as ws:
+            assert ws.subprotocol == chosen
+            assert await ws.receive() == f"default {chosen} {chosen}"
+            [there] = server.connections
+            assert (
+                await call(there.broadcast, "to all of these") == 1 if kind == "thread" else there.broadcast("x") == 1
+            )
+
+
+@KINDS
+@DELAYED
+async def test_accept_adds_headers(listen: Listen, runtime: Runtime, kind: str, is_delayed: bool) -> None:
+    seen: list[Any] = []
+
+    async def task(ws: lapwing.Connection) -> None:
+        seen.append(ws.response)
+        await ws.receive()
+
+    def thread(ws: lapwing.BlockingConnection) -> None:
+        seen.append(ws.response)
+        ws.receive()
+
+    headers = [("Set-Cookie", "a=1; HttpOnly"), ("Set-Cookie", "b=2"), ("X-Served-By", "one")]
+    handler: Any = task if kind == "task" else thread
+    async with listen(protocols={"chat": handler}, on_request=accepting(is_delayed, headers=headers)) as server:
+        async with lapwing.connect(url(server), "chat", **runtime.options) as ws:
+            assert ws.response is not None
+            assert ws.response.headers.get_all("Set-Cookie") == ["a=1; HttpOnly", "b=2"]
+            assert ws.response.headers["X-Served-By"] == "one"
+            assert ws.subprotocol == "chat"
+            await ws.close()
+        assert seen == [ws.response]
+
+
+async def test_accept_does_not_get_in_the_way_of_compression(listen: Listen, runtime: Runtime) -> None:
+    async with listen(default=echo, on_request=accepting(False, headers={"X-Y": "z"})) as server:
+        async with lapwing.connect(url(server), **runtime.options) as ws:
+            assert ws.response is not None
+            assert ws.response.headers["Sec-WebSocket-Extensions"].startswith("permessage-deflate")
+            await ws.send("x" * 10_000)
+            assert await ws.receive() == "x" * 10_000
+
+
+async def test_accept_twice(listen: Listen, runtime: Runtime) -> None:
+    def hook(request: lapwing.IncomingRequest) -> None:
+        request.accept(headers={"X-First": "1"})
+        request.accept(subprotocol="b", headers={"X-Second": "2"})
+
+    async with listen(default=echo, on_request=hook) as server:
+        async with lapwing.connect(url(server), ["a", "b"], **runtime.options) as ws:
+            assert ws.response is not None
+            assert (ws.response.headers["X-First"], ws.response.headers["X-Second"]) == ("1", "2")
+            assert ws.subprotocol == "b"
+
+
+async def test_accept_before_a_refusal_is_of_no_effect(listen: Listen) -> None:
+    def hook(request: lapwing.IncomingRequest) -> Response:
+        request.accept(headers={"X-Y": "z"})
+        return Response.of(403, "no")
+
+    async with listen(default=echo, on_request=hook) as server:
+        answer = await ask(server, wire.request("x"))
+        assert status(answer) == 403
+        assert b"X-Y" not in answer
+
+
+@pytest.mark.parametrize("request_bytes", [GET % b"/", OLD_VERSION], ids=["page", "old version"])
+async def test_accept_of_what_opens_no_websocket_does_nothing(listen: Listen, request_bytes: bytes) -> None:
+    async with listen(default=echo, on_request=accepting(False, subprotocol="x", headers={"X-Y": "z"})) as server:
+        answer = await ask(server, request_bytes)
+        assert status(answer) == 426
+        assert b"X-Y" not in answer
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"subprotocol": "c"}, "expected one of the subprotocols that the client offers (a, b), got 'c'"),
+        ({"subprotocol": "b"}, "expected a subprotocol with a handler, got 'b': there is no default handler"),
+        ({"subprotocol": None}, "expected a subprotocol with a handler, got None"),
+        ({"headers": {"Upgrade": "x"}}, "the header Upgrade is set by the handshake"),
+        ({"headers": {"Sec-WebSocket-Protocol": "b"}}, "the header Sec-WebSocket-Protocol is set by the handshake"),
+        ({"headers": {"Content-Length": "0"}}, "the header Content-Length is set by the handshake"),
+        ({"headers": {"X-Y": "a\r\nSet-Cookie: b"}}, "must not contain"),
+        ({"headers": 7}, "expected headers to be a mapping"),
+    ],
+)
+async def test_accepting_what_cannot_be(
+    listen: Listen, how: dict[str, Any], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = {"default": echo} if how.get("subprotocol") == "c" else {"protocols": {"a": echo}}
+    async with listen(on_request=accepting(False, **how), **options) as server:
+        assert status(await ask(server, wire.request("x", subprotocols=["a", "b"]))) == 500
+    [record] = [record for record in caplog.records if record.exc_info]
+    assert record.exc_info is not None
+    assert said in str(record.exc_info[1])
+
+
+async def test_accept_after_the_answer(listen: Listen) -> None:
+    tried = asyncio.Event()
+
+    async def hook(request: lapwing.IncomingRequest) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            with pytest.raises(RuntimeError, match="answered already"):
+                request.accept(headers={"X-Y": "z"})
+            tried.set()
+            raise
+
+    async def attempt(seconds: float) -> None:
+        async with listen(default=echo, on_request=hook, open_timeout=seconds) as server:
+            assert status(await ask(server, wire.request("x"))) == 503
+            await tried.wait()
+
+    await given_time(attempt)

@@ -103,7 +103,7 @@ async def test_what_is_in_use_is_not_replaced(path: Path, runtime: Runtime) -> N
 
 async def test_what_is_no_socket_is_not_touched(path: Path, runtime: Runtime) -> None:
     path.write_text("precious", encoding="utf-8")
-    with pytest.raises(OSError, match="is no socket"):
+    with pytest.raises(OSError, match="is not a socket"):
         await lapwing.listen(default=echo, unix=path, **runtime.options)
     assert path.read_text(encoding="utf-8") == "precious"
 

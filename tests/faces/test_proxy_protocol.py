@@ -13,7 +13,7 @@ import pytest
 
 import lapwing
 from tests.conftest import Runtime
-from tests.faces.callers import call, hosting, steps
+from tests.faces.callers import IN_THREAD, call, hosting, steps
 from tests.peers import wire
 from tests.peers.certificates import Certificates
 from tests.peers.raw import RawPeer
@@ -167,3 +167,33 @@ def test_the_option_is_a_flag() -> None:
     with pytest.raises(TypeError, match="proxy_protocol"):
         lapwing.listen(default=echo, proxy_protocol="v1")  # type: ignore[arg-type]
     assert socket.has_ipv6
+
+
+@pytest.mark.parametrize("kind", ["task", pytest.param("thread", marks=IN_THREAD)])
+async def test_what_the_proxy_adds(listen: Listen, kind: str) -> None:
+    """The name of the certificate that a client has shown to the proxy, say."""
+    tls = b"\x07" + bytes(4) + b"\x22\x00\x03ada"
+    tlvs = b"\x02\x00\x04chat" + b"\x20" + struct.pack("!H", len(tls)) + tls
+    header = BINARY[:14] + struct.pack("!H", 12 + len(tlvs)) + BINARY[16:] + tlvs
+    seen: list[Any] = []
+
+    def look(request: Any) -> None:
+        seen.append((request.peer_address, request.proxy_tlvs))
+
+    async def task(ws: lapwing.Connection) -> None:
+        look(ws)
+
+    def thread(ws: lapwing.BlockingConnection) -> None:
+        look(ws)
+
+    handler: Any = task if kind == "task" else thread
+    async with listen(default=handler, proxy_protocol=True, on_request=look) as server:
+        for sent in (header, BINARY):
+            with await call(RawPeer.open, server.port) as peer:
+                await call(peer.send, sent + wire.request("x"))
+                await call(peer.read_head)
+                await call(peer.expect_close)
+    for address, found in seen[:2]:
+        assert address == CLIENT
+        assert (found.authority, found.tls.client_name) == ("chat", "ada")
+    assert seen[2:] == [(CLIENT, None)] * 2

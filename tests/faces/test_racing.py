@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import warnings
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -235,12 +236,18 @@ def test_an_asyncio_connection_from_other_threads() -> None:
             assert stats.unsent_bytes < 2**32
             assert stats.messages_received >= seen
             seen = stats.messages_received
+            latency = getattr(connection, "latency", None)
+            assert latency is None or 0 <= latency < GUARD
         return seen
 
     def send(ws: lapwing.AsyncClient, thread: int) -> None:
         futures = [ws.send_threadsafe(f"{thread} {number} {LONG}") for number in range(MESSAGES)]
         for future in futures:
             future.result(GUARD)
+
+    async def ping(ws: lapwing.AsyncClient) -> None:
+        for _ in range(MESSAGES):
+            assert await ws.ping() >= 0
 
     async def main() -> None:
         done = threading.Event()
@@ -249,9 +256,10 @@ def test_an_asyncio_connection_from_other_threads() -> None:
             lapwing.connect(f"ws://127.0.0.1:{server.port}", timeout=GUARD) as ws,
         ):
             looking = [asyncio.create_task(asyncio.to_thread(look, target, done)) for target in (ws, server)]
+            pinging = asyncio.create_task(ping(ws))
             sending = [asyncio.create_task(asyncio.to_thread(send, ws, thread)) for thread in range(THREADS)]
             came = Counter([await ws.receive() for _ in range(THREADS * MESSAGES)])
-            await asyncio.gather(*sending)
+            await asyncio.gather(*sending, pinging)
             done.set()
             await asyncio.gather(*looking)
             assert came == {f"{thread} {number} {LONG}": 1 for thread in range(THREADS) for number in range(MESSAGES)}
@@ -285,6 +293,23 @@ def test_clients_that_other_threads_let_go_of() -> None:
     with pytest.warns(ResourceWarning, match="never closed") as warned:
         testing.run(main())
     assert len(warned) == 4 * THREADS
+
+
+def test_a_connection_that_one_variable_holds_stays() -> None:
+    """Where there is no GIL the reactor asks, after a time, whether anybody holds it: one reference is enough."""
+
+    async def main() -> None:
+        async with lapwing.listen(0, "127.0.0.1", default=echo, **RUNTIME.options) as server:
+            ws = await lapwing.connect(f"ws://127.0.0.1:{server.port}")
+            await asyncio.sleep(3 * GUARD)
+            await ws.send("still here")
+            assert await ws.receive() == "still here"
+            await ws.close()
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")  # an error would keep it open
+        testing.run(main())
+    assert [str(warning.message) for warning in caught] == []
 
 
 def test_another_threads_send_is_refused() -> None:

@@ -9,6 +9,7 @@ import logging
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 
@@ -584,6 +585,26 @@ async def test_cancelled_in_the_body(runtime: Any, listen: Listen) -> None:
         assert await guest.receive() is None
         assert guest.closed is not None
         assert guest.closed[:2] == (True, 1000)
+
+
+def test_a_program_that_ends_before_its_close_is_answered(runtime: Any) -> None:
+    """It has closed its connection, so no warning says otherwise."""
+
+    async def main() -> None:
+        accepting = asyncio.create_task(call(listener.accept))
+        async for _ in lapwing.connect(listener.url, reconnect=QUICK, **runtime.options):
+            peers.append(await accepting)
+            break
+
+    peers: list[RawPeer] = []
+    with RawListener() as listener, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with asyncio.Runner(loop_factory=runtime.loop_factory) as runner:
+            runner.run(main())
+        gc.collect()
+    with peers[0] as peer:
+        peer.expect_close(1000)
+    assert [warning for warning in caught if "never closed" in str(warning.message)] == []
 
 
 async def test_the_pattern_of_the_documentation(runtime: Any, listen: Listen) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 import lapwing
 from lapwing.testing import Fault, Proxy
-from tests.faces.callers import GUARD, Face, call, hosting, steps, url
+from tests.faces.callers import GUARD, Face, call, given_time, hosting, steps, url
 from tests.faces.programs import program
 from tests.peers import wire
 from tests.peers.raw import RawPeer
@@ -125,13 +125,16 @@ async def test_open_timeout_ends_who_says_nothing_and_who_drips(listen: Listen, 
 
 
 async def test_open_timeout_has_nothing_to_do_with_the_handler(listen: Listen) -> None:
-    async with hosting(listen, open_timeout=0.05) as (server, guests):
-        with await call(RawPeer.connect, server.port) as peer:
-            ws = await guests.next()
-            with pytest.raises(TimeoutError):
-                await ws.receive(timeout=0.15)
-            peer.send_frame(wire.TEXT, b"late, and welcome")
-            assert await ws.receive() == "late, and welcome"
+    async def attempt(seconds: float) -> None:
+        async with hosting(listen, open_timeout=seconds) as (server, guests):
+            with await call(RawPeer.connect, server.port) as peer:
+                ws = await guests.next()
+                with pytest.raises(TimeoutError):
+                    await ws.receive(timeout=1.5 * seconds)
+                peer.send_frame(wire.TEXT, b"late, and welcome")
+                assert await ws.receive() == "late, and welcome"
+
+    await given_time(attempt)
 
 
 # --- its own end -------------------------------------------------------------------------------------------------
@@ -341,6 +344,25 @@ def test_run_ends_on_a_signal_with_exit_code_0(number: signal.Signals, way: str)
         assert process.returncode == 0, errors
         assert output == "ended\n"
         assert "Traceback" not in errors
+
+
+STARTING = """
+    import asyncio, os, signal, sys, lapwing
+    async def echo(ws): ...
+    def factory():
+        os.kill(os.getpid(), int(sys.argv[1]))
+        return asyncio.new_event_loop()
+    lapwing.run(port=0, interface="127.0.0.1", default=echo, loop_factory=factory)
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    print("ended", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_there_is_a_loop_ends_run_all_the_same(number: signal.Signals) -> None:
+    with program(STARTING, str(int(number))) as process:
+        output, errors = process.communicate(timeout=GUARD)
+        assert (process.returncode, output, errors) == (0, "ended\n", "")
 
 
 async def test_run_inside_a_running_loop_says_what_to_do() -> None:

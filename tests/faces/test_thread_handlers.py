@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import lapwing
-from tests.faces.callers import GUARD, HUGE, ROOM, Face, call, url
+from tests.faces.callers import GUARD, HUGE, IN_THREAD, ROOM, Face, call, url
 from tests.faces.programs import program
 from tests.peers import wire
 from tests.peers.certificates import Certificates
@@ -25,6 +25,8 @@ from tests.peers.raw import RawPeer
 from tests.peers.servers import echo as async_echo
 
 Listen = Callable[..., Any]
+
+pytestmark = IN_THREAD
 
 
 def echo(ws: lapwing.BlockingConnection) -> None:
@@ -360,12 +362,12 @@ async def test_max_threads(listen: Listen, caplog: pytest.LogCaptureFixture) -> 
         for _ in peers:
             await guests.next()
         with await call(RawPeer.connect, server.port) as third:
-            await call(third.expect_close, 1013, "every thread is taken: try again later")
+            await call(third.expect_close, 1013, "no free thread: try again later")
             third.send_close(1013)
             await call(third.expect_end)
         for _ in range(5):
             with await call(RawPeer.connect, server.port) as another:
-                await call(another.expect_close, 1013, "every thread is taken: try again later")
+                await call(another.expect_close, 1013, "no free thread: try again later")
         assert caplog.text.count("max_threads=2 handlers are running") == 1, "a warning a minute, not one a client"
         guests.release()
         for peer in peers:
@@ -401,7 +403,7 @@ async def test_a_thread_that_cannot_be_started(
             context.setattr(threading.Thread, "start", start)
             peer.send(wire.request("x"))
             await read
-            peer.expect_close(1013, "no thread can be started: try again later")
+            peer.expect_close(1013, "cannot start a thread: try again later")
             peer.expect_end()
         assert "can't start new thread" in caplog.text
         assert server.connections == frozenset()
@@ -579,7 +581,7 @@ async def test_a_slow_reader_is_closed_with_1013(listen: Listen) -> None:
         while server.broadcast(bytes(100_000)):
             sent += 1
             assert sent < 200, "there is no bound"
-        assert ws.closed == (False, 1013, "too slow for what is sent to all")
+        assert ws.closed == (False, 1013, "slow consumer: broadcasts arrive faster than they are read")
         assert server.connections == frozenset()
         assert server.broadcast("nobody is left") == 0
         assert await receiving is None  # although the peer does nothing at all

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import queue
+import threading
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 import lapwing
 from lapwing.protocol import Violation
 from tests.conftest import Runtime
-from tests.faces.callers import Face, call
+from tests.faces.callers import GUARD, IN_THREAD, Face, call
 from tests.peers import wire
 from tests.peers.raw import RawListener, RawPeer
 
@@ -71,7 +73,7 @@ def blocking_echo(ws: lapwing.BlockingConnection) -> None:
         ws.send(message)
 
 
-@pytest.mark.parametrize("handler", [echo, blocking_echo])
+@pytest.mark.parametrize("handler", [echo, pytest.param(blocking_echo, marks=IN_THREAD)])
 async def test_a_server_answers_what_came_before_a_violation(handler: Any, runtime: Runtime) -> None:
     async with lapwing.listen(0, "127.0.0.1", default=handler, **runtime.options) as server:
         peer = await call(RawPeer.connect, server.port)
@@ -96,6 +98,26 @@ async def test_a_handler_that_never_answers_holds_the_connection_for_close_timeo
             await call(message_and_violation, peer, "hello")
             await call(peer.expect_close, 1002, REASON)
             released.set()
+
+
+@IN_THREAD
+async def test_nor_does_one_in_a_thread_that_calls_no_method(runtime: Runtime) -> None:
+    """The event loop sees to the deadline, and the thread learns of the end with its next call."""
+    released, seen = threading.Event(), queue.SimpleQueue[object]()
+
+    def handler(ws: lapwing.BlockingConnection) -> None:
+        seen.put(ws.receive())
+        seen.put(released.wait(GUARD))
+        seen.put(ws.receive())
+        seen.put(ws.closed)
+
+    async with lapwing.listen(0, "127.0.0.1", default=handler, close_timeout=0.2, **runtime.options) as server:
+        peer = await call(RawPeer.connect, server.port)
+        with peer:
+            await call(message_and_violation, peer, "hello")
+            await call(peer.expect_close, 1002, REASON)
+            released.set()
+            assert [await call(seen.get, timeout=GUARD) for _ in range(4)] == ["hello", True, None, FAILED]
 
 
 async def test_a_stream_ends_with_the_violation(runtime: Runtime) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +23,8 @@ import lapwing
 from tests.faces.callers import GUARD, call
 from tests.faces.programs import program
 from tests.peers import wire
+from tests.peers.certificates import Certificates, make_certificates
+from tests.peers.programs import free_port
 from tests.peers.raw import RawPeer
 from tests.peers.servers import echo
 
@@ -98,8 +103,11 @@ class Serving:
 
     def end(self) -> None:
         """Wait for its end, which must be a good one."""
-        output, errors = self.process.communicate(timeout=GUARD)
-        assert self.process.returncode == 0, errors
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        output = self.process.stdout.read()  # not by `communicate`, which misses lines that were read ahead
+        errors = self.process.stderr.read()
+        assert self.process.wait(GUARD) == 0, errors
         assert "ended\n" in output
         assert (self._said + output).count("buffered") == 1, "by this process and not by its workers as well"
         assert "Traceback" not in errors
@@ -142,6 +150,31 @@ def test_several_processes_serve_one_port_and_end_on_a_signal(number: signal.Sig
             gone(pid)
 
 
+EARLY = """
+    import logging, os, signal, sys, lapwing
+    class Kill(logging.Handler):
+        def emit(self, record):
+            if "workers" in record.getMessage():
+                os.kill(os.getpid(), int(sys.argv[2]))
+    logging.basicConfig(level=logging.INFO, handlers=[Kill()])
+    async def echo(ws): ...
+    lapwing.run(unix=sys.argv[1], default=echo, workers=1)
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    print("ended", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_there_are_workers_leaves_nothing_behind(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with program(EARLY, str(tmp_path / "socket"), str(int(number))) as process:
+        output, errors = process.communicate(timeout=GUARD)
+        assert (process.returncode, output, errors) == (0, "ended\n", "")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_live_page_of_all_workers_has_one_token_which_is_printed_once() -> None:
     with serving(workers=2, inspector=True) as server:
         workers = server.all_workers(2)
@@ -173,7 +206,7 @@ def test_a_worker_that_dies_is_replaced() -> None:
         before = server.all_workers(2)
         victim = min(before)
         os.kill(victim, signal.SIGKILL)
-        assert f"worker {victim} ended with signal SIGKILL" in server.until("another one begins")
+        assert f"worker {victim} ended with signal SIGKILL" in server.until("another one starts")
         after = server.all_workers(2)
         assert len(after - before) == 1
         server.process.send_signal(signal.SIGTERM)
@@ -189,7 +222,7 @@ def test_a_crash_loop_does_not_spin_and_ends_on_a_signal() -> None:
                 peer.send_frame(wire.TEXT, b"die")
                 peer.expect_reset_or_end()
             line = server.until("ended with exit status 3")
-            waits.append(float(line.partition("another one begins in ")[2].split()[0]))
+            waits.append(float(line.partition("another one starts in ")[2].split()[0]))
         assert waits == [0.1, 0.2, 0.4, 0.8]
         server.process.send_signal(signal.SIGTERM)
         server.end()
@@ -200,7 +233,7 @@ def test_a_system_that_has_no_process_to_give_is_asked_again(failing: tuple[int,
     """The workers that there are go on meanwhile."""
     with serving(workers=2, failing_forks=failing) as server:
         if failing[0] < 2:
-            line = server.until("no worker could begin")
+            line = server.until("cannot start a worker")
             assert "Resource temporarily unavailable" in line
             assert "again in 0.1 s" in line
         before = server.all_workers(2)
@@ -212,7 +245,7 @@ def test_a_system_that_has_no_process_to_give_is_asked_again(failing: tuple[int,
                 peer = RawPeer.connect(server.port)
             with peer:
                 os.kill(victim, signal.SIGKILL)
-                server.until("no worker could begin")
+                server.until("cannot start a worker")
                 peer.send_frame(wire.TEXT, b"still there")
                 assert peer.read_frame().payload == b"still there"
             assert len(server.all_workers(2) - before) == 1
@@ -248,6 +281,235 @@ def test_a_unix_socket_of_several_processes(tmp_path: Path) -> None:
         server.process.send_signal(signal.SIGTERM)
         server.end()
     assert not path.exists()
+
+
+# --- replacing workers one by one -------------------------------------------------------------------------------
+
+
+def replaced(server: Serving, count: int) -> None:
+    """Wait until so many workers were replaced, and the old ones have ended."""
+    for _ in range(count):
+        old = int(server.until("replaces worker").rpartition(" ")[2])
+        gone(old)
+
+
+def test_sighup_replaces_the_workers_one_by_one() -> None:
+    """A new one is there before an old one sends its clients away: connecting never fails."""
+    with serving(workers=2, drain_window=0.1) as server:
+        before = server.all_workers(2)
+        with RawPeer.connect(server.port) as peer:
+            assert int(peer.read_frame().payload) in before
+            server.process.send_signal(signal.SIGHUP)
+            peer.expect_close(1012)
+            peer.send_close(1012)
+        replaced(server, 2)
+        after = server.all_workers(2)
+        assert not after & before
+        server.process.send_signal(signal.SIGTERM)
+        server.end()
+
+
+def test_sighup_again_while_workers_are_replaced() -> None:
+    with serving(workers=2) as server:
+        before = server.all_workers(2)
+        server.process.send_signal(signal.SIGHUP)
+        server.until("replaces worker")
+        server.process.send_signal(signal.SIGHUP)
+        replaced(server, 2)
+        assert not server.all_workers(2) & before
+        server.process.send_signal(signal.SIGTERM)
+        server.end()
+
+
+RESTARTING = """
+    import contextlib, logging, os, sys, lapwing
+    class Tell(logging.Handler):
+        def emit(self, record):
+            os.write(1, (f"{record.levelname} {record.getMessage()}" + chr(10)).encode())
+    logging.basicConfig(level=logging.INFO, handlers=[Tell()])
+    sys.stdout.write("buffered" + chr(10))
+
+    @contextlib.asynccontextmanager
+    async def lifespan(server):
+        if os.path.exists(sys.argv[1]):
+            raise LookupError("the configuration is broken")
+        yield
+
+    async def who(ws):
+        await ws.send(str(os.getpid()))
+        async for _ in ws:
+            pass
+
+    options = eval(sys.argv[2])
+    lapwing.run(0, "127.0.0.1", default=who, workers=2, lifespan=lifespan, **options)
+    os.write(1, b"ended" + chr(10).encode())
+"""
+
+
+def test_a_new_worker_that_fails_leaves_the_old_ones(tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    with program(RESTARTING, str(broken), "{}") as process:
+        server = Serving(process)
+        before = server.all_workers(2)
+        broken.touch()
+        process.send_signal(signal.SIGHUP)
+        server.until("before it was ready: the old workers keep running")
+        assert server.all_workers(2) == before
+        broken.unlink()
+        process.send_signal(signal.SIGHUP)
+        replaced(server, 2)
+        assert not server.all_workers(2) & before
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=GUARD)
+        assert process.returncode == 0
+
+
+def test_the_certificate_is_read_anew(tmp_path: Path, tls: Certificates, tmp_path_factory: Any) -> None:
+    """As when it was renewed; files that cannot be read leave the workers as they are."""
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    newer = make_certificates(tmp_path_factory.mktemp("newer"))
+    certificate.write_bytes(Path(tls.good.certfile).read_bytes())
+    key.write_bytes(Path(tls.good.keyfile).read_bytes())
+
+    def serial() -> str:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        with socket.create_connection(("127.0.0.1", server.port), GUARD) as sock:
+            with context.wrap_socket(sock) as secured:
+                shown = secured.getpeercert(binary_form=True)
+        assert shown is not None
+        return shown.hex()
+
+    with program(RESTARTING, "", repr({"certfile": str(certificate), "keyfile": str(key)})) as process:
+        server = Serving(process)
+        first = serial()
+        certificate.write_text("no certificate", encoding="utf-8")
+        process.send_signal(signal.SIGHUP)
+        server.until("no restart: the old workers keep running")
+        assert serial() == first
+        certificate.write_bytes(Path(newer.good.certfile).read_bytes())
+        key.write_bytes(Path(newer.good.keyfile).read_bytes())
+        process.send_signal(signal.SIGHUP)
+        replaced(server, 2)
+        assert serial() != first
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=GUARD)
+        assert process.returncode == 0
+
+
+def test_a_terminal_that_goes_away_ends_the_program() -> None:
+    """The kernel sends SIGHUP then, and nobody could send a Ctrl-C any more."""
+    main, terminal = os.openpty()
+    text = textwrap.dedent(SERVING).replace("lapwing.run(", "lapwing.run(workers=2, ")
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import fcntl, termios, sys; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n" + text, "{}"],
+        stdin=terminal,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(lapwing.__file__).parents[1]), "."])},
+    )
+    os.close(terminal)
+    with process:
+        try:
+            server = Serving(process)
+            workers = server.all_workers(2)
+            os.close(main)
+            server.end()
+            for pid in workers:
+                gone(pid)
+        finally:
+            process.kill()
+
+
+# --- numbers of all workers ---------------------------------------------------------------------------------------
+
+COUNTING = """
+    import json, os, sys, time, lapwing
+
+    async def who(ws):
+        await ws.send(str(os.getpid()))
+        async for message in ws:
+            if message == "block":
+                time.sleep(4)
+
+    async def on_request(request):
+        if request.path == "/stats":
+            found = await request.server.stats_of_workers()
+            return lapwing.Response.of(200, json.dumps({number: stats.opened for number, stats in found.items()}))
+
+    print("INFO listening on ('127.0.0.1', 0)", flush=True)
+    sys.stdout = sys.stderr
+    lapwing.run(int(sys.argv[1]), "127.0.0.1", default=who, on_request=on_request, workers=2)
+    os.write(1, b"ended" + chr(10).encode())
+"""
+
+
+def connectable(port: int) -> None:
+    """Wait until something listens at a port."""
+    deadline = time.monotonic() + GUARD
+    while True:
+        try:
+            RawPeer.open(port).close()
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        else:
+            return
+
+
+def opened(port: int) -> dict[int, int]:
+    """How many connections each worker has opened, as one of them says it."""
+    with RawPeer.open(port) as peer:
+        peer.send(b"GET /stats HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = json.loads(peer.read_to_end().partition(b"\r\n\r\n")[2])
+    return {int(number): count for number, count in answer.items()}
+
+
+def test_any_worker_tells_the_numbers_of_all() -> None:
+    port = free_port()
+    with program(COUNTING, str(port)) as process:
+        server = Serving(process)
+        server.port = port
+        connectable(port)
+        workers = server.all_workers(2)
+        before = opened(port)
+        assert sorted(before) == [0, 1]
+        assert all(before.values())
+        for _ in range(5):
+            server.worker()
+        assert sum(opened(port).values()) == sum(before.values()) + 5
+        os.kill(min(workers), signal.SIGKILL)
+        gone(min(workers))
+        while sorted(opened(port)) != [0, 1]:  # the next one begins after a moment
+            pass
+        assert 0 in opened(port).values()
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=GUARD)
+        assert process.returncode == 0
+
+
+def test_a_worker_that_is_blocked_is_left_out() -> None:
+    port = free_port()
+    with program(COUNTING, str(port)) as process:
+        server = Serving(process)
+        server.port = port
+        connectable(port)
+        server.all_workers(2)
+        with RawPeer.connect(port) as peer:
+            peer.read_frame()
+            peer.send_frame(wire.TEXT, b"block")
+            found = opened(port)
+            assert len(found) == 1 or sorted(found) == [0, 1]  # the blocked one may have been the one that was asked
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=GUARD)
+
+
+async def test_a_server_that_is_no_worker_is_alone() -> None:
+    async with lapwing.listen(0, "127.0.0.1", default=echo) as server:
+        assert await server.stats_of_workers() == {0: server.stats()}
 
 
 # --- draining on a signal ----------------------------------------------------------------------------------------

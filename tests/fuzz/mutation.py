@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from random import Random
 
+from tests.fuzz import hub
 from tests.fuzz.targets import DEFLATE, STEPS, Step, format_steps, parse_steps
 from tests.peers import deflated, wire
 from tests.peers.deflated import deflate
@@ -70,6 +71,8 @@ def seeds(target: str) -> list[bytes]:
             b"HTTP/1.1 100 C\r\n\r\n" + good,
             folded,
         ]
+    if target in hub.CODECS:
+        return hub.seeds(target)
     if target == "server_handshake":
         return [wire.request("server.example.com", subprotocols=["chat"], headers=[("Origin", "https://example.com")])]
     return [

@@ -6,7 +6,29 @@ import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["at_every_collection"]
+__all__ = ["at_every_collection", "others_left_out"]
+
+_are_left_out = False
+
+
+@contextmanager
+def others_left_out() -> Iterator[None]:
+    """Have the collector leave out all objects that there are, as those of the tests before.
+
+    A block within another one changes nothing. After each block the collector looks at all objects again, which takes
+    long in the middle of a test suite: many small blocks are better put into one.
+    """
+    global _are_left_out
+    if _are_left_out:
+        yield
+        return
+    _are_left_out = True
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        _are_left_out = False
 
 
 @contextmanager
@@ -52,16 +74,15 @@ def at_every_collection(act: Callable[[], object], *, skip: int = 0) -> Iterator
     gc.callbacks.append(run)
     try:
         # A whole run empties Python's free lists, which would give objects of which the collector hears nothing. It
-        # takes no time without what the test suite has in memory.
-        gc.freeze()
-        gc.collect()
-        kept.extend(set() for _ in range(50))
-        runs = calls = 0
-        gc.set_threshold(1, 1_000_000, 1_000_000)
-        yield lambda: calls
+        # takes no time without the objects of the test suite.
+        with others_left_out():
+            gc.collect()
+            kept.extend(set() for _ in range(50))
+            runs = calls = 0
+            gc.set_threshold(1, 1_000_000, 1_000_000)
+            yield lambda: calls
     finally:
         gc.set_threshold(*before)
         gc.callbacks.remove(run)
-        gc.unfreeze()
     if errors:
         raise errors[0]

@@ -1,7 +1,8 @@
-"""nginx and haproxy in front of a lapwing server: each a process of its own, with a configuration in a directory."""
+"""nginx, haproxy and Caddy in front of a lapwing server: each a process with its configuration in a directory."""
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import time
@@ -12,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.peers.needed import need
+from tests.peers.programs import EXAMPLES
 
 #: Seconds after which a gateway that does not begin to listen fails the test.
 TIMEOUT = 20.0
@@ -65,11 +67,26 @@ backend servers
     server lapwing 127.0.0.1:{upstream} check inter 100ms fall 1 rise 1 {options}
 """
 
+#: What comes before the file of the documentation.
+_CADDY = """
+{{
+    admin off
+    auto_https off
+}}
+"""
+
 
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port: int = sock.getsockname()[1]
         return port
+
+
+_FLAGS = {
+    "nginx": "-c {file} -e {directory}/error.log",
+    "haproxy": "-db -f {file}",
+    "caddy": "run --adapter caddyfile --config {file}",
+}
 
 
 class Gateway:
@@ -86,13 +103,13 @@ class Gateway:
         program = need(name)
         file = directory / f"{name}.conf"
         file.write_text(configuration.format(port=self.port, directory=directory, **values), encoding="utf-8")
-        flags = ["-c", str(file), "-e", str(directory / "error.log")] if name == "nginx" else ["-db", "-f", str(file)]
-        self._command = [program, *flags]
+        self._command = [program, *_FLAGS[name].format(file=file, directory=directory).split()]
         self._process: subprocess.Popen[bytes]
 
     def __enter__(self) -> Self:
         with (self.directory / "output").open("wb") as output:
-            self._process = subprocess.Popen(self._command, stdout=output, stderr=output)
+            places = {name: str(self.directory) for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME")}  # of Caddy's files
+            self._process = subprocess.Popen(self._command, stdout=output, stderr=output, env=os.environ | places)
         deadline = time.monotonic() + TIMEOUT
         while True:
             try:
@@ -111,10 +128,17 @@ class Gateway:
         self._process.wait(TIMEOUT)
 
     def server_state(self) -> str:
-        """What haproxy thinks of its server: "UP" or "DOWN", perhaps with what it is waiting for."""
+        """What haproxy thinks of its server: "UP" or "DOWN", perhaps with what it is waiting for.
+
+        It is "" as long as haproxy cannot be asked: it serves before it listens for questions, and the file of that
+        socket is there before haproxy listens on it.
+        """
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(TIMEOUT)
-            sock.connect(str(self.directory / "stats"))
+            try:
+                sock.connect(str(self.directory / "stats"))
+            except (FileNotFoundError, ConnectionRefusedError):
+                return ""
             sock.sendall(b"show stat\n")
             data = b""
             while part := sock.recv(65536):
@@ -148,4 +172,15 @@ def haproxy(directory: Path, upstream: int, options: str = "") -> Iterator[Gatew
         options: of the server's line, such as "send-proxy".
     """
     with Gateway("haproxy", directory, _HAPROXY, upstream=upstream, options=options) as gateway:
+        yield gateway
+
+
+@contextmanager
+def caddy(directory: Path, upstream: str, certificate: tuple[str, str] | None = None) -> Iterator[Gateway]:
+    """Caddy with the file of the documentation, which ends TLS where it has a certificate (and its key)."""
+    site = (EXAMPLES / "deploy/Caddyfile").read_text(encoding="utf-8").replace("{", "{{").replace("}", "}}")
+    address = "http://localhost:{port} {{" if certificate is None else "https://localhost:{port} {{\n\ttls {tls}"
+    site = site.replace("chat.example.com {{", address + "\n\tbind 127.0.0.1")
+    site = site.replace("unix//run/chat/chat.sock", "{upstream}")
+    with Gateway("caddy", directory, _CADDY + site, upstream=upstream, tls=" ".join(certificate or ())) as gateway:
         yield gateway

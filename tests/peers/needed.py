@@ -58,9 +58,10 @@ _PERL = ("perl", "-MMojolicious", "-MIO::Socket::SSL", "-e1")
 
 PEERS = {
     "openssl": Peer(("openssl",), ("openssl",)),
-    "node": Peer(("nodejs", "npm"), ("node",), npm=("ws", "undici")),
+    "node": Peer(("nodejs", "npm"), ("node",), npm=("ws", "undici", "centrifuge", "socket.io-client")),
     "nginx": Peer(("nginx-light",), ("nginx",)),
     "haproxy": Peer(("haproxy",), ("haproxy",)),
+    "caddy": Peer(("caddy",), ("caddy",)),
     "chromium": Peer(("chromium-headless-shell",), ("chromium-headless-shell chromium google-chrome",)),
     "tinyproxy": Peer(("tinyproxy-bin",), ("tinyproxy",)),
     "microsocks": Peer(("microsocks",), ("microsocks",)),
@@ -78,11 +79,26 @@ PEERS = {
     ),
     "libsoup": Peer(("python3-gi", "gir1.2-soup-3.0"), _LIBSOUP[:1], asks=(_LIBSOUP,)),
     "valgrind": Peer(("valgrind",), ("valgrind",)),
+    "redis": Peer(("redis-server",), ("redis-server",)),
+    "nats": Peer(("nats-server",), ("nats-server",), ("/usr/sbin/nats-server",)),
     "tmux": Peer(("tmux",), ("tmux",), by_tests=False),
 }
 
 #: Libraries of the dependency group `test` that free-threaded builds of Python have to do without.
-_NOT_FREE_THREADED = ("gevent", "orjson")
+_NOT_FREE_THREADED = [
+    "channels",
+    "fastapi",
+    "gevent",
+    "litestar",
+    "mypy",
+    "nicegui",
+    "orjson",
+    "pyroma",
+    "quart",
+    "socketio",
+    "starlette",
+    "twine",
+]
 
 
 def is_required() -> bool:
@@ -188,7 +204,7 @@ def install(names: list[str]) -> list[str]:
     packages = _missing_packages([name for name in names if not is_there(name)])
     if packages and os.geteuid() == 0 and shutil.which("apt-get"):
         print(f"installing {' '.join(packages)}", flush=True)
-        options = ["-qq", "--yes", "--no-install-recommends", "-o", "Dpkg::Use-Pty=0"]
+        options = ["-qq", "--yes", "--no-install-recommends", "-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Timeout=300"]
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         subprocess.run(["apt-get", "update", "-qq"], check=True)
         subprocess.run(["apt-get", "install", *options, *packages], check=True, env=environment)

@@ -128,7 +128,8 @@ class TunnelProxy:
                 with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
                     await self._serve(reader, writer)
             finally:
-                writer.transport.abort()
+                with contextlib.suppress(AttributeError):  # early releases of Python 3.11: TLS that is lost already
+                    writer.transport.abort()
                 tasks.discard(task)
                 with self._changed:
                     self.open -= 1

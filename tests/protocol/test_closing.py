@@ -9,6 +9,7 @@ import pytest
 from lapwing.protocol import (
     CloseCode,
     Closed,
+    CloseFrame,
     ConnectionClosed,
     Ending,
     Endpoint,
@@ -411,3 +412,76 @@ def test_aborted_after_the_end(role: Role) -> None:
     assert endpoint.closed == Closed(True, 3000, "bye")
     assert endpoint.ending is Ending.DROP
     assert endpoint.data_to_send() == b""
+
+
+# --- what the close frames said ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_no_close_frame_yet(role: Role) -> None:
+    endpoint = Endpoint(role)
+    assert (endpoint.close_received, endpoint.close_sent, endpoint.peer_closed_first) == (None, None, None)
+    endpoint.receive_eof()
+    assert (endpoint.close_received, endpoint.close_sent, endpoint.peer_closed_first) == (None, None, None)
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize(
+    ("payload", "said"),
+    [(close_payload(4001, "é"), (4001, "é")), (close_payload(1000), (1000, "")), (b"", (1005, ""))],
+)
+def test_the_peer_s_close_frame_and_the_answer(role: Role, payload: bytes, said: tuple[int, str]) -> None:
+    endpoint = Endpoint(role)
+    endpoint.receive_data(from_peer(role, CLOSE, payload), 0.0)
+    assert endpoint.close_received == endpoint.close_sent == CloseFrame(*said)
+    assert endpoint.peer_closed_first is True
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_this_ends_close_frame_and_the_peer_s(role: Role) -> None:
+    endpoint = Endpoint(role)
+    endpoint.close(4001, "ours", now=0.0)
+    assert (endpoint.close_received, endpoint.close_sent) == (None, CloseFrame(4001, "ours"))
+    assert endpoint.peer_closed_first is False
+    endpoint.receive_data(from_peer(role, CLOSE, close_payload(4002, "theirs")), 0.0)
+    assert (endpoint.close_received, endpoint.close_sent) == (CloseFrame(4002, "theirs"), CloseFrame(4001, "ours"))
+    assert endpoint.peer_closed_first is False
+    assert endpoint.closed == Closed(True, 4002, "theirs")
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_this_end_s_close_frame_is_known_when_the_connection_is_lost(role: Role) -> None:
+    endpoint = Endpoint(role)
+    endpoint.close(4001, now=0.0)
+    endpoint.receive_eof()
+    assert endpoint.closed is not None
+    assert endpoint.closed.code == 1006
+    assert (endpoint.close_received, endpoint.close_sent) == (None, CloseFrame(4001, ""))
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_close_frame_of_a_failure(role: Role) -> None:
+    endpoint = Endpoint(role)
+    endpoint.receive_data(from_peer(role, CLOSE, b"\x03"), 0.0)
+    assert endpoint.close_received is None  # it said nothing that counts
+    assert endpoint.close_sent is not None
+    assert endpoint.close_sent.code == 1002
+    assert endpoint.peer_closed_first is False
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_close_frame_to_a_peer_that_is_silent(role: Role) -> None:
+    endpoint = Endpoint(role)
+    endpoint.keep_alive(1.0, 1.0, 0.0)
+    endpoint.advance(1.0)
+    endpoint.advance(2.0)
+    assert endpoint.close_sent is not None
+    assert endpoint.close_sent.code == 1011
+    assert endpoint.closed is not None
+    assert endpoint.closed.code == 1006
+
+
+def test_an_end_without_a_close_frame_has_none() -> None:
+    endpoint = Endpoint(SERVER)
+    endpoint.abort(now=0.0)
+    assert (endpoint.close_received, endpoint.close_sent, endpoint.peer_closed_first) == (None, None, None)

@@ -365,7 +365,7 @@ def test_the_opening_handshake_has_its_time(role: Role) -> None:
     connection.advance(104.9)
     assert connection.data_to_send() == (REQUEST if role is CLIENT else b"")
     connection.advance(105.0)
-    reason = "the opening handshake was not over within 5 s"
+    reason = "the opening handshake took longer than 5 s"
     assert (connection.closed, connection.ending) == (Closed(False, 1006, reason), Ending.DROP)
     assert str(connection.opening_error) == reason
     assert connection.deadline() == inf

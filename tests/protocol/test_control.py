@@ -10,7 +10,7 @@ from lapwing.protocol import ConnectionClosed, Endpoint, Ping, Role, State
 from tests.peers import wire
 from tests.protocol.machine import *
 
-#: What may wait in the output before pongs are left out, and how many pings are remembered: in outbound and endpoint.
+#: What may wait in the output before pongs are left out, and how many pings are remembered: in limits.pxd.
 MAX_WAITING_PONGS = 16 * 1024
 MAX_WAITING_PINGS = 64
 
@@ -70,6 +70,22 @@ def test_pongs_do_not_pile_up(role: Role) -> None:
     assert sent(endpoint) == []
     endpoint.receive_data(from_peer(role, PING, b"back"), now=0.0)
     assert sent(endpoint) == [Frame(PONG, b"back")]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_pong_is_never_behind_one_for_a_newer_ping(role: Role) -> None:
+    """A pong had no room. Then part of the output goes out, and there is room for the pong of the next ping."""
+    endpoint = Endpoint(role)
+    answered = 0
+    while endpoint.held <= MAX_WAITING_PONGS:
+        endpoint.receive_data(from_peer(role, PING, b"%05d" % answered + bytes(120)), now=0.0)
+        answered += 1
+    endpoint.receive_data(from_peer(role, PING, b"has no room"), now=0.0)
+    output = endpoint.data_to_send(MAX_WAITING_PONGS // 2)
+    assert len(output) == MAX_WAITING_PONGS // 2
+    endpoint.receive_data(from_peer(role, PING, b"newest"), now=0.0)
+    output += endpoint.data_to_send() + endpoint.data_to_send()
+    assert [frame.payload for frame in frames(output)[answered:]] == [b"newest"]
 
 
 def test_no_late_pong_after_the_end() -> None:

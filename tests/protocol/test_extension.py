@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lapwing.protocol.errors import HandshakeError
-from lapwing.protocol.extension import MAX_ELEMENTS, ExtensionOffer, Parameters, format_extensions, parse_extensions
+from lapwing.protocol.extension import ExtensionOffer, Parameters, format_extensions, parse_extensions
+from lapwing.protocol.limits import MAX_ELEMENTS
 
 
 def offer(name: str, *parameters: tuple[str, str | None]) -> ExtensionOffer:

@@ -22,8 +22,9 @@ from lapwing.protocol.client_handshake import ClientHandshake
 from lapwing.protocol.errors import HandshakeError
 from lapwing.protocol.extension import ExtensionOffer, Parameters
 from lapwing.protocol.handshake import accept_key
-from lapwing.protocol.http import Headers, HTTPError, Response
+from lapwing.protocol.http import Headers, Response
 from lapwing.protocol.http_reader import ResponseReader, parse_request
+from lapwing.protocol.refusal import HTTPError
 from lapwing.protocol.server_handshake import ServerHandshake, ServerPolicy
 from lapwing.protocol.url import parse_url
 from tests.protocol.machine import pieces_of
@@ -373,12 +374,12 @@ def test_client_headers_that_replace() -> None:
 
 @pytest.mark.parametrize("name", ["Host", "Origin", "User-Agent", "Authorization"])
 def test_client_single_headers_are_there_once(name: str) -> None:
-    with pytest.raises(ValueError, match=r"(?i)there twice"):
+    with pytest.raises(ValueError, match=r"(?i)appears twice"):
         client(headers=[(name, "a"), (name.lower(), "a")])
 
 
 def test_client_origin_is_there_once() -> None:
-    with pytest.raises(ValueError, match="Origin is there twice"):
+    with pytest.raises(ValueError, match="Origin appears twice"):
         client(headers={"origin": "a"}, origin="b")
 
 
@@ -427,15 +428,15 @@ def test_client_accepts() -> None:
 
 
 REJECTIONS = [
-    (b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nlost", "404 Not Found", "its words: lost"),
+    (b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nlost", "404 Not Found", "The server says: lost"),
     (b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nlost", "404 Not Found", "check the path in the URL"),
     (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "200 OK", "an ordinary page"),
     (b"HTTP/1.1 426 Upgrade Required\r\nContent-Length: 0\r\n\r\n", "426", "pass the Upgrade header on"),
     (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", "400", "pass the Upgrade header on"),
     (b"HTTP/1.1 429 Slow Down\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n", "429", "again later (Retry-After: 7)"),
     (b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", "503", "again later"),
-    (b"HTTP/1.1 502 Bad\r\nContent-Length: 0\r\n\r\n", "502", "a gateway on the way"),
-    (b"HTTP/1.1 504 Late\r\nContent-Length: 0\r\n\r\n", "504", "a gateway on the way"),
+    (b"HTTP/1.1 502 Bad\r\nContent-Length: 0\r\n\r\n", "502", "A gateway on the way"),
+    (b"HTTP/1.1 504 Late\r\nContent-Length: 0\r\n\r\n", "504", "A gateway on the way"),
     (b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n", "500", "its log"),
     (
         b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>",

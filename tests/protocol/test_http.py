@@ -16,7 +16,6 @@ from lapwing.protocol import http_reader
 from lapwing.protocol.errors import HandshakeError
 from lapwing.protocol.http import (
     Headers,
-    HTTPError,
     Request,
     Response,
     build_request,
@@ -27,15 +26,9 @@ from lapwing.protocol.http import (
     parse_authority,
     split_list,
 )
-from lapwing.protocol.http_reader import (
-    MAX_BODY,
-    MAX_HEADERS,
-    MAX_LINE,
-    HeadReader,
-    ResponseReader,
-    parse_request,
-    parse_response,
-)
+from lapwing.protocol.http_reader import HeadReader, ResponseReader, parse_request, parse_response
+from lapwing.protocol.limits import MAX_BODY, MAX_HEADERS, MAX_LINE
+from lapwing.protocol.refusal import HTTPError
 from tests.protocol.machine import pieces_of
 
 REQUEST = (

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lapwing.protocol.proxy_header import MAX_PROXY_HEADER, ProxyHeader, ProxyHeaderError, ProxyHeaderReader
+from lapwing.protocol import ProxyTLS, ProxyTLVs
+from lapwing.protocol.limits import MAX_PROXY_HEADER
+from lapwing.protocol.proxy_header import ProxyHeader, ProxyHeaderError, ProxyHeaderReader
 
 SIGNATURE = b"\x0d\x0a\x0d\x0a\x00\x0d\x0a\x51\x55\x49\x54\x0a"
 NOBODY = ProxyHeader(None, None)
@@ -232,3 +234,94 @@ def test_both_versions_say_the_same(address: ipaddress.IPv4Address | ipaddress.I
     family = 0x11 if address.version == 4 else 0x21
     packed = binary(0x21, family, address.packed * 2 + struct.pack("!HH", port, port))
     assert read(iter([line])) == read(iter([packed]))
+
+
+# --- what is added to the addresses ------------------------------------------------------------------------------
+
+
+def tlv(kind: int, value: bytes) -> bytes:
+    return struct.pack("!BH", kind, len(value)) + value
+
+
+def tlvs_of(rest: bytes, *, piecewise: bool = False) -> ProxyTLVs | None:
+    reader = ProxyHeaderReader()
+    data = binary(0x21, 0x11, IPV4 + rest)
+    for piece in [bytes([byte]) for byte in data] if piecewise else [data]:
+        header = reader.receive_data(piece)
+    assert header is not None
+    assert header == ProxyHeader(("192.0.2.1", 56324), ("198.51.100.2", 443))
+    return header.tlvs
+
+
+@pytest.mark.parametrize("piecewise", [False, True])
+def test_the_tlvs_of_a_header(piecewise: bool) -> None:
+    found = tlvs_of(
+        tlv(1, b"h2") + tlv(2, b"chat.example") + tlv(5, b"\x00id") + tlv(0x30, b"blue") + tlv(0xEA, b"\x01vpce-1"),
+        piecewise=piecewise,
+    )
+    assert found is not None
+    assert (found.alpn, found.authority, found.unique_id, found.netns) == (b"h2", "chat.example", b"\x00id", "blue")
+    assert found.get(0xEA) == b"\x01vpce-1"
+    assert found.get(0xEB) is None
+    assert next(iter(found)) == (1, b"h2")
+    assert len(found) == 5
+    assert found.tls is None
+
+
+def test_no_tlvs() -> None:
+    assert tlvs_of(b"") is None
+    for head in (b"PROXY UNKNOWN\r\n", binary(0x20, 0x11, IPV4 + tlv(1, b"h2")), binary(0x21, 0x00, tlv(1, b"h2"))):
+        reader = ProxyHeaderReader()
+        header = reader.receive_data(head)
+        assert header == NOBODY
+        assert header.tlvs is None
+
+
+def test_the_first_of_one_type_counts() -> None:
+    found = tlvs_of(tlv(2, b"first") + tlv(2, b"second"))
+    assert found is not None
+    assert found.authority == "first"
+
+
+PARTS = (
+    tlv(0x21, b"TLSv1.3") + tlv(0x23, b"AES") + tlv(0x22, "Zoë".encode()) + tlv(0x24, b"SHA256") + tlv(0x25, b"RSA2048")
+)
+
+
+@pytest.mark.parametrize(
+    ("client", "verify", "facts"),
+    [
+        (0x01 | 0x02 | 0x04, 0, (True, True, "Zoë")),
+        (0x01 | 0x04, 0, (True, True, "Zoë")),
+        (0x01 | 0x02, 1, (True, False, None)),  # a certificate that was not verified says nothing
+        (0x01, 0, (False, False, None)),
+    ],
+)
+def test_the_certificate_of_a_client(client: int, verify: int, facts: tuple[bool, bool, str | None]) -> None:
+    found = tlvs_of(tlv(0x20, struct.pack("!BI", client, verify) + PARTS))
+    assert found is not None
+    assert found.tls is not None
+    assert found.tls[:3] == facts
+    assert found.tls[3:] == ("TLSv1.3", "AES", "SHA256", "RSA2048")
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b"\x01\x00\x00\x00", struct.pack("!BI", 0, 0) + PARTS], ids=["empty", "short", "plain"]
+)
+def test_no_tls_at_the_proxy(value: bytes) -> None:
+    found = tlvs_of(tlv(0x20, value))
+    assert found is not None
+    assert found.tls is None
+
+
+def test_tls_whose_parts_do_not_end() -> None:
+    found = tlvs_of(tlv(0x20, struct.pack("!BI", 7, 0) + PARTS[:-1]))
+    assert found is not None
+    assert found.tls == ProxyTLS(True, True, None, None, None, None, None)
+
+
+def test_tlvs_are_values() -> None:
+    assert ProxyTLVs([(1, b"a")]) == ProxyTLVs([(1, b"a")]) != ProxyTLVs([(1, b"b")])
+    assert hash(ProxyTLVs([(1, b"a")])) == hash(ProxyTLVs([(1, b"a")]))
+    assert ProxyTLVs([]) != []
+    assert repr(ProxyTLVs([(1, b"a")])) == "ProxyTLVs([(1, b'a')])"

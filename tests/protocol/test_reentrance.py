@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import product
 from typing import Any
@@ -17,11 +17,17 @@ import pytest
 
 from lapwing.protocol import Closed, ConnectionClosed, Deflate, Endpoint, Role, State
 from tests.peers import deflated
-from tests.peers.finalizers import at_every_collection
+from tests.peers.finalizers import at_every_collection, others_left_out
 from tests.protocol.machine import *
 
 LARGE = bytes(range(256)) * 100
 LONG_TEXT = "grüße " * 4000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _only_new_objects_are_collected() -> Iterator[None]:
+    with others_left_out():
+        yield
 
 
 class FinalBytes(bytes):

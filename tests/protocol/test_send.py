@@ -18,7 +18,7 @@ from lapwing.protocol import ConnectionClosed, Endpoint, Role, State
 from tests.peers import wire
 from tests.protocol.machine import *
 
-#: From this size on a server sends a payload from where it is: LARGE_PAYLOAD of outbound.pyx.
+#: From this size on a server sends a payload from where it is: LARGE_PAYLOAD of limits.pxd.
 LARGE = 16 * 1024
 
 SIZES = [0, 1, 2, 3, 4, 5, 7, 8, 9, 31, 32, 33, 125, 126, 127, 128, 1000, 4096, LARGE - 1, LARGE, LARGE + 1]

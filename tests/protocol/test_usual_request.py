@@ -13,6 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from lapwing.protocol import server_handshake
 from lapwing.protocol.client_handshake import ClientHandshake
 from lapwing.protocol.deflate import Deflate
 from lapwing.protocol.extension import ExtensionOffer
@@ -176,7 +177,7 @@ def compare(data: bytes, policies: tuple[ServerPolicy, ServerPolicy]) -> None:
     expected = outcome(slow, bytearray(data))
     for _ in range(2):  # the second time perhaps with an answer that was kept
         assert outcome(quick, data) == expected
-    if quick._usual_requests().grant(data) is not None:
+    if quick.usual_requests().grant(data) is not None:
         assert expected is not None
         assert expected[2]
 
@@ -184,7 +185,7 @@ def compare(data: bytes, policies: tuple[ServerPolicy, ServerPolicy]) -> None:
 @pytest.mark.parametrize("lines", [CHROME, FIREFOX, NODE, CURL])
 def test_what_clients_send_is_usual(lines: tuple[str, ...]) -> None:
     policy = ServerPolicy(subprotocols=["chat"], default=True, extensions=[Deflate().for_server])
-    granted = policy._usual_requests().grant(head(lines) + b"\x81\x80rest")
+    granted = policy.usual_requests().grant(head(lines) + b"\x81\x80rest")
     assert granted is not None
     request_head, rest, response, subprotocol, extensions = granted
     assert request_head == head(lines)
@@ -197,7 +198,7 @@ def test_what_clients_send_is_usual(lines: tuple[str, ...]) -> None:
 def test_the_own_client_is_usual() -> None:
     client = ClientHandshake(parse_url("ws://a.example/"), nonce=bytes(16), extensions=[Deflate().for_client])
     policy = ServerPolicy(subprotocols=[], default=True, extensions=[Deflate().for_server])
-    granted = policy._usual_requests().grant(client.data_to_send())
+    granted = policy.usual_requests().grant(client.data_to_send())
     assert granted is not None
     assert client.receive_data(granted[2])
 
@@ -237,13 +238,31 @@ def test_whatever_comes_is_decided_as_on_the_long_way(
 def test_the_answer_to_a_key(nonce: bytes) -> None:
     key = b64encode(nonce)
     digest = hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11", usedforsecurity=False).digest()
-    granted = SERVERS[0][0]._usual_requests().grant(head(NODE).replace(KEY.encode(), key))
+    granted = SERVERS[0][0].usual_requests().grant(head(NODE).replace(KEY.encode(), key))
     assert granted is not None
     assert b"Sec-WebSocket-Accept: " + b64encode(digest) + b"\r\n" in granted[2]
 
 
+def test_a_head_in_pieces_is_as_usual_as_a_whole_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In whatever pieces it comes, no request has to be parsed for it."""
+
+    def parsed(_: bytes) -> object:
+        raise AssertionError("a usual request was parsed")
+
+    data = head(CHROME)
+    whole = outcome(SERVERS[0][0], data + b"\x81")
+    for place in (1, 20, len(data) - 1):
+        for pieces in ([data[:place], data[place:] + b"\x81"], [data[:place], data[place:-1], data[-1:] + b"\x81"]):
+            handshake = ServerHandshake(SERVERS[0][0])
+            with monkeypatch.context() as patched:
+                patched.setattr(server_handshake, "parse_request", parsed)
+                assert [handshake.receive_data(piece) for piece in pieces][-1]
+            assert whole is not None
+            assert (handshake.data_to_send(), handshake.request_head, handshake.rest) == (whole[0], data, b"\x81")
+
+
 def test_a_part_of_a_head_is_not_granted() -> None:
-    usual = SERVERS[0][0]._usual_requests()
+    usual = SERVERS[0][0].usual_requests()
     whole = head(CHROME)
     for size in range(len(whole)):
         assert usual.grant(whole[:size]) is None
@@ -254,7 +273,7 @@ def test_limits_hold() -> None:
     def granted(data: bytes, **limits: int) -> bool:
         policies = [ServerPolicy(subprotocols=[], default=True, **limits) for _ in range(2)]  # type: ignore[arg-type]
         compare(data, (policies[0], policies[1]))
-        return policies[0]._usual_requests().grant(data) is not None
+        return policies[0].usual_requests().grant(data) is not None
 
     longest = max(map(len, CHROME))
     assert granted(head(CHROME), max_header_line=longest)
@@ -313,7 +332,7 @@ def test_answers_are_kept_within_a_bound() -> None:
     kept = 0
     for number in range(200):
         before = extension.asked
-        policy._usual_requests().grant(head([*CURL, f"Sec-WebSocket-Extensions: permessage-deflate; a={199 - number}"]))
+        policy.usual_requests().grant(head([*CURL, f"Sec-WebSocket-Extensions: permessage-deflate; a={199 - number}"]))
         kept += extension.asked == before
     assert answered == 200
     assert kept <= 64

@@ -26,7 +26,10 @@ def main() -> None:
     arguments = parser.parse_args()
 
     print(runs.aborting_clients(arguments.cycles), flush=True)
-    print(runs.aborting_clients(arguments.cycles // 10, portable=True), flush=True)
+    print(runs.aborting_clients(arguments.cycles // 10, "portable"), flush=True)
+    print(runs.aborting_clients(arguments.cycles, "adopting"), flush=True)
+    print(runs.aborting_clients(arguments.cycles // 10, "adopting", "transport"), flush=True)
+    print(runs.aborting_clients(arguments.cycles // 10, "transport"), flush=True)
     for asyncio in (False, True):
         print(runs.aborting_server(arguments.client_cycles, asyncio=asyncio), flush=True)
     for browsers in (False, True):

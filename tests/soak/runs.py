@@ -15,10 +15,15 @@ from tests.soak.memory import Held, check_flat, check_idle
 MIB = 1024 * 1024
 
 
-def aborting_clients(cycles: int, *, portable: bool = False) -> str:
-    """Clients that break off in every way, by hand, against a lapwing server: it ends up as it began."""
+def aborting_clients(cycles: int, *options: str) -> str:
+    """Clients that break off in every way, by hand, against a lapwing server: it ends up as it began.
+
+    Args:
+        cycles: how many.
+        options: of the server: "portable", "transport", "adopting".
+    """
     warm_up = max(len(CLIENTS) * 40, cycles // 10)
-    with Child("server", *(["--portable"] if portable else [])) as server:
+    with Child("server", *(f"--{option}" for option in options)) as server:
         port = server.ask("start")["port"]
         connect_and_abort(port, warm_up)
         before = _idle(server.ask("settle"))
@@ -28,7 +33,7 @@ def aborting_clients(cycles: int, *, portable: bool = False) -> str:
         after = _idle(server.ask("settle"))
         _greet(port)
     check_flat(before, after)
-    kind = "portable server" if portable else "server"
+    kind = " ".join([*options, "server"])
     return f"{kind}, {cycles} clients that break off, {took:.1f} s: {_change(before, after)}"
 
 

@@ -12,9 +12,11 @@ from tests.soak.draining import draining
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what a process holds is read from Linux's /proc")
 
 
-@pytest.mark.parametrize("portable", [False, True], ids=["epoll", "portable"])
-def test_clients_that_break_off_leave_nothing_in_a_server(portable: bool) -> None:
-    runs.aborting_clients(2_000, portable=portable)
+@pytest.mark.parametrize(
+    "options", [(), ("portable",), ("transport",), ("adopting",), ("adopting", "transport")], ids=" ".join
+)
+def test_clients_that_break_off_leave_nothing_in_a_server(options: tuple[str, ...]) -> None:
+    runs.aborting_clients(2_000, *options)
 
 
 @pytest.mark.parametrize("asyncio", [False, True], ids=["Client", "AsyncClient"])

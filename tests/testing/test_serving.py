@@ -91,7 +91,7 @@ def test_a_handler_that_ends_with_its_connection_is_no_failure(handler: Any) -> 
     async def main() -> None:
         async with testing.serve(handler) as served, served.connect() as ws:
             await ws.close(4001, "enough")
-        assert served.failures == []
+        assert served.errors == []
 
     testing.run(main())
 
@@ -99,7 +99,7 @@ def test_a_handler_that_ends_with_its_connection_is_no_failure(handler: Any) -> 
 def test_a_handler_in_a_thread_that_ends_with_its_connection_is_no_failure() -> None:
     with testing.serve(echo_in_thread) as served, served.connect() as ws:
         ws.close(4001, "enough")
-    assert served.failures == []
+    assert served.errors == []
 
 
 def test_a_handler_that_sends_while_it_closes_is_no_failure() -> None:
@@ -114,7 +114,7 @@ def test_a_handler_that_sends_while_it_closes_is_no_failure() -> None:
     async def main() -> None:
         async with testing.serve(closing) as served, served.connect() as ws:
             assert await ws.receive() is None
-        assert served.failures == []
+        assert served.errors == []
 
     testing.run(main())
 
@@ -135,7 +135,35 @@ async def test_a_failure_that_was_expected_is_taken_out() -> None:
     async with testing.serve(broken) as served, served.connect() as ws:
         await ws.send("now")
         await ws.receive()
-        assert isinstance(served.failures.pop(), KeyError)
+        assert isinstance(served.errors.pop(), KeyError)
+
+
+@pytest.mark.parametrize("expect", [KeyError, LookupError, (KeyError,)])
+def test_an_error_that_is_expected_is_no_failure_of_the_test(expect: Any) -> None:
+    with testing.serve(broken, expect=expect) as served, served.connect() as ws:
+        ws.send("now")
+        assert ws.receive() is None
+    assert [type(error) for error in served.errors] == [KeyError]
+
+
+def test_an_error_of_another_kind_is_raised() -> None:
+    with pytest.raises(KeyError):
+        with testing.serve(broken, expect=ValueError) as served, served.connect() as ws:
+            ws.send("now")
+            assert ws.receive() is None
+
+
+def test_an_expected_error_that_does_not_come_is_a_failure() -> None:
+    with pytest.raises(AssertionError, match="expect= names KeyError and OSError, but no handler has raised it"):
+        with testing.serve(echo_in_thread, expect=(KeyError, OSError)) as served, served.connect() as ws:
+            ws.send("now")
+            assert ws.receive() == "now"
+
+
+def test_an_error_of_the_test_itself_comes_first() -> None:
+    with pytest.raises(ZeroDivisionError):
+        with testing.serve(echo_in_thread, expect=KeyError):
+            raise ZeroDivisionError
 
 
 @virtual_time
@@ -327,12 +355,30 @@ def test_the_fixtures(pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["*KeyError: 'broken'*"])
 
 
+@pytest.mark.filterwarnings("default")
+def test_an_async_test_that_nothing_runs_says_how_to_have_it_run(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest("pytest_plugins = ['lapwing.testing.plugin']")
+    pytester.makepyfile("""
+        from lapwing import testing
+
+        async def test_alone():
+            pass
+
+        @testing.virtual_time
+        async def test_decorated():
+            pass
+        """)
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:asyncio", "-p", "no:anyio")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["test_alone is an async def that no plugin runs.*", "*@lapwing.testing.virtual_time*"])
+
+
 def test_the_log_says_what_a_test_did(caplog: pytest.LogCaptureFixture) -> None:
     """A handler's failure is logged as in production, with its traceback."""
     caplog.set_level(logging.ERROR)
     with testing.serve(broken) as served, served.connect() as ws:
         ws.send("now")
         ws.receive()
-        served.failures.clear()
+        served.errors.clear()
     (record,) = caplog.records
     assert record.exc_info is not None

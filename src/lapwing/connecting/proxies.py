@@ -1,4 +1,4 @@
-"""Which proxy a client goes through: what a URL of one says, and what the environment does. It asks no network."""
+"""The choice of a client's proxy: by its URL, or by the variables of the environment. It asks no network."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _DEFAULT_PORTS = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "so
 #: Other names of a scheme. Desktops write "socks" into the environment. Browsers, GNOME and Node take it for SOCKS 5
 #: and leave it to the proxy to look up names; curl alone takes it for SOCKS 4, which knows no IPv6.
 _ALIASES = {"socks": "socks5h"}
-#: The variables that name a proxy, the first that is set counts: those of WebSocket, then what everybody sets.
+#: The variables that name a proxy, the first that is set counts: those of WebSocket, then the common ones.
 _VARIABLES = {
     "ws": ("ws_proxy", "http_proxy", "all_proxy"),
     "wss": ("wss_proxy", "https_proxy", "all_proxy"),
 }
-#: What a field of SOCKS 5 credentials has room for (RFC 1929 section 2).
+#: The longest field of SOCKS 5 credentials (RFC 1929 section 2).
 _MAX_SOCKS_FIELD = 255
 
 
@@ -36,12 +36,19 @@ class Proxy(NamedTuple):
         scheme: "http", "https", "socks4", "socks4a", "socks5" or "socks5h".
         host, port: where it is, as in `URL`.
         userinfo: the user name and password for it, or None. They do not appear in `str` or `repr`.
+        variable: the environment variable that names it, empty where the program does.
     """
 
     scheme: str
     host: str
     port: int
     userinfo: tuple[str, str] | None = None
+    variable: str = ""
+
+    @property
+    def origin(self) -> str:
+        """Where it was named, for error messages: " (from https_proxy)"; nothing for one of the program's own."""
+        return f" (from {self.variable})" if self.variable else ""
 
     @property
     def is_socks(self) -> bool:
@@ -54,7 +61,7 @@ class Proxy(NamedTuple):
         return self.scheme not in ("socks4", "socks5")
 
     def __str__(self) -> str:
-        return f"{self.scheme}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+        return f"{self.scheme}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}{self.origin}"
 
     def __repr__(self) -> str:
         return f"<proxy {self}>"
@@ -109,7 +116,7 @@ def proxy_from_environment(url: URL, environment: Mapping[str, str] = os.environ
     the environment forbids, and show the address of this machine.
 
     Raises:
-        InvalidURL: what the variable holds is no URL of a proxy.
+        InvalidURL: the variable holds no URL of a proxy.
     """
     name, value = _variable(url.scheme, environment)
     if not value:
@@ -117,8 +124,8 @@ def proxy_from_environment(url: URL, environment: Mapping[str, str] = os.environ
     if is_exempt(url.host, url.port, environment.get("no_proxy") or environment.get("NO_PROXY") or ""):
         return None
     try:
-        # Without a scheme it is an HTTP proxy for everybody who reads these variables.
-        return parse_proxy(value if "://" in value else f"http://{value}")
+        # Without a scheme all programs that read these variables take it for an HTTP proxy.
+        return parse_proxy(value if "://" in value else f"http://{value}")._replace(variable=name)
     except InvalidURL as error:
         raise InvalidURL(
             f"the environment variable {name} names no proxy that lapwing knows: {error}. Set it to another one, pass "
@@ -166,7 +173,7 @@ def _matches(host: str, port: int, entry: str) -> bool:
 
 
 def _is_within(host: str, network: str) -> bool:
-    """Tell whether the host is an address within a network; whatever is no address or no network is not."""
+    """Tell whether the host is an address within a network; False for an invalid address or network."""
     from ipaddress import ip_address, ip_network
 
     try:

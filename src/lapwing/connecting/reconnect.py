@@ -1,8 +1,8 @@
 """When to connect again after a connection was lost or did not come about, and when not: decisions without I/O.
 
 The delays grow exponentially and are drawn from all of zero up to the current limit ("full jitter"): clients that lost
-one server at the same moment do not come back at the same moment. Whoever waits and connects is `client`; time and
-chance are passed in.
+one server at the same moment do not come back at the same moment. `client` waits and connects; time and
+random numbers are passed in.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ __all__ = ["Backoff", "Reconnect", "Reconnection", "is_transient", "retry_after"
 
 #: Statuses below 500 that are worth another attempt (RFC 9110 section 15.5.9, RFC 6585 section 4).
 _TRANSIENT_STATUSES = frozenset({408, 425, 429})
-#: Close codes that another connection would not change: the peer, or this end, objects to what was said on it (RFC 6455
-#: section 7.4.1), or to who said it (the registry's 3000 Unauthorized and 3003 Forbidden).
+#: Close codes that another connection would not change: the peer, or this end, objects to its messages (RFC 6455
+#: section 7.4.1), or to its user (the registry's 3000 Unauthorized and 3003 Forbidden).
 FINAL_CODES = frozenset({1002, 1003, 1007, 1008, 1009, 1010, 3000, 3003})
 #: SOCKS replies that may be different next time: see `socks`.
 _TRANSIENT_REPLIES = frozenset({1, 3, 4, 5, 6, 91})
@@ -38,7 +38,7 @@ class Reconnection(NamedTuple):
     Attributes:
         number: 1 for the first attempt after a connection that was stable, and so on.
         delay: seconds until it is made.
-        cause: why: what the last attempt failed with, or a `ConnectionClosed` that tells how the connection ended.
+        cause: the error of the last attempt, or a `ConnectionClosed` that tells how the connection ended.
     """
 
     number: int
@@ -103,7 +103,7 @@ class Reconnect:
             value = getattr(self, name)
             if not callable(value) and not (name == "on_attempt" and value is None):
                 raise TypeError(f"expected {name} to be callable, got {value!r}")
-        # What was passed may be any collection; it is looked up in often.
+        # The argument may be any collection; look-ups are frequent.
         object.__setattr__(self, "final_codes", frozenset(self.final_codes))
 
 
@@ -187,18 +187,19 @@ class Backoff:
         if settings.attempts is not None and self._number >= settings.attempts:
             raise cause
         self._number += 1
-        # What the server asks for is kept, and the jitter added: it asked all of its clients for the same.
+        # The delay that the server asks for is a minimum, and the jitter is added: all of its clients got the same
+        # number.
         delay = least + self._limit * settings.random()
         self._limit = min(self._limit * settings.multiplier, settings.maximum)
         return Reconnection(self._number, delay, cause)
 
 
 def is_transient(error: Exception) -> bool:
-    """Tell whether what an attempt failed with may be different at the next one.
+    """Tell whether the next attempt may succeed after this error.
 
-    So are what the operating system reports (a refused connection, a name that is not known, a time-out), a connection
-    that was cut off, and the statuses 408, 425, 429 and from 500 up. Not so are other statuses, a certificate that does
-    not verify or another end that speaks no TLS, a response that is none, and wrong arguments.
+    It may after errors of the operating system (a refused connection, an unknown name, a time-out), after a connection
+    was cut off, and after the statuses 408, 425, 429 and from 500 up. It cannot after other statuses, a certificate
+    that does not verify or another end that speaks no TLS, a response that is none, and wrong arguments.
     """
     if isinstance(error, ssl.SSLError):
         return isinstance(error, (ssl.SSLEOFError, ssl.SSLSyscallError)) or getattr(error, "reason", "") == _CUT_OFF
@@ -215,7 +216,7 @@ def retry_after(error: HandshakeError, wall_clock: float) -> float:
     """Return for how many seconds a response asks to wait (RFC 9110 section 10.2.3), 0 when it does not.
 
     Args:
-        error: what an attempt failed with.
+        error: the error of the last attempt.
         wall_clock: the time in seconds since 1970.
     """
     value = None if error.headers is None else error.headers.get("Retry-After")

@@ -1,7 +1,7 @@
 """The way of a client to its server: a socket of the program's, a unix socket, TCP, perhaps through a SOCKS proxy.
 
 For an HTTP proxy the way ends at the proxy: asking it for a tunnel is a conversation over the connection, which the
-faces have as they have the opening handshake.
+faces have as they have the opening handshake (`opening.client`).
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     import asyncio
     import socket
 
-    from .opening import ClientOpening
+    from .attempt import Attempt
 
 __all__ = ["take", "take_blocking"]
 
 
-async def take(loop: asyncio.AbstractEventLoop, opening: ClientOpening) -> socket.socket:
-    """Return a socket on which `opening.first` may begin; it does not block.
+async def take(loop: asyncio.AbstractEventLoop, attempt: Attempt) -> socket.socket:
+    """Return a socket on which the conversation may begin; it does not block.
 
     Raises:
         ProxyError: the SOCKS proxy refused, or speaks no SOCKS.
@@ -29,19 +29,19 @@ async def take(loop: asyncio.AbstractEventLoop, opening: ClientOpening) -> socke
 
     Cancelled, it leaves nothing open.
     """
-    return _watched(await _take(loop, opening), opening)
+    return _watched(await _take(loop, attempt), attempt)
 
 
-async def _take(loop: asyncio.AbstractEventLoop, opening: ClientOpening) -> socket.socket:
-    settings, proxy, url = opening.settings, opening.proxy, opening.url
+async def _take(loop: asyncio.AbstractEventLoop, attempt: Attempt) -> socket.socket:
+    settings, proxy, url = attempt.settings, attempt.proxy, attempt.url
     if settings.sock is not None:
         return dial.take_over(settings.sock, is_blocking=False)
     if proxy is None or not proxy.is_socks:
-        return await dial.open_connection(loop, *_first_hop(opening), unix_path=url.unix_path, **_options(opening))
+        return await dial.open_connection(loop, *_first_hop(attempt), unix_path=url.unix_path, **_options(attempt))
     from . import socks
 
     async def to_proxy() -> socket.socket:
-        return await dial.open_connection(loop, *_first_hop(opening), **_options(opening))
+        return await dial.open_connection(loop, *_first_hop(attempt), **_options(attempt))
 
     hosts = [url.host]
     if not proxy.resolves:
@@ -49,11 +49,11 @@ async def _take(loop: asyncio.AbstractEventLoop, opening: ClientOpening) -> sock
     return await socks.connect_through(loop, proxy, hosts, url.port, to_proxy)
 
 
-def take_blocking(opening: ClientOpening, deadline: float | None) -> socket.socket:
-    """Return a socket on which `opening.first` may begin; it blocks.
+def take_blocking(attempt: Attempt, deadline: float | None) -> socket.socket:
+    """Return a socket on which the conversation may begin; it blocks.
 
     Args:
-        opening: what to open.
+        attempt: where to connect to.
         deadline: by `time.monotonic`, or None.
 
     Raises:
@@ -62,15 +62,15 @@ def take_blocking(opening: ClientOpening, deadline: float | None) -> socket.sock
         OSError: the server, or the proxy, cannot be reached.
         ValueError: the program's own socket is not connected.
     """
-    return _watched(_take_blocking(opening, deadline), opening)
+    return _watched(_take_blocking(attempt, deadline), attempt)
 
 
-def _take_blocking(opening: ClientOpening, deadline: float | None) -> socket.socket:
-    settings, proxy, url = opening.settings, opening.proxy, opening.url
+def _take_blocking(attempt: Attempt, deadline: float | None) -> socket.socket:
+    settings, proxy, url = attempt.settings, attempt.proxy, attempt.url
     if settings.sock is not None:
         return dial.take_over(settings.sock, is_blocking=True)
     if proxy is None or not proxy.is_socks:
-        return dial.connect_blocking(*_first_hop(opening), deadline, unix_path=url.unix_path, **_options(opening))
+        return dial.connect_blocking(*_first_hop(attempt), deadline, unix_path=url.unix_path, **_options(attempt))
     from . import socks
 
     hosts = [url.host]
@@ -80,30 +80,30 @@ def _take_blocking(opening: ClientOpening, deadline: float | None) -> socket.soc
         proxy,
         hosts,
         url.port,
-        lambda: dial.connect_blocking(*_first_hop(opening), deadline, **_options(opening)),
+        lambda: dial.connect_blocking(*_first_hop(attempt), deadline, **_options(attempt)),
         deadline,
     )
 
 
-def _watched(sock: socket.socket, opening: ClientOpening) -> socket.socket:
+def _watched(sock: socket.socket, attempt: Attempt) -> socket.socket:
     """Have TCP watch the peer, as the options say."""
     try:
-        tcp.watch_peer(sock, opening.settings.tcp_keepalive, opening.settings.tcp_user_timeout)
+        tcp.watch_peer(sock, attempt.settings.tcp_keepalive, attempt.settings.tcp_user_timeout)
     except OSError:
         sock.close()
         raise
     return sock
 
 
-def _first_hop(opening: ClientOpening) -> tuple[str, int]:
-    hop = opening.proxy or opening.url
+def _first_hop(attempt: Attempt) -> tuple[str, int]:
+    hop = attempt.proxy or attempt.url
     return hop.host, hop.port
 
 
-def _options(opening: ClientOpening) -> dict[str, Any]:
-    settings = opening.settings
+def _options(attempt: Attempt) -> dict[str, Any]:
+    settings = attempt.settings
     return {
         "local_address": settings.local_address,
         "delay": settings.happy_eyeballs_delay,
-        "what": "the proxy " if opening.proxy is not None else "",
+        "what": f"the proxy{attempt.proxy.origin} " if attempt.proxy is not None else "",
     }

@@ -1,7 +1,7 @@
 """Getting to a server through a SOCKS proxy, for either face. The conversation with the proxy is python-socks's.
 
-python-socks opens connections of its own unless it is given a proxy in front of the proxy. What it is given here is no
-proxy but this library's own way of connecting, with its deadline and its choice of addresses.
+python-socks opens connections of its own unless it is given a proxy in front of the proxy. The object that it is given
+here is no proxy: it connects as this library does, with its deadline and its choice of addresses.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def destinations(proxy: Proxy, host: str, addresses: Iterable[Address]) -> list[
 
 
 def _failure(proxy: Proxy, error: Exception) -> ProxyError:
-    """Say what the proxy did instead of connecting to the server."""
+    """Describe how the proxy failed to connect to the server."""
     if "closed unexpectedly" in str(error):
         failure = ProxyError(f"the proxy {proxy} closed the connection before it answered: does it speak SOCKS?")
         failure.__cause__ = EOFError()

@@ -1,18 +1,15 @@
-"""A log of frames: a line for each that comes or goes, for whoever sets the logger `lapwing.frames` to DEBUG."""
+"""A log of frames: a line for each that comes or goes, while the level of the logger `lapwing.frames` is DEBUG."""
 
 from __future__ import annotations
 
 import itertools
 import logging
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 from ..protocol.frame import Opcode
 from ..protocol.state import Role
 
-if TYPE_CHECKING:
-    from .connection import BaseConnection
-
-__all__ = ["Frame", "FrameLog", "FrameWriter", "describe_frame"]
+__all__ = ["Frame", "FrameLog", "FrameWriter", "Framed", "describe_frame"]
 
 logger = logging.getLogger("lapwing.frames")
 
@@ -25,6 +22,26 @@ class FrameWriter(Protocol):
 
     def write(self, frames: list[Frame]) -> None:
         """Take frames, in the thread that the connection is used in."""
+
+
+class Framed(Protocol):
+    """The interface of a connection for the log, whose first line identifies it."""
+
+    @property
+    def _role(self) -> Role:
+        """Which end it is."""
+
+    @property
+    def path(self) -> str | None:
+        """The path that was asked for."""
+
+    @property
+    def peer_address(self) -> tuple[Any, ...] | None:
+        """Where the peer is."""
+
+    @property
+    def subprotocol(self) -> str | None:
+        """The subprotocol that was agreed on."""
 
 
 #: Bytes of a payload that a line shows.
@@ -41,7 +58,7 @@ class FrameLog:
         connection: the connection, just opened: the first line tells which it is.
     """
 
-    def __init__(self, connection: BaseConnection) -> None:
+    def __init__(self, connection: Framed) -> None:
         self.name = f"{connection._role.value}-{next(_numbers)}"
         way = "from" if connection._role is Role.SERVER else "to"
         logger.debug(

@@ -23,7 +23,7 @@ def is_fragmented(message: object, *, awaited: bool) -> bool:
     """Tell whether a message is an iterable of its fragments.
 
     Args:
-        message: what was given to `send`.
+        message: the argument of `send`.
         awaited: whether an asynchronous iterable will do.
 
     Raises:
@@ -57,7 +57,7 @@ class FragmentCheck:
     """Sees to it that the fragments of a message are all text, or all bytes.
 
     Args:
-        opcode: what the application chose, which makes any mixture right; None for none.
+        opcode: the application's choice, which allows any mixture; None without one.
     """
 
     def __init__(self, opcode: int | None) -> None:

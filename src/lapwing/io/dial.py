@@ -1,9 +1,9 @@
 """Getting a connected socket, by TCP or to a unix socket, for either face. Knows no protocol above.
 
-A host often has several addresses, and the first need not be one that works. They are tried as RFC 8305 (happy
-eyeballs) has it: the families by turns, and the next address after a short delay while the ones before are still under
-way; the first that answers wins. What of it does not wait is `Race`; the two functions that drive it wait each in its
-own way.
+A host often has several addresses, and the first need not be one that works. They are tried as in RFC 8305 (happy
+eyeballs): the families alternate, and the next address comes after a short delay while the earlier ones are still under
+way; the first that answers wins. `Race` has the part that does not wait; the two functions that drive it wait each in
+its own way.
 """
 
 from __future__ import annotations
@@ -23,15 +23,18 @@ __all__ = ["connect_blocking", "open_connection", "resolve", "resolve_blocking",
 
 #: What may help against an error of the operating system.
 _HINTS = {
-    errno.ECONNREFUSED: "nothing listens there: is the server running, and is this its port?",
+    errno.ECONNREFUSED: "nothing listens there. Is the server running, and is this its port?",
     errno.ENETUNREACH: "there is no route to that network",
     errno.EHOSTUNREACH: "there is no route to that host",
-    errno.ENOENT: "there is no such socket: is the server running, and is this its path?",
+    errno.ENOENT: "there is no such socket. Is the server running, and is this its path?",
     errno.EADDRNOTAVAIL: "this machine has no such local address, or no port of it is free",
 }
-#: What a connect that does not block gives while it is under way; EAGAIN is not among them: it means that a unix
+#: The results of a connect that does not block while it is under way; EAGAIN is not among them: it means that a unix
 #: socket's server has too many waiting, and no readiness would tell when not.
 _UNDER_WAY = (errno.EINPROGRESS, errno.EINTR)
+
+#: This machine's own addresses as nearly all use them.
+_LOOPBACK = ("127.0.0.1", "::1")
 
 #: A family, and an address of it in the form of the `socket` module.
 Address = tuple[int, Any]
@@ -41,12 +44,12 @@ class Race:
     """Attempts to connect, of which the first that succeeds wins (RFC 8305 section 5).
 
     Args:
-        addresses: what to try, in this order.
-        where: what an error calls the destination.
-        local_address: what to connect from: the address of an interface and a port, or None.
+        addresses: the addresses to try, in this order.
+        where: the name of the destination in errors.
+        local_address: the source: the address of an interface and a port, or None.
 
     Attributes:
-        waiting: what was not tried yet.
+        waiting: the addresses that were not tried yet.
         under_way: the sockets that are connecting, by descriptor.
     """
 
@@ -94,7 +97,12 @@ class Race:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._local_address is not None:
             sock.bind(self._local_address)
-        return sock.connect_ex(address)
+        number = sock.connect_ex(address)
+        # Within this machine it is done by now, although the system has not waited for it: asking once more tells.
+        if number == errno.EINPROGRESS and address[0] in _LOOPBACK:
+            number = sock.connect_ex(address)
+            return errno.EINPROGRESS if number == errno.EALREADY else number
+        return number
 
     def check(self, fd: int) -> socket.socket | None:
         """Look at an attempt whose socket is ready.
@@ -114,7 +122,7 @@ class Race:
         self._failure = _explain(OSError(number, os.strerror(number)), self._where)
 
     def close(self) -> None:
-        """Give up what is still under way."""
+        """Close the sockets that are still connecting."""
         while self.under_way:
             self.under_way.popitem()[1].close()
 
@@ -137,7 +145,7 @@ async def open_connection(
         port: 1 to 65535.
         unix_path: the path of a unix socket to connect to instead.
         local_address: the address of an interface, and a port (0 for any), to connect from.
-        delay: seconds until the next address is tried beside those that have not answered; None to wait for each.
+        delay: seconds until the next address is tried while earlier ones have not answered; None to wait for each.
         what: words that an error puts before host and port.
 
     Raises:
@@ -231,13 +239,25 @@ def connect_blocking(
 def _poll(race: Race, delay: float | None, deadline: float | None) -> list[int]:
     """Wait until some of the attempts are ready, and return those; none of them when the next address is due."""
     left = None if deadline is None else deadline - time.monotonic()
-    if left is not None and left <= 0:
-        raise TimeoutError(errno.ETIMEDOUT, "no address answered in time")
     waits = [seconds for seconds in (delay if race.waiting else None, left) if seconds is not None]
     poll = select.poll()
     for fd in race.under_way:
         poll.register(fd, select.POLLOUT)
-    return [fd for fd, _ in poll.poll(min(min(waits) * 1e3 + 1, 1e9) if waits else None)]
+    ready = [fd for fd, _ in poll.poll(max(min(min(waits) * 1e3 + 1, 1e9), 0) if waits else None)]
+    if not ready and deadline is not None and time.monotonic() >= deadline:
+        raise TimeoutError(errno.ETIMEDOUT, "no address answered in time")
+    return ready
+
+
+def _literal(host: str, port: int) -> list[Any] | None:
+    """The address that a host is by itself, as the resolver gives it; None for a name."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.inet_pton(family, host)
+    except (OSError, ValueError):  # a name, or an address with a zone
+        return None
+    address = (host, port) if family == socket.AF_INET else (host, port, 0, 0)
+    return [(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", address)]
 
 
 async def resolve(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[Address]:
@@ -246,8 +266,9 @@ async def resolve(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list
     Raises:
         socket.gaierror: the host is not known; the words say what may help.
     """
+    found = _literal(host, port)  # which needs no look-up, and no thread for it
     try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = found or await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
         raise _unknown(error, host) from error
     return _distinct(found)
@@ -260,14 +281,14 @@ def resolve_blocking(host: str, port: int) -> list[Address]:
         socket.gaierror: the host is not known; the words say what may help.
     """
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = _literal(host, port) or socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
         raise _unknown(error, host) from error
     return _distinct(found)
 
 
 def take_over(sock: socket.socket, *, is_blocking: bool) -> socket.socket:
-    """Make a socket that somebody else connected ready for use; it stays the same object.
+    """Make a socket that was connected elsewhere ready for use; it stays the same object.
 
     Raises:
         ValueError: it is closed or not connected.
@@ -290,7 +311,7 @@ def _distinct(found: list[Any]) -> list[Address]:
 
 
 def _in_order(addresses: list[Address], local_address: tuple[str, int] | None) -> list[Address]:
-    """Put addresses in the order to try them in: families by turns, the resolver's first one first (RFC 8305).
+    """Put addresses in the order to try them in: alternating families, the resolver's first one first (RFC 8305).
 
     Raises:
         OSError: there is none that the local address could connect to.
@@ -318,9 +339,7 @@ def _shown(host: str, port: int) -> str:
 
 
 def _unknown(error: socket.gaierror, host: str) -> socket.gaierror:
-    return socket.gaierror(
-        error.errno, f"the host {host!r} is not known: {error.strerror}: check the name, and the network"
-    )
+    return socket.gaierror(error.errno, f"unknown host {host!r} ({error.strerror}). Check the name and the network.")
 
 
 def _explain(error: OSError, where: str) -> OSError:

@@ -3,6 +3,7 @@
 #define LAPWING_EPOLL_H
 
 #ifdef __linux__
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -29,6 +30,13 @@ static void lapwing_hear_alarm(int alarm)
     uint64_t count;
     ssize_t size = read(alarm, &count, sizeof count);
     (void)size;
+}
+
+/* Whether both directions of a connection have ended, or an error has. */
+static int lapwing_has_ended(int fd)
+{
+    struct pollfd asked = {fd, 0, 0};
+    return poll(&asked, 1, 0) > 0 && (asked.revents & (POLLERR | POLLHUP));
 }
 #else
 /* Without epoll every loop gets the portable reactor; these only have to compile. */
@@ -58,6 +66,10 @@ static int lapwing_set_alarm(int alarm, double seconds)
     return -1;
 }
 static void lapwing_hear_alarm(int alarm) {}
+static int lapwing_has_ended(int fd)
+{
+    return 0;
+}
 static int epoll_create1(int flags)
 {
     return -1;

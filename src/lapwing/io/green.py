@@ -1,8 +1,8 @@
-"""Waiting under gevent: the other greenlets of the thread run meanwhile. Knows no stream, and loads no gevent itself.
+"""Waiting under gevent, while the other greenlets of the thread run. Knows no stream, and loads no gevent itself.
 
 `gevent.monkey.patch_all()` replaces what blocks in the standard library, the locks of `threading` and the sockets of
 `socket` among it. It cannot replace the system calls of an extension module: they would stop every greenlet of the
-thread. So whoever waits natively asks `is_patched` once per connection, and if so waits here.
+thread. So native waits ask `is_patched` once per connection, and if so wait here.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def wait_ready(fd: int, events: int, seconds: float | None) -> bool:
     """Wait in the calling greenlet until a descriptor is ready.
 
     Args:
-        fd: the descriptor. It must stay open meanwhile.
+        fd: the descriptor. It must stay open until then.
         events: 1 for readable, 2 for writable, 3 for either.
         seconds: how long to wait, None for ever.
 

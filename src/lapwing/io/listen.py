@@ -2,7 +2,7 @@
 
 Sockets that share a port by SO_REUSEPORT have a queue each, and Linux resets what waits in the queue of one that is
 closed, even while others listen. So `hold_off` first has the kernel ignore new attempts at such a socket: their clients
-ask again a second later and find another one; meanwhile what was begun here is finished and accepted.
+ask again a second later and find another one; connections that were begun here are finished and accepted.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _listen_on(
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if reuse_port:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            # What is accepted inherits it: no connection has to be asked for it again.
+            # Accepted sockets inherit it: no connection has to set it again.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -126,8 +126,9 @@ def _listen_on(
 def _explain(error: OSError, address: str, port: int) -> OSError:
     shown = f"[{address}]" if ":" in address else address
     hint = {
-        errno.EADDRINUSE: "another program, or another server of this one, has it: stop that, or take another port",
-        errno.EACCES: "ports below 1024 need a privilege: take a higher one, such as 8080",
+        errno.EADDRINUSE: "another program, or another server of this one, uses the port: "
+        "stop it, or choose another port",
+        errno.EACCES: "ports below 1024 need privileges: choose a higher one, such as 8080",
         errno.EADDRNOTAVAIL: "this machine does not have that address",
     }.get(error.errno or 0, error.strerror or "it cannot be listened on")
     return type(error)(error.errno, f"cannot listen on {shown}:{port}: {hint}")
@@ -142,11 +143,11 @@ def bind_unix(path: str, mode: int | None, backlog: int) -> socket.socket:
     Args:
         path: the socket's file; one that a program left behind is replaced. A path that begins with a NUL is a name in
             Linux's abstract namespace, which has no file.
-        mode: the permissions of the file, such as 0o660; None for what the umask leaves.
+        mode: the permissions of the file, such as 0o660; None: the umask decides.
         backlog: connections that may wait to be accepted.
 
     Raises:
-        OSError: it cannot be listened on; the words say why. What was there stays.
+        OSError: it cannot be listened on; the message says why. An existing file stays.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -155,10 +156,10 @@ def bind_unix(path: str, mode: int | None, backlog: int) -> socket.socket:
         try:
             sock.bind(path)
         except OSError as error:
-            # Python itself refuses what is too long, without a number.
+            # Python itself refuses a path that is too long, without an error number.
             raise type(error)(error.errno or errno.ENAMETOOLONG, f"cannot listen on {path!r}: {error}") from error
         if mode is not None and not path.startswith("\0"):
-            Path(path).chmod(mode)  # before anybody can connect
+            Path(path).chmod(mode)  # before clients can connect
         sock.listen(backlog)
     except BaseException:
         sock.close()
@@ -167,15 +168,17 @@ def bind_unix(path: str, mode: int | None, backlog: int) -> socket.socket:
 
 
 def _clear(path: str) -> None:
-    """Remove the file of a socket that nobody listens on any more."""
+    """Remove the file of a socket whose server has ended."""
     try:
         found = Path(path).stat()
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(found.st_mode):
-        raise FileExistsError(errno.EEXIST, f"cannot listen on {path!r}: it exists and is no socket: take another path")
+        raise FileExistsError(
+            errno.EEXIST, f"cannot listen on {path!r}: it exists and is not a socket: choose another path"
+        )
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)  # a full backlog means that somebody is there
+        probe.setblocking(False)  # a full backlog means that a server is there
         try:
             probe.connect(path)
         except ConnectionRefusedError:
@@ -183,7 +186,7 @@ def _clear(path: str) -> None:
             return
         except BlockingIOError:
             pass
-    raise OSError(errno.EADDRINUSE, f"cannot listen on {path!r}: another program listens there: stop that")
+    raise OSError(errno.EADDRINUSE, f"cannot listen on {path!r}: another program listens there: stop it first")
 
 
 def identity(path: str) -> tuple[int, int] | None:
@@ -212,7 +215,7 @@ def systemd_sockets() -> list[socket.socket]:
 
     Raises:
         OSError: this process was given none.
-        ValueError: what it was given is not understood.
+        ValueError: the variables are malformed.
     """
     count, process = os.environ.pop("LISTEN_FDS", None), os.environ.pop("LISTEN_PID", None)
     os.environ.pop("LISTEN_FDNAMES", None)
@@ -234,7 +237,7 @@ def check_listening(sock: socket.socket) -> socket.socket:
     """Check that a socket is one that connections can be accepted from, and prepare it.
 
     Raises:
-        ValueError: it is not; the words say what is missing.
+        ValueError: it is not; the message names the missing property.
         OSError: it is closed.
     """
     # An `ssl.SSLSocket` encrypts in Python's methods; lapwing uses the descriptor, and would serve without TLS.
@@ -256,8 +259,8 @@ def check_listening(sock: socket.socket) -> socket.socket:
 # --- leaving a port that is shared -------------------------------------------------------------------------------
 
 _SO_ATTACH_FILTER = 26
-#: A program of the packet filter (socket(7), SO_ATTACH_FILTER), which sees a segment from its TCP header on: drop what
-#: has SYN and not ACK, the first packet of a connection, and let pass everything else.
+#: A program of the packet filter (socket(7), SO_ATTACH_FILTER), which sees a segment from its TCP header on: drop
+#: segments with SYN and without ACK, the first packet of a connection, and let all others pass.
 _NO_FIRST_PACKETS = b"".join(
     struct.pack("HBBI", *step)
     for step in (

@@ -17,7 +17,7 @@ cdef class Source:
     cdef Reactor reactor        # None while not attached
     cdef int watched            # the descriptor that is watched; -1 while not attached
     cdef int interest           # READABLE | WRITABLE
-    cdef double due             # when `expired` is to be called, by `clock`; 0 for never
+    cdef double due             # when `expired` is to be called, by `clock`, or NEVER
     cdef double filed           # `due` as it stands in the heap: never later than `due` is meant
     cdef Py_ssize_t place       # index in the reactor's heap, -1 while in none
     cdef void *next             # the reactor's list of its sources
@@ -28,7 +28,8 @@ cdef class Source:
 
     cdef int ready(self, int events) except -1      # called with READABLE | WRITABLE
     cdef int expired(self, double now) except -1
-    cdef int flush(self) except -1                  # called at the end of the burst in which `mark_dirty` was
+    # Called at the end of the burst in which `mark_dirty` was, and when what ends the program was raised in `ready`.
+    cdef int flush(self) except -1
     cdef int give_up(self) except -1                # called when `ready` raised
     cdef int forgotten(self, double now) except -1  # called in place of `expired` when only the reactor holds it
     cdef int forked(self) except -1                 # called in a forked child; it is not attached any more
@@ -82,7 +83,7 @@ cdef class Reactor:
     # reactor has called, else by the loop.
     cdef int resume(self, object callback, object argument, object context) except -1
 
-    # What the kinds of reactor differ in.
+    # The differences between the kinds of reactor.
     cdef int watch(self, Source source, int interest) except -1
     cdef int rewatch(self, Source source, int interest) except -1
     cdef int unwatch(self, Source source) except -1
@@ -114,7 +115,7 @@ cdef class Reactor:
     cdef int flush_from(self, list dirty, Py_ssize_t *reached) except -1
 
 
-# Begin what the loop has called for.
+# Begin the work that the loop has called for.
 cdef inline int begin_turn(Reactor reactor) noexcept:
     reactor.frame = innermost_frame()
     reactor.is_dispatching = reactor.in_burst = True

@@ -11,19 +11,29 @@ Three things go together with it:
   running, asyncio forbids entering another one; then the wake-up goes through `call_soon`. The same goes for whatever
   Python code the callback has called, a hook, a log handler or a finalizer: it may itself be the first step of an eager
   task, or run in the context of the task that waits. Python's innermost frame tells whether there is such code.
-- *Bursts.* Whatever is sent while input is being handled, by whichever handler and on whichever connection, is
+- *Bursts.* Output that is sent while input is being handled, by any handler and on any connection, is
   collected and leaves in one system call per connection.
 - *One timer.* Deadlines stand in a heap, and one alarm is set for the first: a descriptor in the epoll set, since
   asyncio pays for a timer of its own in every turn; a timer of the loop where there is no such set, and in virtual
   time. A deadline that moves later, as it does with every message, is only noted: the heap learns of it when the old
-  time comes. How late the alarm is heard is added up: for so long the loop was blocked, and a source whose peer kept
-  silent takes that into account.
+  time comes. How late the alarm is heard is added up: during that time the loop was blocked, and a source whose peer
+  kept silent takes that into account.
 
 The reactor does not keep its sources alive, but for those with a hold on them: for each task that waits for a source,
 and while it closes, there is one more reference to it, which the garbage collector is told is the reactor's. An open
-loop has its reactor, and so its waiting tasks stay; what waited in a loop that was closed is garbage. Without the GIL
-the reactor holds whatever is attached, since the last reference may be dropped in another thread while this one serves
+loop has its reactor, and so its waiting tasks stay; tasks in a closed loop are garbage. Without the GIL
+the reactor holds all that are attached, since the last reference may be dropped in another thread while this one serves
 the source. It finds out at a source's next deadline that there is no other.
+
+A source that is served or woken must be held by a local variable: its last reference may go in between. References
+that the reactor counts by hand are shown to the garbage collector (`collecting.h`); so must be every new way to hold a
+source.
+
+A forked child owns nothing: a change to an epoll set in a child is one to its parent's. At the fork the child's
+reactors close their descriptors, and every source is told (`Source.forked`).
+
+KeyboardInterrupt and SystemExit leave the reactor at once. Output and deadlines that they left undone are done in
+another turn of the loop, should it go on.
 
 How descriptors are watched, and which loop has which reactor, is for `watching`.
 """
@@ -32,6 +42,7 @@ cimport cython
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 
 from .clock cimport clock
+from ..native.instant cimport NEVER
 from ..native.sharing cimport IS_FREE_THREADED
 
 __all__ = ["Reactor", "Source"]
@@ -74,24 +85,29 @@ cdef double LONG_STALL = 1.0
 
 @cython.no_gc_clear
 cdef class Source:
-    """Something with a descriptor that a reactor watches. Detaches itself when it goes."""
+    """An interface: something with a descriptor that a reactor watches. See `reactor.pxd` for each method.
+
+    The methods here are those of a source with no input, no output and no deadlines. A source detaches itself when it
+    is deallocated.
+    """
 
     def __cinit__(self):
         self.watched = -1
         self.place = -1
+        self.due = NEVER
 
     def __dealloc__(self):
         if self.reactor is not None:
             self.reactor.detach(self)
 
     cdef int ready(self, int events) except -1:
-        raise NotImplementedError
+        return 0
 
     cdef int expired(self, double now) except -1:
-        raise NotImplementedError
+        return 0
 
     cdef int flush(self) except -1:
-        raise NotImplementedError
+        return 0
 
     cdef int give_up(self) except -1:
         return 0
@@ -105,7 +121,10 @@ cdef class Source:
 
 @cython.no_gc_clear
 cdef class Reactor:
-    """What the kinds of reactor share: bursts, direct wake-up and deadlines."""
+    """The common part of all reactors: bursts, direct wake-up and deadlines.
+
+    Its subclasses (`watching`) differ in how they watch descriptors. This class watches none.
+    """
 
     def __cinit__(self, loop):
         from asyncio import Future  # not at the head of the file: the blocking face does without asyncio
@@ -153,7 +172,7 @@ cdef class Reactor:
         cdef Reactor here = self  # the last source may have been the last to hold it
         if source.reactor is not here:
             return 0
-        here.set_due(source, 0)
+        here.set_due(source, NEVER)
         here.unwatch(source)
         here.forget(source)
         if here.sources == 0 and not here.is_dispatching:
@@ -178,7 +197,7 @@ cdef class Reactor:
         return 0
 
     cdef int disown(self) except -1:
-        """Let go of everything in a forked child: the loop, what it watches and the connections are the parent's."""
+        """Let go of everything in a forked child: the loop, its descriptors and the connections are the parent's."""
         cdef Source source
         self.is_dispatching = self.in_burst = self.is_armed = False
         self.timer = None
@@ -191,16 +210,16 @@ cdef class Reactor:
         return 0
 
     cdef int watch(self, Source source, int interest) except -1:
-        raise NotImplementedError
+        return 0
 
     cdef int rewatch(self, Source source, int interest) except -1:
-        raise NotImplementedError
+        return 0
 
     cdef int unwatch(self, Source source) except -1:
-        raise NotImplementedError
+        return 0
 
     cdef int release(self) except -1:
-        """Give back what the reactor holds of the loop, which has another one made when it needs one.
+        """Give back the loop's resources; the loop has another reactor made when it needs one.
 
         The caller holds the reactor: apart from it the loop may have been the only one to do so.
         """
@@ -219,7 +238,7 @@ cdef class Reactor:
 
     cdef int serve(self, Source source, int events) except -1:
         """Serve one ready source. A fault in serving it is reported to the loop and stays its own."""
-        cdef Source held = source  # the reactor holds none of them, and it may end meanwhile
+        cdef Source held = source  # the reactor holds none of them, and it may end
         if events == 0:
             return 0
         try:
@@ -238,14 +257,14 @@ cdef class Reactor:
 
     @cython.final
     cdef int end_turn(self) except -1:
-        """End it, however it went: what was left by an exception that ends the program is done in another turn."""
+        """End it, however it went: work that an exception has left undone is done in another turn."""
         self.is_dispatching = self.in_burst = False
         if (self.dirty or (self.heap_size and not self.is_armed)) and not self.has_closed_loop():
             self.loop.call_soon(self.on_remains)
         return self.release() if self.sources == 0 else 0
 
     def on_remains(self):
-        """The loop's call for what a turn has left."""
+        """The loop's call for work that a turn has left."""
         begin_turn(self)
         try:
             self.arm()
@@ -262,7 +281,7 @@ cdef class Reactor:
 
     @cython.final
     cdef int end_burst(self) except -1:
-        """Flush whatever is dirty. What is not reached stays so."""
+        """Flush all dirty sources. Those that are not reached stay so."""
         self.in_burst = False
         while self.dirty:
             self.flush_all()
@@ -270,7 +289,7 @@ cdef class Reactor:
 
     @cython.final
     cdef int flush_all(self) except -1:
-        """Flush what is dirty now. A fault in flushing one is reported to the loop and stays its own."""
+        """Flush the sources that are dirty now. A fault in flushing one is reported to the loop and stays its own."""
         cdef list dirty = self.dirty
         cdef Py_ssize_t reached = 0
         cdef Source source
@@ -322,9 +341,9 @@ cdef class Reactor:
     # --- deadlines -------------------------------------------------------------------------------------------------
 
     cdef int set_due(self, Source source, double when) except -1:
-        """Have `source.expired` called at `when`, by `clock`; 0 takes that back."""
+        """Have `source.expired` called at `when`, by `clock`; NEVER takes that back."""
         source.due = when
-        if when == 0:
+        if when == NEVER:
             return self.unfile(source) if source.place >= 0 else 0
         if source.place >= 0 and source.filed <= when:
             return 0
@@ -439,14 +458,14 @@ cdef class Reactor:
                 self.refile(source)
                 continue
             self.unfile(source)
-            source.due = 0
+            source.due = NEVER
             self.meet_deadline(source, now)
         return self.arm()
 
     cdef int meet_deadline(self, Source source, double now) except -1:
         try:
-            # Those that hold it here are `held`, `meet_deadlines` and this function.
-            if self.held is not None and reference_count(source) <= 3:
+            # Those that hold it here are `held` and `meet_deadlines`: an argument is borrowed.
+            if self.held is not None and reference_count(source) <= 2:
                 source.forgotten(now)
             else:
                 source.expired(now)
@@ -454,7 +473,7 @@ cdef class Reactor:
             self.loop.call_exception_handler(
                 {"message": "lapwing: a deadline could not be handled", "exception": error, "source": source})
         except BaseException:   # a signal's, or one that ends the program: it comes again
-            if source.due == 0 and source.reactor is self:
+            if source.due == NEVER and source.reactor is self:
                 source.due = now
                 self.refile(source)
             raise
@@ -476,6 +495,6 @@ cdef int warn_of_stall(double seconds) except -1:
     import logging
 
     logging.getLogger("lapwing.reactor").warning(
-        "the event loop was blocked for %.1f s: something in this program does not await; peers are given that much "
-        "more time", seconds)
+        "the event loop was blocked for %.1f s: some code in this program does not await; the time limits of peers are "
+        "extended by as much", seconds)
     return 0

@@ -1,7 +1,10 @@
-# The bytes of one connection: a socket's descriptor, with TLS or without. Knows no frame and no loop.
+# The bytes of one connection, over a socket's descriptor or another carrier, with TLS or without. Knows no frame and no
+# loop.
 
 from ..native.landing cimport Landing
 from ..native.sharing cimport peek
+from .address cimport Address
+from .carrier cimport Carrier
 from .tls cimport TLS
 
 
@@ -17,19 +20,17 @@ cdef enum:
     MAX_ANSWERS = 16 * 1024
 
 
-# A socket address as the kernel gives it, cut to what an IPv6 address takes.
-cdef struct Address:
-    unsigned char bytes[28]
-    unsigned char size
-
-
 # Accept a connection: its descriptor, non-blocking, or -1 when none waits. Raises OSError when it cannot be accepted.
 cdef int accept_connection(int listener) except -2
 
+# Bytes sent over a socket that its peer's TCP has not acknowledged yet; 0 where the system does not tell.
+cdef unsigned int unacknowledged_on(int fd) noexcept
+
 
 cdef class Stream:
-    cdef readonly int fd        # -1 once closed
+    cdef readonly int fd        # -1 once closed, and where there is another carrier
     cdef TLS tls                # None for a plain stream
+    cdef Carrier carrier        # carries the bytes in place of the descriptor; None for nearly all
     cdef object lock            # for the TLS session, once threads may share the stream; None before
     cdef bint is_blocking
     cdef bint is_pushing        # a `push` is under way that may run Python code
@@ -45,28 +46,29 @@ cdef class Stream:
     # Whether the descriptor is to wait in `receive`, with the GIL released. Threads may share the stream from then on.
     cdef int set_blocking(self, bint is_blocking) except -1
 
-    # Read what is there, to where `landing` says, and to `buffer`, which has 64 KiB or more, and more than the landing;
-    # NULL stands for the buffer alone. Over TLS a landing has no head, and where it has room nothing goes to the
-    # buffer. Returns how many bytes came, END_OF_STREAM, or NOTHING_YET (with a blocking descriptor: its time-out
+    # Read the present input, to the place of `landing`, and to `buffer`, which has 64 KiB or more, and more than the
+    # landing; NULL stands for the buffer alone. Over TLS a landing has no head, and where it has room nothing goes to
+    # the buffer. Returns how many bytes came, END_OF_STREAM, or NOTHING_YET (with a blocking descriptor: its time-out
     # expired or a signal came).
     cdef Py_ssize_t receive(self, const Landing *landing, unsigned char *buffer, size_t size) except -2
 
-    # The same for a plain stream that does not wait, without an exception: FAILED with `errno` set when it is lost.
+    # The same for a stream without TLS that does not wait, without an exception: FAILED with `errno` set when it is
+    # lost.
     cdef Py_ssize_t take(self, const Landing *landing, unsigned char *buffer, size_t size) noexcept
 
     # Send the two pieces as far as the kernel takes them (with a blocking descriptor, too); returns how many bytes
-    # went. `is_full` tells whether some did not. Over TLS they are taken over, to be sent by `push`: call it after, and
-    # before, since the unsent ciphertext must not grow.
+    # went. `is_full` tells whether some did not. Unless the stream is direct they are taken over, to be sent by `push`:
+    # call it after, and before, since the unsent output must not grow.
     cdef Py_ssize_t send(
         self, const unsigned char *first, size_t first_size, const unsigned char *second, size_t second_size) except -1
 
-    # The same for a plain stream that does not wait, without an exception: FAILED with `errno` set when it is lost.
+    # The same for a direct stream that does not wait, without an exception: FAILED with `errno` set when it is lost.
     cdef Py_ssize_t offer(
         self, const unsigned char *first, size_t first_size, const unsigned char *second, size_t second_size) noexcept
 
-    # Send ciphertext that waits: returns whether all is sent. Unless the TLS session is native, this may run Python
+    # Send the output that was taken over: returns whether all is sent. Unless the stream is native, this may run Python
     # code. Called by such code it does nothing and returns False, with `is_full` as it is: the outer call goes on with
-    # what was queued by then. `is_reentered` tells whether this is such a call.
+    # the output queued by then. `is_reentered` tells whether this is such a call.
     cdef bint push(self) except -1
     cdef bint is_reentered(self) except -1
     cdef bint needs_push(self) except -1
@@ -74,8 +76,11 @@ cdef class Stream:
 
     cdef bint has_news(self) noexcept
 
-    # Choose whether a failed send is put off, and raised by `receive` when there is nothing more to read: what the peer
-    # said before it closed (an alert of TLS, a response) tells more than the failure.
+    # Bytes that it holds in addition to unsent output of the carrier: ciphertext, and the carrier's input.
+    cdef size_t held_bytes(self) noexcept
+
+    # Choose whether a failed send is put off, and raised by `receive` when there is nothing more to read: the last
+    # input before the end (an alert of TLS, a response) tells more than the failure.
     cdef int hear_out(self, bint wanted) noexcept
 
     # Bytes sent that the peer's TCP has not acknowledged yet; 0 where the system does not tell.
@@ -83,6 +88,10 @@ cdef class Stream:
 
     cdef int shut_down(self) except -1
     cdef int close(self) except -1
+
+    # End both directions at once: who waits for them in the kernel wakes up, and nothing more goes out, TLS's close
+    # notice neither. The descriptor stays open.
+    cdef int cut_off(self) except -1
 
     # Close the descriptor and say nothing to the peer: it is another process's connection, too.
     cdef int abandon(self) noexcept
@@ -101,12 +110,27 @@ cdef class Stream:
     cdef bint count_answers(self) except -1
     cdef Py_ssize_t encrypt(
         self, const unsigned char *first, size_t first_size, const unsigned char *second, size_t second_size) except -1
-    cdef bint push_ciphertext(self) except -1
+    cdef Py_ssize_t take_over(
+        self, const unsigned char *first, size_t first_size, const unsigned char *second, size_t second_size) except -1
+    cdef Py_ssize_t send_carried(self, const unsigned char *data, size_t size) except -1
+    cdef bint push_alone(self) except -1
+    cdef bint push_carried(self) except -1
+    cdef int close_carrier(self) except -1
     cdef bint push_all(self) except -1
     cdef Py_ssize_t send_plain(
         self, const unsigned char *first, size_t first_size, const unsigned char *second, size_t second_size) except -1
     cdef Py_ssize_t note_sent(self, Py_ssize_t count, size_t size, int failure) noexcept
     cdef int end_tls(self) except -1
+
+
+# Whether its bytes are those of the descriptor itself.
+cdef inline bint is_direct(Stream stream) noexcept:
+    return stream.tls is None and stream.carrier is None
+
+
+# Whether sending runs no Python code.
+cdef inline bint is_native(Stream stream) noexcept:
+    return stream.carrier is None and (stream.tls is None or stream.tls.is_native)
 
 
 # Whether the peer makes TLS answer more than it reads: key updates (RFC 8446 section 4.6.3), refused renegotiation.

@@ -1,25 +1,26 @@
-"""The bytes of one connection: a socket's descriptor, with TLS or without. Knows no frame and no loop.
+"""The bytes of one connection, with TLS or without. Knows no frame and no loop.
+
+They go over a socket's descriptor, or over another carrier, see `carrier`.
 
 TLS has no descriptor of its own (`tls`): ciphertext is read and sent here like any other bytes, so that the same code
-serves a reactor and a blocking client. The session has a lock as soon as threads may share the stream; in a reactor,
-which has one thread, it needs none.
+serves a reactor and a blocking client, and goes over any carrier. The session has a lock as soon as threads may share
+the stream; in a reactor, which has one thread, it needs none.
 """
 
 import os
-import socket
-import struct
-import sys
 import threading
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
 from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EPROTO, errno
 from libc.string cimport memcpy, memset
 
 from ..native.buffer cimport Buffer, buffer_consume, buffer_size
 from ..native.landing cimport Landing
-from ..native.sharing cimport poke
+from ..native.sharing cimport peek, poke
+from .address cimport read_address, take_addresses, write_address
+from .carrier cimport Carrier
 
 __all__ = ["Stream"]
 
@@ -36,14 +37,8 @@ cdef extern from "<sys/socket.h>" nogil:
         size_t msg_iovlen
     enum:
         MSG_DONTWAIT
+        SHUT_RDWR
         SHUT_WR
-    ctypedef unsigned int socklen_t
-    cdef struct sockaddr:
-        pass
-    cdef struct sockaddr_storage:
-        pass
-    int c_getsockname "getsockname"(int fd, sockaddr *address, socklen_t *size)
-    int c_getpeername "getpeername"(int fd, sockaddr *address, socklen_t *size)
     ssize_t c_recv "recv"(int fd, void *buffer, size_t size, int flags)
     ssize_t c_send "send"(int fd, const void *buffer, size_t size, int flags)
     ssize_t c_recvmsg "recvmsg"(int fd, msghdr *message, int flags)
@@ -118,12 +113,18 @@ cdef extern from *:
 # Plaintext that is encrypted in one go: what leaves as ciphertext is held until the kernel takes it, so this bounds it.
 cdef enum:
     MAX_ENCRYPTED = 256 * 1024
+    # Bytes that another carrier is given at once: so much it may have to hold.
+    MAX_WRITTEN = 64 * 1024
     # A TLS record at most, with its header (RFC 8446 section 5.2; RFC 5246 section 6.2.3 allows it the most).
     MAX_CIPHERTEXT = 16 * 1024 + 2048 + 5
 
 
+cdef unsigned int unacknowledged_on(int fd) noexcept:
+    return lapwing_unacknowledged(fd)
+
+
 cdef inline Py_ssize_t outcome_of(Py_ssize_t count, int failure) noexcept:
-    """What a system call has said: a number of bytes, NOTHING_YET or FAILED."""
+    """The outcome of a system call: a number of bytes, NOTHING_YET or FAILED."""
     if count >= 0:
         return count
     return NOTHING_YET if failure == EAGAIN or failure == EINTR else FAILED
@@ -140,34 +141,6 @@ cdef int accept_connection(int listener) except -2:
     if fd < 0 and errno not in (EAGAIN, ECONNABORTED, EINTR, EPROTO):
         PyErr_SetFromErrno(OSError)
     return fd
-
-
-cdef object read_address(const Address *address):
-    """Put a socket address into the form of the `socket` module; None for a family that has no numbers."""
-    cdef bytes raw = (<char *>address.bytes)[:address.size]
-    if len(raw) < 8:
-        return None
-    cdef int family = (<unsigned short *><char *>raw)[0]
-    cdef int port = int.from_bytes(raw[2:4], "big")
-    if family == socket.AF_INET:
-        return (socket.inet_ntop(socket.AF_INET, raw[4:8]), port)
-    if family == socket.AF_INET6:
-        host = socket.inet_ntop(socket.AF_INET6, raw[8:24])
-        return (host, port, int.from_bytes(raw[4:8], "big"), int.from_bytes(raw[24:28], sys.byteorder))
-    return None
-
-
-cdef int write_address(Address *address, tuple given) except -1:
-    """The reverse of `read_address`, for IPv4 and IPv6."""
-    cdef bytes raw
-    if len(given) == 2:
-        raw = struct.pack("=H", socket.AF_INET) + given[1].to_bytes(2, "big") + socket.inet_aton(given[0])
-    else:
-        raw = struct.pack("=H", socket.AF_INET6) + given[1].to_bytes(2, "big") + bytes(4)
-        raw += socket.inet_pton(socket.AF_INET6, given[0]) + bytes(4)
-    address.size = <unsigned char>len(raw)
-    memcpy(address.bytes, PyBytes_AS_STRING(raw), len(raw))
-    return 0
 
 
 cdef int gather(
@@ -203,32 +176,26 @@ cdef int aim(
     return 0
 
 
-cdef int store_address(Address *address, const sockaddr_storage *storage, socklen_t size) noexcept:
-    address.size = <unsigned char>min(size, sizeof(address.bytes))
-    memcpy(address.bytes, storage, address.size)
-    return 0
-
-
 @cython.final
+@cython.freelist(32)
 @cython.no_gc_clear
 cdef class Stream:
-    """A connected socket's descriptor, owned: it is closed with the stream.
+    """A connected socket's descriptor, or another carrier, owned: it is closed with the stream.
 
     Args:
-        fd: the descriptor.
-        tls: the session that encrypts what goes over it, or None.
+        fd: the descriptor; -1 with another carrier.
+        tls: the session that encrypts the traffic, or None.
+        carrier: carries the bytes in place of a descriptor, or None.
     """
 
-    def __init__(self, int fd, TLS tls=None):
-        cdef sockaddr_storage storage
-        cdef socklen_t size = sizeof(storage)
+    def __init__(self, int fd, TLS tls=None, *, Carrier carrier=None):
         self.fd = fd
         self.tls = tls
-        if c_getsockname(fd, <sockaddr *>&storage, &size) == 0:
-            store_address(&self.local, &storage, size)
-        size = sizeof(storage)
-        if c_getpeername(fd, <sockaddr *>&storage, &size) == 0:
-            store_address(&self.peer, &storage, size)
+        self.carrier = carrier
+        if carrier is not None:
+            self.set_addresses(carrier.local_address(), carrier.peer_address())
+            return
+        take_addresses(fd, &self.local, &self.peer)
 
     def __cinit__(self):
         self.fd = -1
@@ -243,15 +210,32 @@ cdef class Stream:
         """The peer's address, as `socket.getpeername` gives it; known after closing, too."""
         return read_address(&self.peer)
 
+    @property
+    def ssl_object(self):
+        """What tells of the TLS session, its own or the carrier's; None without TLS."""
+        if self.tls is not None:
+            return self.tls.ssl_object
+        return None if self.carrier is None else self.carrier.tls_session()
+
     cdef int set_addresses(self, tuple local, tuple peer) except -1:
         write_address(&self.local, local)
         return write_address(&self.peer, peer)
 
+    def detach(self):
+        """Return the descriptor, which is the caller's from now on."""
+        cdef int fd = self.fd
+        self.fd = -1
+        return fd
+
     def __dealloc__(self):
         if self.fd >= 0:
             c_close(self.fd)
+        if self.carrier is not None and not self.carrier.is_closed:
+            self.carrier.close()
 
     cdef int set_blocking(self, bint is_blocking) except -1:
+        if self.carrier is not None:
+            raise RuntimeError("only a descriptor can be waited for in a thread, and this connection has none")
         if lapwing_set_blocking(self.fd, is_blocking) < 0:
             PyErr_SetFromErrno(OSError)
         self.is_blocking = is_blocking
@@ -294,6 +278,8 @@ cdef class Stream:
         cdef iovec pieces[3]
         cdef msghdr message
         cdef Py_ssize_t count
+        if self.carrier is not None:
+            return self.carrier.take(landing, buffer, size)
         if landing is NULL or landing.room is NULL:
             count = c_recv(self.fd, buffer, size, MSG_DONTWAIT)
         else:
@@ -313,7 +299,7 @@ cdef class Stream:
             ciphertext += MAX_CIPHERTEXT
             size -= MAX_CIPHERTEXT
         else:
-            size = min(size, room_size + MAX_CIPHERTEXT)  # what goes beyond the room has to be put away
+            size = min(size, room_size + MAX_CIPHERTEXT)  # bytes beyond the room have to be put away
         if is_clogged(self) and not self.push():
             return NOTHING_YET
         if self.tls.holds_input():
@@ -331,7 +317,7 @@ cdef class Stream:
     cdef Py_ssize_t decrypt(
         self, unsigned char *ciphertext, size_t ciphertext_size, unsigned char *buffer, size_t size
     ) except -2:
-        """Hand ciphertext to the session, if there is some, and decrypt into `buffer` what is there then."""
+        """Hand ciphertext to the session, if there is some, and decrypt the present input into `buffer`."""
         if self.lock is None:
             return self.decrypt_unlocked(ciphertext, ciphertext_size, buffer, size)
         with self.lock:
@@ -363,7 +349,7 @@ cdef class Stream:
         return END_OF_STREAM if tls.is_ended else NOTHING_YET
 
     cdef bint count_answers(self) except -1:
-        """Count what the session has just made for the peer by itself; returns whether it has made anything."""
+        """Count the output that the session has just made by itself; returns whether it has made anything."""
         cdef size_t unsent = self.tls.unsent()
         if unsent <= self.unsent:
             return False
@@ -374,6 +360,8 @@ cdef class Stream:
         self, const unsigned char *first, size_t first_size, const unsigned char *second, size_t second_size
     ) except -1:
         if self.tls is None:
+            if self.carrier is not None:
+                return self.take_over(first, first_size, second, second_size)
             return self.send_plain(first, first_size, second, second_size)
         first_size = min(first_size, <size_t>MAX_ENCRYPTED)
         second_size = min(second_size, MAX_ENCRYPTED - first_size)
@@ -389,12 +377,36 @@ cdef class Stream:
         self.unsent = self.tls.unsent()
         return first_size + second_size
 
+    cdef Py_ssize_t take_over(
+        self, const unsigned char *first, size_t first_size, const unsigned char *second, size_t second_size
+    ) except -1:
+        """Copy the output for the carrier to an object of its own: no pointer is in use while Python code runs."""
+        cdef bytes data
+        first_size = min(first_size, <size_t>MAX_WRITTEN)
+        second_size = min(second_size, MAX_WRITTEN - first_size)
+        data = PyBytes_FromStringAndSize(NULL, first_size + second_size)
+        if first_size:  # else `first` may be NULL, which memcpy must not be given
+            memcpy(PyBytes_AS_STRING(data), first, first_size)
+        if second_size:
+            memcpy(PyBytes_AS_STRING(data) + first_size, second, second_size)
+        self.carrier.outgoing = data if self.carrier.outgoing is None else self.carrier.outgoing + data
+        return first_size + second_size
+
+    cdef Py_ssize_t send_carried(self, const unsigned char *data, size_t size) except -1:
+        """Write ciphertext to the carrier."""
+        size = min(size, <size_t>MAX_WRITTEN)
+        self.take_over(data, size, NULL, 0)
+        self.push_carried()
+        return size
+
     cdef Py_ssize_t send_plain(
         self, const unsigned char *first, size_t first_size, const unsigned char *second, size_t second_size
     ) except -1:
         cdef Py_ssize_t count
         cdef int fd = self.fd
         cdef int failure = 0
+        if self.carrier is not None:
+            return self.send_carried(first, first_size)
         if self.is_blocking and second_size == 0:
             with nogil:  # a thread may be waiting for it
                 count = c_send(fd, first, first_size, MSG_NOSIGNAL | MSG_DONTWAIT)
@@ -432,33 +444,52 @@ cdef class Stream:
         return count
 
     cdef bint push(self) except -1:
-        if self.tls is None:
+        if self.tls is None and self.carrier is None:
             return True
         if self.lock is None:
-            return self.push_ciphertext()
+            return self.push_alone()
         with self.lock:
-            return self.push_ciphertext()
+            return self.push_alone()
 
-    cdef bint push_ciphertext(self) except -1:
-        if self.tls.is_native:
+    cdef bint push_alone(self) except -1:
+        if is_native(self):
             return self.push_all()
         if self.is_pushing:
             return False    # this is called from within: the caller further out goes on with what there is then
         self.is_pushing = True
         try:
-            return self.push_all()
+            return self.push_carried() if self.tls is None else self.push_all()
         finally:
             self.is_pushing = False
+
+    cdef bint push_carried(self) except -1:
+        """Have the carrier write the output that was taken over."""
+        cdef Carrier carrier = self.carrier
+        cdef bytes data = carrier.outgoing
+        if data is not None and not carrier.is_full:
+            carrier.outgoing = None
+            try:
+                carrier.write(data)
+            except OSError as error:
+                if not self.hears_out:
+                    raise
+                self.lost = error.errno
+        self.is_full = carrier.is_full
+        return not self.is_full
 
     cdef bint push_all(self) except -1:
         cdef Buffer *waiting
         while self.tls.has_output():
+            if self.carrier is not None and self.carrier.is_full:
+                self.is_full = True
+                self.unsent = self.tls.unsent()
+                return False
             waiting = self.tls.output()
             buffer_consume(waiting, self.send_plain(waiting.data + waiting.start, buffer_size(waiting), NULL, 0))
             if self.is_full:
                 self.unsent = self.tls.unsent()
                 return False
-        self.is_full = False
+        self.is_full = self.carrier is not None and self.carrier.is_full
         self.unsent = 0
         poke(&self.answers, 0)
         return True
@@ -468,16 +499,26 @@ cdef class Stream:
         return self.is_pushing and (self.lock is None or self.lock._is_owned())
 
     cdef bint needs_push(self) except -1:
-        """Whether ciphertext waits to be sent."""
+        """Whether ciphertext waits to be sent, or output waits in the carrier."""
+        if self.carrier is not None and (self.carrier.unsent or self.carrier.outgoing is not None):
+            return True
         return self.tls is not None and self.tls.has_output()
 
     cdef bint holds_input(self) except -1:
         """Whether `receive` has something that the descriptor's readiness does not show."""
+        if self.carrier is not None and self.carrier.holds_input():
+            return True
         return self.tls is not None and self.tls.holds_input()
 
     cdef bint has_news(self) noexcept:
-        """Whether TLS has ended, or failed, and `receive` is to say so."""
+        """Whether TLS, or the carrier, has ended or failed, and `receive` is to say so."""
+        if self.carrier is not None and self.carrier.is_over():
+            return True
         return self.tls is not None and self.tls.has_news()
+
+    cdef size_t held_bytes(self) noexcept:
+        cdef size_t held = peek(&self.unsent)
+        return held if self.carrier is None else held + peek(&self.carrier.held)
 
     cdef int hear_out(self, bint wanted) noexcept:
         self.hears_out = wanted
@@ -485,17 +526,25 @@ cdef class Stream:
         return 0
 
     cdef unsigned int unacknowledged(self) noexcept:
-        return lapwing_unacknowledged(self.fd)
+        return lapwing_unacknowledged(self.fd) if self.carrier is None else self.carrier.unacknowledged()
 
     cdef int shut_down(self) except -1:
         """End the sending direction: TLS with its close notice, and TCP."""
         self.end_tls()
-        if self.fd >= 0:
+        if self.carrier is not None:
+            self.carrier.shut_down()
+        elif self.fd >= 0:
             c_shutdown(self.fd, SHUT_WR)
         return 0
 
+    cdef int cut_off(self) except -1:
+        if self.carrier is not None:
+            return self.carrier.cut_off()
+        c_shutdown(self.fd, SHUT_RDWR)
+        return 0
+
     cdef int end_tls(self) except -1:
-        """Send the close notice; a stream that broke needs none, so what goes wrong here does not matter."""
+        """Send the close notice; a stream that broke needs none, so errors here do not matter."""
         if self.tls is None or not self.tls.can_end():
             return 0
         if self.lock is None:
@@ -510,6 +559,8 @@ cdef class Stream:
         return 0
 
     cdef int abandon(self) noexcept:
+        if self.carrier is not None:
+            self.carrier.abandon()
         if self.fd >= 0:
             c_close(self.fd)
             self.fd = -1
@@ -518,13 +569,25 @@ cdef class Stream:
     cdef int close(self) except -1:
         """Close the descriptor, after the close notice of TLS; nothing more if it is closed."""
         cdef int fd = self.fd
+        if self.carrier is not None:
+            return self.close_carrier()
         if fd < 0:
             return 0
         try:
             self.end_tls()
-        finally:    # whatever the handler of a signal raises in there
+        finally:    # also when the handler of a signal raises in there
             if self.fd >= 0:
                 self.fd = -1
                 self.unsent = 0
                 c_close(fd)
+        return 0
+
+    cdef int close_carrier(self) except -1:
+        if self.carrier.is_closed:
+            return 0
+        try:
+            self.end_tls()
+        finally:
+            self.unsent = 0
+            self.carrier.close()
         return 0

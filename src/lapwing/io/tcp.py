@@ -11,13 +11,13 @@ _PROBES = 3
 
 
 def watch_peer(sock: socket.socket, keepalive: float | None, user_timeout: float | None) -> None:
-    """Set the time limits of TCP on a socket; what a listening one accepts inherits them.
+    """Set the time limits of TCP on a socket; connections that a listening one accepts inherit them.
 
     Args:
         sock: the socket; one that is not of TCP is left alone.
         keepalive: seconds without traffic after which the peer's TCP is asked whether it is there, and between the
             three times that it is asked (RFC 9293 section 3.8.4); None leaves that to the system.
-        user_timeout: seconds for which what was sent may remain unacknowledged (RFC 5482); None leaves that to the
+        user_timeout: seconds for which sent data may remain unacknowledged (RFC 5482); None leaves that to the
             system.
 
     Raises:

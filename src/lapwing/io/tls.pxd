@@ -28,16 +28,16 @@ cdef class TLS:
     cdef bint established
     cdef bint is_ended          # whether the peer's close notify has come
     cdef bint is_cut            # whether the carrier ended without the end of this session
-    cdef object failure         # what broke the session behind what was decrypted last; None
+    cdef object failure         # the error that broke the session behind the last decrypted bytes; None
 
     cdef bint handshake(self) except -1
 
-    # Take what came from the network. It is used where it lies until `keep`, which puts away what was not used.
+    # Take input from the network. It is used where it lies until `keep`, which puts away the unused rest.
     cdef int take_in(self, const unsigned char *ciphertext, size_t size) except -1
     cdef int keep(self) except -1
 
-    # Decrypt into `room` what is there; returns how many bytes. When there is nothing, `is_ended` tells whether
-    # something may come.
+    # Decrypt the present input into `room`; returns how many bytes. Without any, `is_ended` tells whether
+    # more may come.
     cdef Py_ssize_t decrypt(self, unsigned char *room, size_t size) except -1
 
     # Take over two pieces of plaintext, to be encrypted by `output` at the latest. This runs no Python code.
@@ -49,8 +49,8 @@ cdef class TLS:
     # Whether the session has ended, or failed.
     cdef bint has_news(self) noexcept
 
-    # What is for the network, to be consumed there; put together by `output`, if `has_output` says that there is some.
-    # Unless the session is native, `output` may run Python code, which must not call it again.
+    # The output for the network, to be consumed there; put together by `output`, if `has_output` says that there is
+    # some. Unless the session is native, `output` may run Python code, which must not call it again.
     cdef bint has_output(self) except -1
     cdef size_t unsent(self) except? 0
     cdef Buffer *output(self) except NULL

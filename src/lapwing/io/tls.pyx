@@ -1,11 +1,11 @@
 """One TLS session without I/O, over an `ssl.SSLObject` (RFC 8446, RFC 5246).
 
 The `ssl` module makes the session and its handshake. Records then go to OpenSSL directly where that can be had
-(`openssl.h`), which spares more than half of what a small one costs, and else through the `ssl` module and its memory
+(`openssl.h`), which spares more than half of the cost of a small one, and else through the `ssl` module and its memory
 BIOs. Both ways do the same: the tests go through both. `LAPWING_DIRECT_TLS=0` in the environment leads to the second.
 
 OpenSSL is asked for plaintext only while there is ciphertext or plaintext left: to be told that there is none costs as
-much as decrypting a record. Nothing here lets other threads run, but for handshakes and what the `ssl` module does.
+much as decrypting a record. Nothing here lets other threads run, but for handshakes and the `ssl` module.
 
 The `ssl` module runs Python code: its own, and with it signal handlers, tracers and the garbage collector. That code
 may use the connection whose record is being encrypted. So `encrypt` copies the plaintext to an object of its own, and
@@ -51,7 +51,7 @@ cdef extern from *:
 
 
 cdef enum:
-    # The plaintext of one record (RFC 8446 section 5.1), and no less than a record has beside it.
+    # The plaintext of one record (RFC 8446 section 5.1), and no less than the overhead of a record.
     MAX_RECORD = 16 * 1024
     RECORD_OVERHEAD = 64
 
@@ -137,7 +137,7 @@ cdef class TLS:
 
     @property
     def ssl_object(self):
-        """The `ssl.SSLObject`, for what it tells: `version()`, `cipher()`, `getpeercert()`."""
+        """The `ssl.SSLObject`, for its methods `version()`, `cipher()`, `getpeercert()`."""
         return self.session
 
     cdef bint handshake(self) except -1:
@@ -163,7 +163,7 @@ cdef class TLS:
         return 0
 
     cdef int unwrap(self, const unsigned char *ciphertext, size_t size) except -1:
-        """Take in what comes through the carrier."""
+        """Take input through the carrier."""
         cdef TLS carrier = self.carrier
         cdef Py_ssize_t count
         cdef bytearray record = bytearray(MAX_RECORD)
@@ -269,7 +269,8 @@ cdef class TLS:
             self.encrypt_directly(first, first_size)
             return self.encrypt_directly(second, second_size)
         plaintext = PyBytes_FromStringAndSize(NULL, size)
-        memcpy(PyBytes_AS_STRING(plaintext), first, first_size)
+        if first_size:  # else `first` may be NULL, which memcpy must not be given
+            memcpy(PyBytes_AS_STRING(plaintext), first, first_size)
         if second_size:
             memcpy(PyBytes_AS_STRING(plaintext) + first_size, second, second_size)
         self.plaintext = plaintext if self.plaintext is None else self.plaintext + plaintext
@@ -286,7 +287,7 @@ cdef class TLS:
         return 0
 
     cdef int encrypt_through_session(self) except -1:
-        """Encrypt what was taken over: all of it or, when a signal handler raises before, nothing."""
+        """Encrypt the output that was taken over: all of it or, when a signal handler raises before, nothing."""
         cdef size_t before = self.outgoing.pending
         try:
             self.session.write(self.plaintext)
@@ -338,7 +339,7 @@ cdef class TLS:
         if self.carrier is None or not self.carrier.established:
             return 0
         try:
-            self.output()  # what this session says last goes first
+            self.output()  # the last records of this session go first
         except ssl.SSLError:
             pass
         return self.carrier.end()

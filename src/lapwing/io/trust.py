@@ -11,7 +11,7 @@ __all__ = ["client_context", "explain", "require_certificate", "server_context"]
 
 @cache
 def client_context() -> ssl.SSLContext:
-    """Return the context of all clients that bring none: what the system trusts, names checked, TLS 1.2 or newer.
+    """Return the default context of clients: the system's certificates trusted, names checked, TLS 1.2 or newer.
 
     There is one in a process: loading the system's certificates takes milliseconds and a megabyte.
     """
@@ -25,7 +25,7 @@ def server_context(certfile: str, keyfile: str | None) -> ssl.SSLContext:
     """Make the context of a server from its files.
 
     Raises:
-        OSError: a file cannot be read; `ssl.SSLError` when it does not hold what it should.
+        OSError: a file cannot be read; `ssl.SSLError` when its content is invalid.
     """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -78,14 +78,14 @@ def _has_certificate(context: ssl.SSLContext) -> bool:
 
 #: What may help against a certificate that is not accepted, by OpenSSL's number for the reason (X509_V_ERR_...).
 _WAYS_OUT = {
-    9: "the clock of this machine is wrong, or the server has it too early",
-    10: "the server needs a new one, or the clock of this machine is wrong",
-    62: "connect by a name that it has, or say with server_hostname= which one to expect",
-    64: "connect by a name that it has, or say with server_hostname= which one to expect",
+    9: "The clock of this machine is wrong, or the server uses it too early",
+    10: "The server needs a new one, or the clock of this machine is wrong",
+    62: "Connect by a name in it, or pass the expected name as server_hostname=",
+    64: "Connect by a name in it, or pass the expected name as server_hostname=",
 }
 
 
-#: What the alerts mean that are about the client's certificate (RFC 8446 section 6.2, RFC 5246 section 7.2.2), by the
+#: The meaning of the alerts about the client's certificate (RFC 8446 section 6.2, RFC 5246 section 7.2.2), by the
 #: end of OpenSSL's name for each: its beginning differs between versions.
 _CLIENT_CERTIFICATE = dict.fromkeys(
     (
@@ -99,9 +99,9 @@ _CLIENT_CERTIFICATE = dict.fromkeys(
     ),
     "does not accept the client certificate",
 ) | {
-    "ALERT_CERTIFICATE_REQUIRED": "wants a client certificate",
+    "ALERT_CERTIFICATE_REQUIRED": "requires a client certificate",
     # TLS 1.2 has no alert of its own for that.
-    "ALERT_HANDSHAKE_FAILURE": "refused the TLS handshake: it may want a client certificate, or other ciphers",
+    "ALERT_HANDSHAKE_FAILURE": "refused the TLS handshake; perhaps it requires a client certificate, or other ciphers",
 }
 
 
@@ -111,14 +111,14 @@ def _about_certificate(error: OSError, who: str, option: str) -> str | None:
     for end, what in _CLIENT_CERTIFICATE.items():
         if reason.endswith(end):
             return (
-                f"{who} {what}: to give one, call load_cert_chain() on an ssl.SSLContext and pass that as {option}= "
-                f"({error.strerror})"
+                f"{who} {what}. To present one, call load_cert_chain() on an ssl.SSLContext, and pass that as "
+                f"{option}= ({error.strerror})"
             )
     return None
 
 
 def explain(error: OSError, host: str, port: int, *, is_proxy: bool = False) -> OSError:
-    """Say in an error of TLS what it was about, and what may help. It stays the same object."""
+    """Add the cause and a remedy to an error of TLS. It stays the same object."""
     who = f"the proxy {host}:{port}" if is_proxy else f"{host}:{port}"
     words = _about_certificate(error, who, "proxy_ssl" if is_proxy else "ssl")
     if words is not None:
@@ -128,17 +128,17 @@ def explain(error: OSError, host: str, port: int, *, is_proxy: bool = False) -> 
         return _explain_proxy(error, host, port)
     if isinstance(error, ssl.SSLCertVerificationError):
         way_out = _WAYS_OUT.get(
-            error.verify_code, "to trust another authority, pass ssl=ssl.create_default_context(cafile=...)"
+            error.verify_code, "To trust another authority, pass ssl=ssl.create_default_context(cafile=...)"
         )
         message = error.verify_message.rstrip(".")
-        error.strerror = f"the certificate of {host}:{port} is not trusted: {message}: {way_out}"
+        error.strerror = f"the certificate of {host}:{port} is not trusted: {message}. {way_out}"
     elif isinstance(error, ssl.SSLError) and error.reason in (
         "WRONG_VERSION_NUMBER",
         "HTTP_REQUEST",
         "RECORD_LAYER_FAILURE",
     ):
         error.strerror = (
-            f"{host}:{port} does not speak TLS: use ws:// rather than wss://, or another port ({error.strerror})"
+            f"{host}:{port} does not speak TLS. Use ws:// rather than wss://, or another port ({error.strerror})"
         )
     elif isinstance(error, ssl.SSLError):
         error.strerror = f"the TLS handshake with {host}:{port} failed: {error.strerror}"
@@ -148,12 +148,12 @@ def explain(error: OSError, host: str, port: int, *, is_proxy: bool = False) -> 
 def _explain_proxy(error: OSError, host: str, port: int) -> OSError:
     if isinstance(error, ssl.SSLCertVerificationError):
         error.strerror = (
-            f"the certificate of the proxy {host}:{port} is not trusted: {error.verify_message}: to trust another "
+            f"the certificate of the proxy {host}:{port} is not trusted: {error.verify_message}. To trust another "
             "authority, pass proxy_ssl=ssl.create_default_context(cafile=...)"
         )
     elif isinstance(error, ssl.SSLError):
         error.strerror = (
-            f"the TLS handshake with the proxy {host}:{port} failed: {error.strerror}: does its URL begin with http:// "
-            "rather than https://?"
+            f"the TLS handshake with the proxy {host}:{port} failed: {error.strerror}. Perhaps its URL should begin "
+            "with http:// rather than https://"
         )
     return error

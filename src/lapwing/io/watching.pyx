@@ -1,8 +1,9 @@
 """The kinds of reactor: how descriptors are watched, and which reactor a loop has. Knows no stream and no frame.
 
-`EpollReactor` has one epoll set, which is the only descriptor that the loop watches. A source that is alone, as a
-client's connection is, is watched by the loop itself, without the set. `PortableReactor` has the loop watch each
-descriptor, for systems without epoll.
+`EpollReactor` has one epoll set, which is the only descriptor that the loop watches. The input of a source that is
+alone, as a client's connection is, is watched by the loop itself; the set reports only its end. `PortableReactor` has
+the loop watch each descriptor, for systems without epoll. `CarrierReactor` watches nothing: the carriers tell it what
+there is.
 
 A forked child shares the epoll set and the connections of its parent: any change to them would change the parent's. So
 the child closes its own descriptors of them at once, and tells every source.
@@ -16,10 +17,11 @@ from cpython.exc cimport PyErr_SetFromErrno
 from cpython.object cimport PyObject, PyTypeObject
 from libc.stdint cimport uint32_t
 
+from .carrier cimport Carrier
 from .clock cimport clock, is_own_clock
 from .reactor cimport READABLE, WRITABLE, Reactor, Source, begin_turn, unhold
 
-__all__ = ["EpollReactor", "PortableReactor"]
+__all__ = ["CarrierReactor", "EpollReactor", "PortableReactor"]
 
 
 cdef extern from "<unistd.h>" nogil:
@@ -28,14 +30,16 @@ cdef extern from "<unistd.h>" nogil:
 
 cdef extern from "collecting.h":
     """
+    LAPWING_COLLECTED(carrier_reactor)
     LAPWING_COLLECTED(epoll_reactor)
     LAPWING_COLLECTED(portable_reactor)
     """
     ctypedef int (*Visit "visitproc")(PyObject *, void *) noexcept
     ctypedef int (*VisitReferences "lapwing_visit_references")(PyObject *, Visit, void *) noexcept
-    ctypedef void (*LetGo "lapwing_let_go_of_references")(PyObject *) noexcept
-    void epoll_reactor_collect(PyTypeObject *type, VisitReferences visit, LetGo let_go)
-    void portable_reactor_collect(PyTypeObject *type, VisitReferences visit, LetGo let_go)
+    ctypedef void (*DropReferences "lapwing_drop_references")(PyObject *) noexcept
+    void carrier_reactor_collect(PyTypeObject *type, VisitReferences visit, DropReferences drop)
+    void epoll_reactor_collect(PyTypeObject *type, VisitReferences visit, DropReferences drop)
+    void portable_reactor_collect(PyTypeObject *type, VisitReferences visit, DropReferences drop)
 
 
 cdef extern from "epoll.h":
@@ -57,16 +61,23 @@ cdef extern from "epoll.h":
     int lapwing_make_alarm()
     int lapwing_set_alarm(int alarm, double seconds)
     void lapwing_hear_alarm(int alarm)
+    bint lapwing_has_ended(int fd)
     int epoll_create1(int flags)
     int epoll_ctl(int fd, int what, int target, epoll_event *event)
     int epoll_wait(int fd, epoll_event *events, int count, int timeout)
+
+
+cdef enum Kind:
+    EPOLL
+    PORTABLE
+    CARRIED
 
 
 cdef enum:
     # Connections served per wake-up: more would starve the rest of the program, fewer would go around the loop more
     # often.
     MAX_EVENTS = 128
-    # When at least this many were ready, more have probably become so meanwhile: asking again at once costs less than
+    # When at least this many were ready, more have probably become so by now: asking again at once costs less than
     # another turn of the loop. With fewer it would be a system call in vain.
     FEW_EVENTS = 3
 
@@ -79,7 +90,7 @@ cdef class EpollReactor(Reactor):
     cdef int epoll
     cdef bint is_open           # the descriptors are
     cdef int alarm              # a descriptor in the set
-    cdef void *alone            # the source that the loop watches itself; NULL when there is none
+    cdef void *alone            # the source whose input the loop watches itself; NULL when there is none
     cdef epoll_event events[MAX_EVENTS]
     cdef int current
     cdef int count
@@ -151,7 +162,7 @@ cdef class EpollReactor(Reactor):
     cdef int meaning(self, Source source, uint32_t flags) except -1:
         """Tell which of the source's interests are met.
 
-        The kernel reports the end of a connection whatever the interest is, and again at once: a source without
+        The kernel reports the end of a connection with any interest, and again at once: a source without
         interest is taken out of the set until it has some.
         """
         cdef int events = 0
@@ -173,15 +184,22 @@ cdef class EpollReactor(Reactor):
         return 0
 
     cdef int watch(self, Source source, int interest) except -1:
-        if self.sources == 0 and interest == READABLE:
+        if self.sources or interest != READABLE:
+            self.gather()
+            return self.control(EPOLL_CTL_ADD, source, interest)
+        # uvloop stops watching a descriptor when it has reported an error once, perhaps together with data that came
+        # before. The set reports it with any interest, as often as it is asked.
+        self.control(EPOLL_CTL_ADD, source, 0)
+        try:
             self.loop.add_reader(source.watched, self.on_alone)
-            self.alone = <void *>source
-            return 0
-        self.gather()
-        return self.control(EPOLL_CTL_ADD, source, interest)
+        except BaseException:
+            epoll_ctl(self.epoll, EPOLL_CTL_DEL, source.watched, NULL)
+            raise
+        self.alone = <void *>source
+        return 0
 
     cdef int gather(self) except -1:
-        """Take the source that is alone into the set."""
+        """Have the set report the input of the source that is alone."""
         cdef Source source
         if self.alone is NULL:
             return 0
@@ -189,7 +207,7 @@ cdef class EpollReactor(Reactor):
         self.alone = NULL
         if not self.has_closed_loop():
             self.loop.remove_reader(source.watched)
-        return self.control(EPOLL_CTL_ADD, source, source.interest)
+        return self.control(EPOLL_CTL_MOD, source, source.interest)
 
     cdef int rewatch(self, Source source, int interest) except -1:
         self.gather()
@@ -204,7 +222,6 @@ cdef class EpollReactor(Reactor):
             self.alone = NULL
             if not self.has_closed_loop():
                 self.loop.remove_reader(source.watched)
-            return 0
         for i in range(self.current, self.count):  # it may stand among the events that are still to be served
             if self.events[i].data.ptr == <void *>source:
                 self.events[i].data.ptr = NULL
@@ -227,7 +244,7 @@ cdef class EpollReactor(Reactor):
                 self.loop.remove_reader(self.epoll)
             self.close_descriptors()
         Reactor.release(self)
-        return unlist(self, False)
+        return unlist(self, EPOLL)
 
 
 @cython.final
@@ -263,7 +280,7 @@ cdef class PortableReactor(Reactor):
 
     cdef int release(self) except -1:
         Reactor.release(self)
-        return unlist(self, True)
+        return unlist(self, PORTABLE)
 
 
 @cython.final
@@ -279,11 +296,74 @@ cdef class SourceHandle:
 
     def on_readable(self):
         """The loop's call when there is input."""
-        self.reactor.serve_alone(<Source>self.source, READABLE)
+        cdef Source source = <Source>self.source
+        self.reactor.serve_alone(source, READABLE)
+        while source.interest & READABLE and source.reactor is self.reactor and lapwing_has_ended(source.watched):
+            self.reactor.serve_alone(source, READABLE)  # uvloop does not report it a second time (`EpollReactor.watch`)
 
     def on_writable(self):
         """The loop's call when there is room for output."""
         self.reactor.serve_alone(<Source>self.source, WRITABLE)
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class CarrierReactor(Reactor):
+    """Connections whose carriers tell when there is input or room; only the deadlines are the loop's timers."""
+
+    cdef dict carriers          # by the numbers that stand for descriptors
+    cdef int last
+    cdef object current_task
+
+    def __cinit__(self, loop):
+        from asyncio import current_task    # as in `Reactor`
+
+        self.carriers = {}
+        self.current_task = current_task
+
+    cdef int carry(self, Source source, Carrier carrier, int interest) except -1:
+        self.last += 1
+        self.carriers[self.last] = carrier
+        carrier.source = <void *>source
+        carrier.reactor = self
+        return self.attach(source, self.last, interest)
+
+    cdef int watch(self, Source source, int interest) except -1:
+        return self.rewatch(source, interest)
+
+    cdef int rewatch(self, Source source, int interest) except -1:
+        return (<Carrier>self.carriers[source.watched]).want(interest)
+
+    cdef int unwatch(self, Source source) except -1:
+        cdef Carrier carrier = self.carriers.pop(source.watched, None)
+        if carrier is not None:
+            carrier.source = NULL
+            carrier.reactor = None
+        return 0
+
+    cdef int serve_alone(self, Source source, int events) except -1:
+        self.now = clock()
+        begin_turn(self)
+        # A carrier that is no system's may call from within a task, which no other one may interrupt.
+        self.is_dispatching = self.current_task(self.loop) is None
+        try:
+            self.serve(source, events)
+            self.end_burst()
+        finally:
+            self.end_turn()
+        return 0
+
+    cdef int disown(self) except -1:
+        cdef Carrier carrier
+        for carrier in self.carriers.values():
+            carrier.source = NULL
+            carrier.reactor = None
+        self.carriers = {}
+        return Reactor.disown(self)
+
+    cdef int release(self) except -1:
+        Reactor.release(self)
+        return unlist(self, CARRIED)
 
 
 # --- the garbage collector ---------------------------------------------------------------------------------------
@@ -303,7 +383,7 @@ cdef int visit_holds(PyObject *reactor, Visit visit, void *argument) noexcept:
     return 0
 
 
-cdef void let_go_of_holds(PyObject *reactor) noexcept:
+cdef void drop_holds(PyObject *reactor) noexcept:
     """Drop those references: their loop is garbage, too."""
     cdef Reactor here = <Reactor>reactor
     cdef void *entry = here.first
@@ -318,8 +398,9 @@ cdef void let_go_of_holds(PyObject *reactor) noexcept:
             entry = here.first
 
 
-epoll_reactor_collect(<PyTypeObject *>EpollReactor, visit_holds, let_go_of_holds)
-portable_reactor_collect(<PyTypeObject *>PortableReactor, visit_holds, let_go_of_holds)
+carrier_reactor_collect(<PyTypeObject *>CarrierReactor, visit_holds, drop_holds)
+epoll_reactor_collect(<PyTypeObject *>EpollReactor, visit_holds, drop_holds)
+portable_reactor_collect(<PyTypeObject *>PortableReactor, visit_holds, drop_holds)
 
 
 # --- the reactor of a loop -------------------------------------------------------------------------------------------
@@ -337,25 +418,37 @@ cdef Reactor _look_up(tuple key):
     return None if reference is None else reference()
 
 
-cdef int unlist(Reactor reactor, bint is_portable) except -1:
+cdef int unlist(Reactor reactor, Kind kind) except -1:
     """Have the loop's next connection get a new reactor."""
-    cdef tuple key = (id(reactor.loop), is_portable)
+    cdef tuple key = (id(reactor.loop), <int>kind)
     if _look_up(key) is reactor:
         _reactors.pop(key, None)
     return 0
 
 
 cdef Reactor reactor_of(object loop, bint portable):
-    """Return the reactor of `loop`, of either kind. It is made when it is first needed."""
-    cdef bint is_portable = portable or not LAPWING_HAS_EPOLL
-    cdef tuple key = (id(loop), is_portable)
+    """Return the reactor of `loop` for descriptors, of either kind. It is made when it is first needed."""
+    return reactor_of_kind(loop, PORTABLE if portable or not LAPWING_HAS_EPOLL else EPOLL)
+
+
+cdef int carry(object loop, Source source, Carrier carrier, int interest) except -1:
+    return (<CarrierReactor>reactor_of_kind(loop, CARRIED)).carry(source, carrier, interest)
+
+
+cdef Reactor reactor_of_kind(object loop, Kind kind):
+    cdef tuple key = (id(loop), <int>kind)
     cdef Reactor reactor = _look_up(key)
     if reactor is None or reactor.loop is not loop:
         for old in list(_reactors):  # other threads may have loops of their own
             reactor = _look_up(old)
             if reactor is None or reactor.has_closed_loop():  # it was closed with connections open
                 _reactors.pop(old, None)
-        reactor = PortableReactor(loop) if is_portable else EpollReactor(loop)
+        if kind == EPOLL:
+            reactor = EpollReactor(loop)
+        elif kind == PORTABLE:
+            reactor = PortableReactor(loop)
+        else:
+            reactor = CarrierReactor(loop)
         _reactors[key] = weakref.ref(reactor)
     return reactor
 

@@ -25,7 +25,7 @@ typedef struct {
 static inline unsigned long lapwing_this_thread(void)
 {
 #if defined(__has_builtin)
-#if __has_builtin(__builtin_thread_pointer) && (defined(__x86_64__) || defined(__aarch64__))
+#if __has_builtin(__builtin_thread_pointer) && defined(__linux__) && (defined(__x86_64__) || defined(__aarch64__))
 #define LAPWING_HAS_THREAD_POINTER
 #endif
 #endif
@@ -66,7 +66,7 @@ static inline int lapwing_callers_has(const lapwing_callers *callers, unsigned l
 }
 
 /* Find out what is to stand in the place of the first one while there is none. */
-static inline void lapwing_callers_settle(lapwing_callers *callers)
+static inline void lapwing_callers_update_vacant(lapwing_callers *callers)
 {
     unsigned long vacant = callers->count || callers->is_watched ? LAPWING_CLOSELY : 0;
     if (callers->first == callers->vacant)
@@ -86,7 +86,7 @@ static inline int lapwing_callers_add(lapwing_callers *callers, unsigned long th
         callers->room = room;
     }
     callers->others[callers->count++] = thread;
-    lapwing_callers_settle(callers);
+    lapwing_callers_update_vacant(callers);
     return 0;
 }
 
@@ -97,7 +97,7 @@ static inline void lapwing_callers_remove(lapwing_callers *callers, unsigned lon
     for (i = 0; i < callers->count; i++)
         if (callers->others[i] == thread) {
             callers->others[i] = callers->others[--callers->count];
-            lapwing_callers_settle(callers);
+            lapwing_callers_update_vacant(callers);
             return;
         }
 }
@@ -116,7 +116,7 @@ static inline int lapwing_callers_watch(lapwing_callers *callers, int wanted)
         callers->first = callers->vacant;
     }
     callers->is_watched = wanted;
-    lapwing_callers_settle(callers);
+    lapwing_callers_update_vacant(callers);
     return 0;
 }
 

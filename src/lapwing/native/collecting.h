@@ -1,8 +1,8 @@
 /* What the garbage collector has to know beyond the attributes that Cython tells it of: references that are counted by
  * hand.
  *
- * `visit` shows the collector each of them, as often as it was counted; it must not change a reference count. `let_go`
- * drops them when the collector takes the object apart. `NAME_collect(type, visit, let_go)` puts both in front of what
+ * `visit` shows the collector each of them, as often as it was counted; it must not change a reference count. `drop`
+ * drops them when the collector takes the object apart. `NAME_collect(type, visit, drop)` puts both in front of what
  * the type has; NULL stands for nothing to do. */
 #ifndef LAPWING_COLLECTING_H
 #define LAPWING_COLLECTING_H
@@ -10,11 +10,11 @@
 #include <Python.h>
 
 typedef int (*lapwing_visit_references)(PyObject *, visitproc, void *);
-typedef void (*lapwing_let_go_of_references)(PyObject *);
+typedef void (*lapwing_drop_references)(PyObject *);
 
 #define LAPWING_COLLECTED(name)                                                                                        \
     static lapwing_visit_references name##_visit;                                                                      \
-    static lapwing_let_go_of_references name##_let_go;                                                                 \
+    static lapwing_drop_references name##_drop;                                                                        \
     static traverseproc name##_traverse_rest;                                                                          \
     static inquiry name##_clear_rest;                                                                                  \
     static int name##_traverse(PyObject *self, visitproc visit, void *argument)                                        \
@@ -24,14 +24,13 @@ typedef void (*lapwing_let_go_of_references)(PyObject *);
     }                                                                                                                  \
     static int name##_clear(PyObject *self)                                                                            \
     {                                                                                                                  \
-        name##_let_go(self);                                                                                           \
+        name##_drop(self);                                                                                             \
         return name##_clear_rest == NULL ? 0 : name##_clear_rest(self);                                                \
     }                                                                                                                  \
-    static void name##_collect(                                                                                        \
-        PyTypeObject *type, lapwing_visit_references visit, lapwing_let_go_of_references let_go)                       \
+    static void name##_collect(PyTypeObject *type, lapwing_visit_references visit, lapwing_drop_references drop)       \
     {                                                                                                                  \
         name##_visit = visit;                                                                                          \
-        name##_let_go = let_go;                                                                                        \
+        name##_drop = drop;                                                                                            \
         name##_traverse_rest = type->tp_traverse;                                                                      \
         name##_clear_rest = type->tp_clear;                                                                            \
         type->tp_traverse = name##_traverse;                                                                           \

@@ -6,7 +6,20 @@
  * `take_lock` and `give_lock` is one step for other threads. So whoever waits, or calls what may wait for another
  * thread, puts it down first: `put_down` and `take_up`.
  *
- * LAPWING_FREE_THREADED tells which kind of build this is. */
+ * LAPWING_FREE_THREADED tells which kind of build this is.
+ *
+ * Without the GIL, each object that threads share follows one of these rules:
+ * - A blocking connection, that of a handler's thread included, has a lock. Every method that threads call takes it; a
+ *   method that waits, writes a log or runs a program's iterable puts it down. The loop's source and broadcasts take it.
+ * - An asyncio connection, its reactor, waits and deadlines belong to the thread of their loop and have no lock: `send`,
+ *   `ping` and `close` refuse other threads. Calls from other threads wait under a lock of their own. `stats` reads
+ *   numbers, each as it is at that moment; the objects that it follows are replaced under a lock.
+ * - An engine, a stream, an inflation belong to the owner of the connection. A TLS session has a lock of its own once
+ *   threads may share its stream.
+ * - Each client's engine has masking keys of its own. Compressors are taken out of a list and put back, each in one
+ *   step. The table of reactors sees single steps of a dict, and a loop's reactor is made in the loop's thread.
+ * - A reactor holds its sources, since another thread may drop the last reference while it serves one. At a deadline it
+ *   finds a source that nobody else holds, and closes it: some ten seconds later than with the GIL. */
 #ifndef LAPWING_SHARING_H
 #define LAPWING_SHARING_H
 
@@ -83,6 +96,18 @@ static inline size_t lapwing_peek(const size_t *word)
 static inline void lapwing_poke(size_t *word, size_t value)
 {
     __atomic_store_n(word, value, __ATOMIC_RELAXED);
+}
+
+static inline double lapwing_peek_seconds(const double *seconds)
+{
+    double value;
+    __atomic_load(seconds, &value, __ATOMIC_RELAXED);
+    return value;
+}
+
+static inline void lapwing_poke_seconds(double *seconds, double value)
+{
+    __atomic_store(seconds, &value, __ATOMIC_RELAXED);
 }
 
 #endif

@@ -20,3 +20,5 @@ cdef extern from "sharing.h":
     # Read and write a word that others read without the lock of the one who writes it.
     size_t peek "lapwing_peek"(const size_t *word) noexcept
     void poke "lapwing_poke"(size_t *word, size_t value) noexcept
+    double peek_seconds "lapwing_peek_seconds"(const double *seconds) noexcept
+    void poke_seconds "lapwing_poke_seconds"(double *seconds, double value) noexcept

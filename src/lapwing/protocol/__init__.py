@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from .build import BUILD
 from .client_handshake import ClientHandshake
-from .close import CloseCode, Closed, may_be_sent
+from .close import CloseCode, Closed, CloseFrame, may_be_sent
 from .compression import PerMessageDeflate
 from .deflate import ClientDeflate, Deflate, ServerDeflate
 from .endpoint import Endpoint
@@ -20,8 +20,9 @@ from .frame import BINARY, TEXT, MaskingKeys, Opcode, apply_mask, build_frame
 from .handshake import accept_key
 from .http import Headers, Request, Response
 from .http_reader import parse_request, parse_response
-from .pings import Ping
+from .keepalive import Ping
 from .prepared import Prepared
+from .query import Query
 from .server_handshake import ServerHandshake, ServerPolicy
 from .state import Ending, Role, State
 from .url import URL, parse_url
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         PongReceived,
         ViolationReceived,
     )
+    from .proxy_tlvs import ProxyTLS, ProxyTLVs
 
 __all__ = [
     "BINARY",
@@ -49,6 +51,7 @@ __all__ = [
     "ClientDeflate",
     "ClientHandshake",
     "CloseCode",
+    "CloseFrame",
     "CloseReceived",
     "Closed",
     "Connection",
@@ -74,6 +77,9 @@ __all__ = [
     "Prepared",
     "ProtocolError",
     "ProxyError",
+    "ProxyTLS",
+    "ProxyTLVs",
+    "Query",
     "Request",
     "Response",
     "Role",
@@ -95,7 +101,7 @@ __all__ = [
     "parse_url",
 ]
 
-#: What is loaded when it is first used: the faces have no need of it.
+#: Names that are loaded at their first use: the faces do not need them.
 _HOMES = {"Connection": ".connection"} | dict.fromkeys(
     (
         "CloseReceived",
@@ -110,6 +116,7 @@ _HOMES = {"Connection": ".connection"} | dict.fromkeys(
     ),
     ".events",
 )
+_HOMES |= {"ProxyTLS": ".proxy_tlvs", "ProxyTLVs": ".proxy_tlvs"}
 
 
 def __getattr__(name: str) -> object:

@@ -1,4 +1,4 @@
-"""How the native engine was built: what a bug report should say, and only the compiler knows."""
+"""How the native engine was built: facts for bug reports that only the compiler knows."""
 
 cdef extern from *:
     """

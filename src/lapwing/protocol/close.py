@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NamedTuple
 
-__all__ = ["CloseCode", "Closed", "describe", "ended_well", "may_be_sent"]
+__all__ = ["CloseCode", "CloseFrame", "Closed", "describe", "ended_well", "may_be_sent", "read_close"]
 
 
 class CloseCode(IntEnum):
@@ -43,6 +43,25 @@ class Closed(NamedTuple):
     reason: str
 
 
+class CloseFrame(NamedTuple):
+    """What one close frame said (RFC 6455 section 5.5.1).
+
+    Attributes:
+        code: the close code; 1005 where the frame held none.
+        reason: the close reason.
+    """
+
+    code: int
+    reason: str
+
+
+def read_close(payload: bytes | None) -> CloseFrame | None:
+    """Read the payload of a close frame that is known to be valid; None for None."""
+    if payload is None:
+        return None
+    return CloseFrame(int.from_bytes(payload[:2]), payload[2:].decode()) if payload else CloseFrame(1005, "")
+
+
 #: Codes below 3000 that an endpoint may put into a close frame, and so may receive in one (RFC 6455 section 7.4.1: 1004
 #: is reserved; 1005, 1006 and 1015 must never appear in a frame; 1012 to 1014 come from the IANA registry).
 SENDABLE = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
@@ -68,7 +87,7 @@ def ended_well(closed: Closed) -> bool:
 
 #: What may be done about a message that was too large: by whether the peer said so, or this end.
 _TOO_BIG = {
-    True: "the peer takes no larger ones: send less at once",
+    True: "the peer accepts no larger messages: send smaller ones",
     False: "max_message_size= allows larger ones, and receive_stream() reads them in pieces",
 }
 

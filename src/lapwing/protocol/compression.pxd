@@ -5,14 +5,14 @@ from libc.stdint cimport uint64_t
 
 
 cdef enum:
-    # What a flush leaves at the end, 00 00 FF FF, which is not sent (RFC 7692 section 7.2.1).
+    # The end of a flush, 00 00 FF FF, which is not sent (RFC 7692 section 7.2.1).
     FLUSHED = 4
 
 
 cdef enum Inflated:
     INFLATED
     INFLATED_TOO_MUCH
-    NOT_DEFLATED
+    INFLATED_WRONGLY
 
 
 cdef class PerMessageDeflate:
@@ -24,15 +24,15 @@ cdef class PerMessageDeflate:
     cdef int level
     cdef int memory_level
     cdef list pool                  # idle compressors, shared by all connections without context takeover
-    cdef list small_pool            # likewise, for small messages
+    cdef list small_pool            # the same for small messages
     # With context takeover: of this connection alone.
     cdef object compressor
     cdef void *lock
     cdef unsigned long holder       # the thread that has it, 0 for none
 
     # Compress a message: its payload with `FLUSHED` bytes behind it that are not sent. None when it is to be sent as it
-    # is. Other threads may run meanwhile; with `keeps_outgoing` only between `acquire` and `release`, and what was
-    # compressed must go out in that order, or `forget` be called.
+    # is. Other threads may run in between; with `keeps_outgoing` only between `acquire` and `release`, and compressed
+    # messages must go out in that order, or `forget` be called.
     cdef bytes deflate(self, const unsigned char *data, size_t size, bint forced)
     cdef int acquire(self) except -1
     cdef bint is_held_here(self) noexcept
@@ -50,7 +50,7 @@ cdef class PerMessageDeflate:
 
 cdef class Inflation:
     cdef PerMessageDeflate codec
-    cdef bytes before               # the window: the end of what was received earlier; None for nothing
+    cdef bytes before               # the window: the end of earlier messages; None for nothing
     cdef bytes kept                 # the window for the next message, once this one is complete; None else
     cdef object stream
     cdef bytes first                # the first piece of output, while it is the only one
@@ -61,11 +61,11 @@ cdef class Inflation:
     cdef readonly bint is_complete
     cdef bytes pending              # payload that was fed and is not inflated yet, because of the limit; None else
     cdef bint pending_ends          # it is the end of the message
-    cdef bytes recent               # the end of what was inflated and taken: the window; None while nothing was taken
+    cdef bytes recent               # the end of the inflated and taken bytes: the window; None before any
 
-    # Inflate more of the message's payload, or first what is `pending`, until one byte more than `limit` is held;
-    # `last` with the end of it. A decompressor copies what it has not used yet at every step: a few KiB at once are
-    # best. Other threads may run meanwhile.
+    # Inflate more of the message's payload, or first the `pending` bytes, until one byte more than `limit` is held;
+    # `last` with the end of it. A decompressor copies its unused input at every step: a few KiB at once are
+    # best. Other threads may run in between.
     cdef Inflated feed(self, const unsigned char *data, size_t size, bint last, uint64_t limit) except *
 
     cdef const unsigned char *inflated(self) noexcept

@@ -3,17 +3,17 @@
 Without context takeover every message stands for itself, and a connection owns nothing for compression: it borrows.
 
 A compressor is borrowed from a pool for the time of one message and flushed with Z_FULL_FLUSH, which makes it forget
-what it has seen, so nothing of one message can be referred to by the next. While it is in use it is out of the pool, so
+its input, so nothing of one message can be referred to by the next. While it is in use it is out of the pool, so
 it needs no lock and belongs to no thread: the library lets other threads run while it compresses, and one of these that
 wants to compress finds another compressor or makes one. (To take one out of a list is one step, without the GIL, too.)
 A pool is thus as large as the threads that ever compressed at the same moment, and one that failed half-way is simply
 not given back. A decompressor cannot be made to forget, so
-every message gets a fresh one, which costs a microsecond: whatever a peer sends, it can refer to its own message only.
+every message gets a fresh one, which costs a microsecond: a message of the peer can refer to itself only.
 
 With context takeover a compressor belongs to its connection, and is made when the first message is compressed. To
 forget it and begin with a new one is always allowed, since then nothing is referred to: that is what happens when
 anything goes wrong between compressing and queueing. Where the peer may refer to its earlier messages, the connection
-keeps the end of what it has sent compressed, as many bytes as the window has at most, and hands them to the
+keeps the end of its compressed messages, as many bytes as the window has at most, and hands them to the
 decompressor of the next message as its dictionary. So a decompressor never outlives its message, and its end can be
 made sure of: see `END`.
 """
@@ -47,7 +47,7 @@ cdef enum:
     # The level of messages below `SMALL_MESSAGE`.
     SMALL_LEVEL = 9
     LEVEL = 6
-    # With context takeover: 6 misses too much of what was sent before (bench/NOTES.md).
+    # With context takeover: 6 misses too much of earlier messages (bench/NOTES.md).
     LEVEL_WITH_CONTEXT = 7
 
 
@@ -55,7 +55,7 @@ cdef enum:
 # block with BFINAL set. When the decompressor has come to its end with the last byte, the payload was complete.
 cdef bytes END = b"\x00\x00\xff\xff\x03\x00"
 
-# An empty block without compression, as a payload: what a compressor without input does not make again.
+# An empty block without compression, as a payload: a compressor without input does not make it again.
 cdef bytes EMPTY = b"\x00\x00\x00\xff\xff"
 
 # The library, loaded when the first message is compressed or inflated; without the GIL, when the first codec is made:
@@ -95,7 +95,7 @@ def load_library():
 
 
 cdef class PerMessageDeflate:
-    """permessage-deflate as agreed on (RFC 7692): what an endpoint needs to compress and to inflate.
+    """permessage-deflate as agreed on (RFC 7692): it compresses and inflates for an endpoint.
 
     One object may serve any number of connections, unless it `keeps_outgoing`.
 
@@ -258,10 +258,10 @@ cdef class PerMessageDeflate:
 cdef class Inflation:
     """The inflating of one message (RFC 7692 section 7.2.2).
 
-    It holds what was inflated, and of what came no more than the decompressor does within one byte.
+    It holds the inflated bytes, and of the input no more than the decompressor does within one byte.
 
     Args:
-        codec: what was agreed.
+        codec: the agreement.
         before: the end of the messages that it may refer to; None for nothing.
     """
 
@@ -292,10 +292,10 @@ cdef class Inflation:
                 memcpy(PyBytes_AS_STRING(part) + size, PyBytes_AS_STRING(END), PyBytes_GET_SIZE(END))
             self.taken += size
         outcome = self.inflate(part, last, limit)
-        if outcome == NOT_DEFLATED or self.pending is not None or not last:
+        if outcome == INFLATED_WRONGLY or self.pending is not None or not last:
             return outcome
         if not self.is_complete:
-            return NOT_DEFLATED
+            return INFLATED_WRONGLY
         if self.codec.keeps_incoming:
             self.kept = self.window()
         return outcome
@@ -323,7 +323,7 @@ cdef class Inflation:
             try:
                 piece = self.stream.decompress(data, room)
             except ZLibError:
-                return NOT_DEFLATED
+                return INFLATED_WRONGLY
             if piece:
                 self.add(piece, limit)
             if self.stream.eof:
@@ -335,7 +335,7 @@ cdef class Inflation:
                 if last:
                     left -= min(left, <uint64_t>PyBytes_GET_SIZE(END))
                 if self.final_blocks > FINAL_BLOCKS + (self.taken - left) // BYTES_PER_FINAL_BLOCK:
-                    return NOT_DEFLATED
+                    return INFLATED_WRONGLY
                 if not data:
                     self.is_complete = last
                     return INFLATED_TOO_MUCH if self.size > limit else INFLATED
@@ -354,7 +354,7 @@ cdef class Inflation:
         return new_decompressor(bits, window) if window else new_decompressor(bits)
 
     cdef bytes window(self):
-        """Build what the next bytes may refer to: the end of what was inflated before and now."""
+        """Build the window of the next bytes: the end of the inflated bytes so far."""
         cdef size_t width = <size_t>1 << self.codec.incoming_window_bits
         cdef bytes before = (self.before if self.recent is None else self.recent) or b""
         cdef const unsigned char *place = self.inflated()

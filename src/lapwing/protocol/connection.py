@@ -1,7 +1,7 @@
 """A whole connection without I/O, from the opening handshake to its end: for programs that bring their own transport.
 
-`Connection` joins `ClientHandshake` or `ServerHandshake` with an `Endpoint` and passes on the calls to the one that is
-in charge; what the rules are is for these. It knows neither what carries the bytes nor a clock.
+`Connection` joins a `ClientOpening` or `ServerOpening`, as both faces have them, with an `Endpoint`, and passes the
+calls on to the one that is in charge, which knows the rules. It knows neither what carries the bytes nor a clock.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ from collections import deque
 from math import inf
 from typing import TYPE_CHECKING, TypedDict
 
+from ..opening.client import ClientOpening
+from ..opening.outcome import Open, Refused
+from ..opening.server import ServerOpening
 from .client_handshake import ClientHandshake
 from .endpoint import Endpoint
 from .errors import HandshakeError
@@ -26,7 +29,7 @@ from .events import (
 )
 from .frame import Opcode
 from .handshake import NONCE_LENGTH
-from .server_handshake import ServerHandshake, ServerPolicy
+from .server_handshake import ServerPolicy
 from .state import Ending, Role, State
 from .url import URL, parse_url
 
@@ -40,7 +43,7 @@ if TYPE_CHECKING:
     from .events import Event
     from .extension import ClientExtension
     from .http import Request, Response
-    from .pings import Ping
+    from .keepalive import Ping
     from .violation import Violation
 
 __all__ = ["Connection"]
@@ -50,7 +53,7 @@ _FIN = 0x80
 
 
 class ClientOptions(TypedDict, total=False):
-    """What a client may say of its request, see `ClientHandshake`."""
+    """The options of a client's request, see `ClientHandshake`."""
 
     subprotocols: str | Sequence[str] | None
     origin: str | None
@@ -73,8 +76,8 @@ class Connection:
     - while `wants_input`, waits for input until the `deadline`: gives it to `receive_data`, the end of it to
       `receive_eof`, and calls `advance` when the deadline came first.
 
-    What the peer does raises nothing: `opening_error` says why the opening handshake failed, `closed` how the
-    connection ended.
+    Nothing that the peer sends raises an exception: `opening_error` says why the opening handshake failed, `closed` how
+    the connection ended.
 
     `now` is the time of the call: seconds of a monotonic clock of the owner's, always of the same one. Only differences
     matter. A deadline that never comes is infinity.
@@ -109,12 +112,10 @@ class Connection:
     __slots__ = (
         "_endpoint",
         "_events",
-        "_handshake",
         "_has_told_end",
+        "_is_opening",
         "_keepalive",
         "_notes",
-        "_open_by",
-        "_open_timeout",
         "_opening",
         "_wants_events",
         "opening_error",
@@ -147,22 +148,21 @@ class Connection:
         self._endpoint.keep_alive(ping_interval, ping_timeout, now)
         if open_timeout is not None and not 0 < open_timeout < inf:
             raise ValueError(f"expected open_timeout to be more than 0 seconds, or None, got {open_timeout!r}")
-        self._open_timeout = open_timeout
-        self._open_by = inf if open_timeout is None else now + open_timeout
-        self._handshake: ClientHandshake | ServerHandshake
+        timeout = inf if open_timeout is None else open_timeout
+        self._opening: ClientOpening | ServerOpening
         if role is Role.CLIENT:
             if not isinstance(target, (str, URL)):
                 raise TypeError(f"expected the URL that this client connects to, got {type(target).__name__}")
             url = parse_url(target) if isinstance(target, str) else target
-            self._handshake = ClientHandshake(url, nonce=(random_bytes or os.urandom)(NONCE_LENGTH), **opening)
+            handshake = ClientHandshake(url, nonce=(random_bytes or os.urandom)(NONCE_LENGTH), **opening)
+            self._opening = ClientOpening(handshake, now=now, timeout=timeout)
         else:
             if not isinstance(target, ServerPolicy):
                 raise TypeError(f"expected the ServerPolicy of this server, got {type(target).__name__}")
             if opening:
                 raise TypeError(f"a server's ServerPolicy says what it accepts: {', '.join(opening)} is for clients")
-            self._handshake = ServerHandshake(target)
-        #: The handshake while it is under way, then None.
-        self._opening: ClientHandshake | ServerHandshake | None = self._handshake
+            self._opening = ServerOpening(target, now=now, timeout=timeout)
+        self._is_opening = True
         self.opening_error: HandshakeError | None = None
         self._wants_events = wants_events
         self._has_told_end = False
@@ -182,11 +182,11 @@ class Connection:
     @property
     def state(self) -> State:
         """Where the connection stands."""
-        return self._endpoint.state if self._opening is None else State.CONNECTING
+        return State.CONNECTING if self._is_opening else self._endpoint.state
 
     @property
     def ending(self) -> Ending:
-        """What the owner has to do with the transport."""
+        """The next act of the owner on the transport."""
         return self._endpoint.ending
 
     @property
@@ -202,17 +202,18 @@ class Connection:
     @property
     def request(self) -> Request | None:
         """The client's request; for a server None before it came, and where it was malformed."""
-        return self._handshake.request
+        return self._opening.request
 
     @property
     def response(self) -> Response | None:
         """The server's response; None before there is one."""
-        return self._handshake.response
+        return self._opening.response
 
     @property
     def subprotocol(self) -> str | None:
         """The subprotocol that the server chose; None without one."""
-        return self._handshake.subprotocol
+        outcome = self._opening.outcome
+        return outcome.subprotocol if isinstance(outcome, Open) else None
 
     @property
     def latency(self) -> float | None:
@@ -227,13 +228,13 @@ class Connection:
         """
         if self._endpoint.closed is not None:
             return self._endpoint.ending in (Ending.AWAIT_EOF, Ending.SHUT_DOWN)
-        return self._opening is not None or self._endpoint.wants_input
+        return self._is_opening or self._endpoint.wants_input
 
     # --- the transport -----------------------------------------------------------------------------------------------
 
     def data_to_send(self) -> bytes:
         """Return the bytes to send to the peer, and count them as sent."""
-        return self._handshake.data_to_send() + self._endpoint.data_to_send()
+        return self._opening.data_to_send() + self._endpoint.data_to_send()
 
     def receive_data(self, data: Buffer, now: float) -> None:
         """Take bytes from the peer.
@@ -245,17 +246,11 @@ class Connection:
         Raises:
             TypeError: `data` is not bytes-like.
         """
-        if self._opening is None:
+        if not self._is_opening:
             self._endpoint.receive_data(data, now)
             return
-        try:
-            is_over = self._opening.receive_data(bytes(memoryview(data)))
-        except HandshakeError as error:
-            self._fail_opening(error)
-            self._endpoint.abort(str(error), now=now)
-        else:
-            if is_over:
-                self._open(now)
+        self._opening.receive(bytes(memoryview(data)), now)
+        self._look_at_outcome(now)
 
     def receive_eof(self, now: float, reason: str = "the connection ended without a close frame") -> None:
         """Learn that no more bytes will come. What came before, and a close frame in it, still counts.
@@ -264,20 +259,15 @@ class Connection:
             now: the time.
             reason: why, which `closed` says unless a close frame came.
         """
-        if self._opening is None:
+        if not self._is_opening:
             self._endpoint.receive_eof(reason)
             return
-        try:
-            self._opening.receive_eof()
-        except HandshakeError as error:
-            self._fail_opening(error)
-            self._endpoint.receive_eof(str(error))
-        else:
-            self._end_refused(now)
+        self._opening.receive_eof(now)
+        self._look_at_outcome(now)
 
     def deadline(self) -> float:
         """Return when `advance` is due: an instant of the owner's clock, infinity while nothing is waited for."""
-        return self._endpoint.deadline() if self._opening is None else self._open_by
+        return self._opening.deadline() if self._is_opening else self._endpoint.deadline()
 
     def advance(self, now: float, stalled: float = 0.0) -> None:
         """Act on the time: the limit of the opening handshake, keepalive, the limit of the closing handshake.
@@ -287,14 +277,11 @@ class Connection:
             stalled: how many seconds since the last call the owner could not attend to this connection. They are not
                 held against the peer.
         """
-        if self._opening is None:
+        if not self._is_opening:
             self._endpoint.advance(now, stalled)
             return
-        self._open_by += stalled
-        if now >= self._open_by:
-            error = HandshakeError(f"the opening handshake was not over within {self._open_timeout:g} s")
-            self._fail_opening(error)
-            self._endpoint.abort(str(error), now=now)
+        self._opening.advance(now, stalled)
+        self._look_at_outcome(now)
 
     # --- the opening handshake ---------------------------------------------------------------------------------------
 
@@ -305,7 +292,7 @@ class Connection:
 
         Args:
             status: an HTTP status from 300.
-            text: the body, for a person to read: what was expected, what came, what to do.
+            text: the body, for a person to read: the expected request, the difference, the remedy.
             headers: headers besides Connection, Content-Type and Content-Length.
             now: the time, from which the client has `close_timeout` for closing the transport.
 
@@ -313,49 +300,41 @@ class Connection:
             RuntimeError: the response was taken to be sent, or this is a client.
             ValueError: the status does not refuse, or something in the headers would not make a valid response.
         """
-        if isinstance(self._handshake, ClientHandshake):
+        if isinstance(self._opening, ClientOpening):
             raise RuntimeError("a client has no request to refuse: call abort()")  # noqa: TRY004 - of the wrong role
-        self._handshake.refuse(status, text, headers)
+        self._opening.refuse(status, text, headers)
         self._endpoint.data_to_send()
-        self._end_refused(now)
+        self._look_at_outcome(now)
         while self._endpoint.next_message() is not None:
             pass
         self._endpoint.take_frames()
         self._notes.clear()
 
-    def _open(self, now: float) -> None:
-        """Go on with what the handshake has decided."""
-        handshake = self._handshake
-        if isinstance(handshake, ServerHandshake) and not handshake.accepted:
-            self._end_refused(now)
-            return
-        self._opening = None
-        request, response = handshake.request, handshake.response
-        if self._wants_events and request is not None and response is not None:
-            self._events.append(Opened(request, response, handshake.subprotocol))
-        self._endpoint.use(handshake.extensions)
+    def _look_at_outcome(self, now: float) -> None:
+        """Act on the outcome of the opening, once there is one."""
+        outcome = self._opening.outcome
+        if isinstance(outcome, Open):
+            self._open(outcome, now)
+        elif isinstance(outcome, Refused) and self._endpoint.role is Role.SERVER:
+            self._fail_opening(outcome.error)
+            self._endpoint.refuse(str(outcome.error), now=now)
+        elif outcome is not None:
+            self._fail_opening(outcome.error)
+            self._endpoint.abort(str(outcome.error), now=now)
+
+    def _open(self, outcome: Open, now: float) -> None:
+        self._is_opening = False
+        if self._wants_events:
+            self._events.append(Opened(outcome.request, outcome.response, outcome.subprotocol))
+        self._endpoint.use(outcome.extensions)
         self._endpoint.keep_alive(*self._keepalive, now)
-        if handshake.rest:
-            self._endpoint.receive_data(handshake.rest, now)
+        if outcome.rest:
+            self._endpoint.receive_data(outcome.rest, now)
 
-    def _end_refused(self, now: float) -> None:
-        """End a server's connection whose response, if there is one, says why."""
-        response = self._handshake.response
-        if response is None:
-            error = HandshakeError("the client closed the connection before it sent a request")
-        else:
-            text = response.body.decode("utf-8", "replace").strip()
-            error = HandshakeError(
-                f"the request was refused with {response.status} {response.reason}: {text}",
-                status=response.status,
-                headers=response.headers,
-                body=response.body,
-            )
-        self._fail_opening(error)
-        self._endpoint.refuse(str(error), now=now)
-
-    def _fail_opening(self, error: HandshakeError) -> None:
-        self._opening = None
+    def _fail_opening(self, error: BaseException) -> None:
+        self._is_opening = False
+        if not isinstance(error, HandshakeError):
+            error = HandshakeError(str(error))
         self.opening_error = error
         if self._wants_events:
             self._events.clear()
@@ -366,13 +345,13 @@ class Connection:
     def next_message(self) -> str | bytes | None:
         """Return the next message, `str` for TEXT and `bytes` for BINARY, or None when none is at hand.
 
-        What the peer sent against the rules after the messages that you took fails the connection now: with None you
-        have answered these.
+        A violation that followed the messages which you have taken fails the connection now: None means that you have
+        answered all of them.
         """
         return self._endpoint.next_message()
 
     def events(self) -> Iterator[Event]:
-        """Give out what has happened, in the order in which it did: messages too, as `next_message` takes them.
+        """Give out the events in their order: messages too, as `next_message` takes them.
 
         Each event is taken when it is asked for: answer it before you ask for the next one. The iterator ends when
         there is nothing more for now; call this again after more input.
@@ -440,13 +419,14 @@ class Connection:
             reason: what `closed` is to say.
             now: the time.
         """
-        if self._opening is not None:
+        if self._is_opening:
+            self._opening.fail(HandshakeError(reason))
             self._fail_opening(HandshakeError(reason))
-        self._handshake.data_to_send()
+        self._opening.data_to_send()
         self._endpoint.abort(reason, now=now)
 
     def _require_opened(self) -> None:
-        if self._opening is not None:
+        if self._is_opening:
             raise RuntimeError("the opening handshake is not over: wait until state is State.OPEN, or call abort()")
 
     # --- events ------------------------------------------------------------------------------------------------------
@@ -466,7 +446,7 @@ class Connection:
     def _event_of(
         self, is_sent: bool, first_byte: int, _size: int, payload: bytes | None, _original: int
     ) -> Event | None:
-        """What a frame means for the application; None for a frame of this end, or one that is not the last."""
+        """Return the event of a frame; None for a frame of this end, or one that is not the last of its message."""
         opcode = first_byte & 0x0F
         if is_sent:
             return None

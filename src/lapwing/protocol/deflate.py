@@ -1,17 +1,17 @@
 """permessage-deflate in the opening handshake (RFC 7692 section 7.1): settings, offers, responses.
 
-What was agreed on is a `PerMessageDeflate` of `compression`, which does the work from then on.
+The agreement is a `PerMessageDeflate` of `compression`, which does the work from then on.
 
 A peer that refers to its earlier messages makes this end keep a window of up to 32 KiB of them. So each end asks the
 other one not to, but does not depend on it, because peers differ:
 
-- Browsers obey `client_no_context_takeover` in the response, whatever they offered. Most connections of a server are
-  with browsers, so these get it, and cost no memory. A browser is known by its User-Agent, which begins with
+- Browsers obey `client_no_context_takeover` in the response even if they did not offer it. Most connections of a server
+  are with browsers, so these get it, and cost no memory. A browser is known by its User-Agent, which begins with
   "Mozilla/": its offer may be the same as that of Netty's or Tornado's client.
 - The clients of Tornado and Mojolicious do not see the parameter and go on referring to earlier messages, and Netty's
-  client refuses a response with any parameter that it did not offer. So other clients get only what they offered: the
-  server does not tell them that it forgets either, it just does. The window of the others is as large as what they have
-  sent compressed, up to 32 KiB.
+  client refuses a response with any parameter that it did not offer. So other clients get only parameters that they
+  offered: the server forgets earlier messages without telling them. The window of the others is as large as their
+  compressed messages so far, up to 32 KiB.
 - Netty's server declines an offer with `server_no_context_takeover`, Tornado's and Mojolicious' ignore it. So a client
   makes a second offer without it, and keeps a window where the response does not promise that none is needed.
 - libsoup 3 agrees to both offers and then compresses each message twice. So a client connects to it once more, with the
@@ -53,7 +53,7 @@ _USUAL_BITS: Final = 12
 _USUAL_BITS_WITH_CONTEXT: Final = 15
 #: The values of the parameters for the window. As digits without a leading zero: so section 7.1.2.1 has it.
 _BITS: Final = {str(bits): bits for bits in range(8, 16)}
-#: Where compressing begins by default, in bytes: without context takeover less is hardly saved for what it costs.
+#: Where compressing begins by default, in bytes: without context takeover smaller messages hardly shrink.
 _THRESHOLD: Final = 512
 _THRESHOLD_WITH_CONTEXT: Final = 64
 
@@ -82,7 +82,7 @@ class Deflate:
         server_max_window_bits: base-2 logarithm of the largest window in bytes that a server compresses with, 9 to 15;
             None for no limit, then 15 is used with context takeover and 12 without it. A client asks the server for it,
             and reads a server that does not confirm it as one without a limit.
-        client_max_window_bits: the same for what a client compresses with. A server does without compression where the
+        client_max_window_bits: the same for the client's compression. A server does without compression where the
             client cannot be told, as some browsers cannot (RFC 7692 section 7.1.2.2).
 
     Raises:
@@ -146,11 +146,11 @@ class _Agreement(NamedTuple):
 
 
 def _parse(parameters: Parameters, *, from_client: bool) -> _Agreement:
-    """Read parameters (RFC 7692 section 7.1); ValueError says what is wrong with them."""
+    """Read parameters (RFC 7692 section 7.1); ValueError names the fault."""
     found: dict[str, str | None] = {}
     for name, value in parameters:
         if name in found:
-            raise ValueError(f"the parameter {name} is there twice")
+            raise ValueError(f"the parameter {name} appears twice")
         if name in (_SERVER_FORGETS, _CLIENT_FORGETS):
             if value is not None:
                 raise ValueError(f"the parameter {name} has a value, {value[:20]!a}, but takes none")
@@ -204,14 +204,14 @@ class _Codecs:
 
 
 def _outgoing(agreed: int | None, own: int | None, *, keeps: bool) -> int:
-    """Choose the window to compress with, with context takeover or without: what was agreed on bounds it."""
+    """Choose the window to compress with, with context takeover or without: the agreement bounds it."""
     if own is None:
         own = _USUAL_BITS_WITH_CONTEXT if keeps else _USUAL_BITS
     return own if agreed is None else min(agreed, own)
 
 
 class ClientDeflate:
-    """permessage-deflate as a client offers it; a `ClientExtension`, and a `FallbackOffer`."""
+    """permessage-deflate as a client offers it; a `ClientExtension`, `FallbackOffer` and `Shareable`."""
 
     name: ClassVar[str] = NAME
 
@@ -245,8 +245,12 @@ class ClientDeflate:
         """Return the second offer, for servers that decline the first (RFC 7692 section 5.1); None for none."""
         return self._fallback
 
+    def is_shared(self, agreed: object) -> bool:
+        """Tell whether a `PerMessageDeflate` of this serves any number of connections."""
+        return isinstance(agreed, PerMessageDeflate) and not agreed.keeps_outgoing
+
     def accept(self, parameters: Parameters) -> PerMessageDeflate:
-        """Take what the server agreed to.
+        """Take the parameters that the server agreed to.
 
         Raises:
             HandshakeError: it does not answer the offer (RFC 7692 sections 5.1 and 7.1).
@@ -257,7 +261,7 @@ class ClientDeflate:
         except ValueError as error:
             raise HandshakeError(f"the server's {NAME} is malformed: {error}") from None
         # A server that confirms neither that it forgets nor how large its window is may do as it likes, and can be read
-        # (section 7.1: a client fails what it does not support).
+        # (section 7.1: a client fails a configuration that it does not support).
         if settings.peer_context_takeover is False and not response.server_forgets:
             raise HandshakeError(
                 f"the server agreed to {NAME} without {_SERVER_FORGETS}: connect with peer_context_takeover=None, "
@@ -347,7 +351,7 @@ class ServerDeflate:
             keeps_outgoing=not server_forgets,
             keeps_incoming=not client_forgets,
             outgoing=_outgoing(server_bits, settings.server_max_window_bits, keeps=not server_forgets),
-            # What a client says of its own window in an offer binds it to nothing until the server repeats it.
+            # The window that a client offers for itself does not bind it until the server repeats it.
             incoming=client_bits or _MOST_BITS,
         )
         return ExtensionOffer(NAME, tuple(parameters)), codec

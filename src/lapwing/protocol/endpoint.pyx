@@ -1,55 +1,30 @@
-"""One end of a WebSocket connection, without I/O (RFC 6455 sections 5 to 8).
+"""One end of a WebSocket connection for programs that bring their own transport, after its opening handshake.
 
 Bytes go in by `Endpoint.receive_data`, messages come out by `Endpoint.next_message`; messages go in by `Endpoint.send`,
 bytes come out by `Endpoint.data_to_send`. There is no socket here, no clock (the time is passed in) and no waiting;
 what carries the bytes (TCP, TLS, a unix socket, a stream of HTTP/2) is not known.
 
-`Inbound` is the half that makes messages of bytes, `Streaming` its way to give them out in pieces, `Outbound` the half
-that makes bytes of messages, `Pings` the pings and their pongs. Here is what connects them: control frames, keepalive,
-the closing handshake.
-
-As in `outbound`, what may run Python code comes first, and the state is looked at afterwards: then the frame, the move
-and `closed` are one step, in which no finalizer and no signal handler can find, or leave, half of it.
+The engine does the work, and the faces drive it as it is. Here its steps become methods that check their arguments.
 """
 
-cimport cython
-from cpython.bytes cimport PyBytes_GET_SIZE
-from cpython.mem cimport PyMem_Free
-
-from .compression cimport PerMessageDeflate
-from .frame cimport (
-    CLOSE_FRAME, COMPRESSED, MAX_CONTROL_PAYLOAD, PING_FRAME, PONG_FRAME, STATUS_END, MaskingKeys, keys_for_endpoint,
-)
-from ..native.buffer cimport buffer_size
 from ..native.instant cimport NEVER
-from .inbound cimport RULE_BROKEN, SKIPPED, is_over, snapshot
-from .limits cimport MAX_WAITING_PONGS
-from .outbound cimport output_clear, output_size
-from .pings cimport Ping, Pings
-from .state cimport (
-    CLOSE_RECEIVED, CLOSE_SENT, CLOSED, EOF_RECEIVED, FAILED, OPEN, SILENCE, STAY, TIME_EXPIRED, EndpointEnding, Event,
-    Move, move_on,
-)
+from .closing cimport check_close
+from .engine cimport Engine
+from .frame cimport MAX_CONTROL_PAYLOAD, MaskingKeys
+from .keepalive cimport Ping
+from .state cimport CLOSED
+from .streaming cimport NO_LIMIT
+from .streamed cimport StreamedMessage
 
-from .close import SENDABLE, Closed, may_be_sent
-from .errors import ConnectionClosed, ProtocolError
 from .state import Ending, Role, State
-from .violation import Violation
 
 __all__ = ["Endpoint"]
 
-
-# Seconds from which on a stall of this end is worth a word when the peer is given up.
-cdef double NOTICED_STALL = 0.05
-
 cdef tuple STATES = (State.OPEN, State.CLOSING, State.CLOSED)     # by EndpointState
 cdef tuple ENDINGS = tuple(Ending)
-# By name: to ask an Enum for a member runs Python code.
-cdef dict RULES = dict(Violation.__members__)
-cdef frozenset SENDABLE_CODES = SENDABLE
 
 
-cdef class Endpoint(Pings):
+cdef class Endpoint:
     """One end of a WebSocket connection after its opening handshake.
 
     Not safe for several threads at once: the owner serialises the calls.
@@ -66,7 +41,7 @@ cdef class Endpoint(Pings):
         close_timeout: seconds that the peer has for its part of the closing handshake, and for closing the transport.
             As many has the application to ask for a message again, after the peer broke a rule: see `next_message`.
         holds_large: whether a message over `max_message_size` is held back until the application says how it wants it:
-            `begin_stream` gives it out in pieces, `next_message` fails the connection. Meanwhile `wants_input` is
+            `begin_stream` gives it out in pieces, `next_message` fails the connection. Until then `wants_input` is
             false. By default such a message fails the connection at once.
         random_bytes: source of masking keys, cryptographic; None for the operating system's, shared by the process.
 
@@ -76,52 +51,65 @@ cdef class Endpoint(Pings):
     """
 
     def __cinit__(self):
-        self.closing_deadline = self.reply_due = self.ping_interval = self.ping_timeout = NEVER
+        self.engine = Engine.__new__(Engine)
 
     def __init__(
         self, role, *, max_message_size=1024 * 1024, max_buffered=256 * 1024, close_timeout=10.0, holds_large=False,
         random_bytes=None
     ):
-        if not isinstance(role, Role):
-            raise TypeError(f"expected Role.CLIENT or Role.SERVER, got {role!r}")
-        if max_message_size is not None and not 0 < max_message_size < 2**62:
-            raise ValueError(
-                f"expected max_message_size from 1 byte up, or None for no limit, got {max_message_size!r}")
-        if not 0 < max_buffered < 2**62:
-            raise ValueError(f"expected max_buffered from 1 byte up, got {max_buffered!r}")
-        if not 0 < close_timeout < float("inf"):
-            raise ValueError(f"expected a close_timeout of more than 0 seconds, got {close_timeout!r}")
-        self.client = role is Role.CLIENT
-        self.max_message = 2**62 if max_message_size is None else max_message_size
-        self.max_held_input = max_buffered
-        self.close_timeout = close_timeout
-        self.holds_large = bool(holds_large)
-        self.keys = keys_for_endpoint() if random_bytes is None else MaskingKeys(random_bytes)
-
-    cdef Endpoint new_like(self):
-        cdef Endpoint endpoint = Endpoint.__new__(Endpoint)
-        endpoint.client = self.client
-        endpoint.max_message = self.max_message
-        endpoint.max_held_input = self.max_held_input
-        endpoint.close_timeout = self.close_timeout
-        endpoint.holds_large = self.holds_large
-        endpoint.keys = keys_for_endpoint()
-        return endpoint
+        self.engine = make_engine(role, max_message_size, max_buffered, close_timeout, holds_large)
+        if random_bytes is not None:
+            self.engine.sender.keys = MaskingKeys(random_bytes)
 
     @property
     def role(self):
         """Which end this is, a `Role`."""
-        return Role.CLIENT if self.client else Role.SERVER
+        return Role.CLIENT if self.engine.is_client else Role.SERVER
 
     @property
     def state(self):
         """Where the connection stands, a `State`."""
-        return STATES[<int>self.phase]
+        return STATES[<int>self.engine.phase]
 
     @property
     def ending(self):
-        """What the owner has to do with the transport, an `Ending`."""
-        return ENDINGS[<int>self.end]
+        """The next act of the owner on the transport, an `Ending`."""
+        return ENDINGS[<int>self.engine.end]
+
+    @property
+    def closed(self):
+        """How the connection ended, a `Closed`; None before."""
+        return self.engine.closed()
+
+    @property
+    def close_received(self):
+        """The peer's close frame, a `CloseFrame`; None before it came."""
+        return self.engine.close_received()
+
+    @property
+    def close_sent(self):
+        """This end's close frame, a `CloseFrame`: its own, or the answer to the peer's; None before it."""
+        return self.engine.close_sent()
+
+    @property
+    def peer_closed_first(self):
+        """Whether the peer's close frame came before this end sent one; None before there was one of either end."""
+        return self.engine.peer_closed_first()
+
+    @property
+    def violation(self):
+        """The rule that the peer broke, a `Violation`; None unless it did."""
+        return self.engine.closing.violation
+
+    @property
+    def close_timeout(self):
+        """Seconds that the peer has for its part of the end."""
+        return self.engine.close_timeout()
+
+    @property
+    def latency(self):
+        """The last round trip of a ping in seconds, or None before the first."""
+        return self.engine.latency()
 
     @property
     def held(self):
@@ -131,46 +119,25 @@ cdef class Endpoint(Pings):
         compressed one may refer to, messages that wait for the application, and output. Of a compressed message nothing
         is held before it is inflated.
         """
-        return self.held_input() + output_size(&self.output) + self.postponed_bytes
+        return self.engine.held_input() + self.engine.unsent()
 
-    cdef size_t held_input(self) noexcept:
-        cdef size_t inflated = 0
-        with cython.critical_section(self):
-            if self.inflation is not None:
-                inflated = self.inflation.size
-            if self.window is not None:
-                inflated += PyBytes_GET_SIZE(self.window)
-        return snapshot(buffer_size(&self.undecoded)) + self.assembled + inflated + self.message_bytes
+    @property
+    def wants_input(self):
+        """Whether to read from the peer: false while the application lags, and once all is said."""
+        return self.engine.wants_input()
 
-    cdef bint move(self, Event event) noexcept:
-        """Take the move of the table; returns whether this ended the connection."""
-        cdef Move move = move_on(self.phase, event)
-        cdef EndpointEnding end = move.client if self.client else move.server
-        cdef bint ended = self.phase != CLOSED and move.phase == CLOSED
-        self.phase = move.phase
-        if end != STAY:
-            self.end = end
-        return ended
+    @property
+    def pending_messages(self):
+        """How many messages wait for `next_message`."""
+        return self.engine.waiting()
 
-    cdef bint end_by(self, Event event, object closed) except -1:
-        """Take a move of the table; if it ends the connection, record how, and let go of what can no longer matter.
-
-        Returns whether it did.
-        """
-        cdef object _pong = self.late_pong, _postponed = self.postponed     # go last: that may run Python code
-        if not self.move(event):
-            return False
-        self.closed = closed
-        self.late_pong = self.postponed = None
-        self.postponed_bytes = 0
-        self.drop_input()
-        if self.route == RULE_BROKEN:
-            self.route = SKIPPED
-            self.closing_deadline = NEVER
-        return True
+    @property
+    def is_streaming(self):
+        """Whether a message is being given out in pieces: from `begin_stream` until its last piece was taken."""
+        return self.engine.streamed() is not None
 
     def use(self, extensions):
-        """Use what the opening handshake agreed on (RFC 6455 section 9.1), before the first byte goes in or out.
+        """Use the extensions of the opening handshake (RFC 6455 section 9.1), before the first byte goes in or out.
 
         Args:
             extensions: `extensions` of the handshake. The one that there is is permessage-deflate (RFC 7692).
@@ -178,17 +145,13 @@ cdef class Endpoint(Pings):
         Raises:
             TypeError: one of them is another.
         """
-        for extension in extensions:
-            if not isinstance(extension, PerMessageDeflate):
-                raise TypeError(f"expected permessage-deflate, as a handshake agrees on it, got {extension!r}")
-            self.codec = extension
-            self.reserved = COMPRESSED
+        self.engine.use(extensions)
 
     # --- time --------------------------------------------------------------------------------------------------------
 
     def deadline(self):
         """Return when `advance` is due: an instant of the owner's clock, infinity while nothing is waited for."""
-        return self.next_due()
+        return self.engine.next_due()
 
     def advance(self, double now, double stalled=0.0):
         """Act on the time.
@@ -202,7 +165,7 @@ cdef class Endpoint(Pings):
             stalled: how many seconds since the last call the owner could not attend to this connection. They are not
                 held against the peer.
         """
-        self.act_on_time(now, stalled)
+        self.engine.act_on_time(now, stalled)
 
     def keep_alive(self, ping_interval, ping_timeout, double now):
         """Watch from now on that the peer is there (RFC 6455 section 5.5.2).
@@ -223,102 +186,8 @@ cdef class Endpoint(Pings):
         for name, seconds in (("ping_interval", ping_interval), ("ping_timeout", ping_timeout)):
             if seconds is not None and not 0 < seconds < NEVER:
                 raise ValueError(f"expected {name} to be more than 0 seconds, or None, got {seconds!r}")
-        self.ping_interval = NEVER if ping_interval is None else ping_interval
-        self.ping_timeout = NEVER if ping_timeout is None else ping_timeout
-        self.now = self.counted_from = now
-        self.reply_due = NEVER
-
-    cdef double next_due(self) noexcept:
-        return self.silence_due() if self.closing_deadline == NEVER else self.closing_deadline
-
-    cdef double silence_due(self) noexcept:
-        if self.phase != OPEN:
-            return NEVER
-        if self.reply_due != NEVER and self.now < self.counted_from:
-            return self.reply_due
-        return max(self.now, self.counted_from) + self.ping_interval
-
-    cdef bint is_dead(self, double now, double stalled) noexcept:
-        """Whether `act_on_time` is going to fail the connection for the peer's silence, unless input comes first."""
-        if self.phase != OPEN or self.route == RULE_BROKEN:
-            return False
-        if self.now >= self.counted_from:
-            return False
-        return now >= self.reply_due + stalled
-
-    cdef int excuse(self, double seconds) noexcept:
-        """Leave out so many seconds in which nobody read: they count neither for nor against the peer."""
-        self.now += seconds
-        self.counted_from += seconds
-        self.reply_due += seconds
-        return 0
-
-    cdef int progress(self, double now) except -1:
-        """Learn that output arrives at the peer, though nothing comes from it: it is there.
-
-        It is asked anew, since the ping may have been held back by that output.
-        """
-        return self.send_keepalive(now)
-
-    cdef int act_on_time(self, double now, double stalled) except -1:
-        if self.closing_deadline != NEVER:
-            if now < self.closing_deadline:
-                return 0
-            return self.refuse_held(now) if self.route == RULE_BROKEN else self.expire()
-        if self.phase != OPEN:
-            return 0
-        if self.reply_due != NEVER:
-            if self.now < self.counted_from:
-                self.reply_due += stalled
-                return self.fail_silent(now) if now >= self.reply_due else 0
-            self.reply_due = NEVER
-        if now >= max(self.now, self.counted_from) + self.ping_interval:
-            self.send_keepalive(now)
-        return 0
-
-    cdef int expire(self) except -1:
-        """Wait for the peer's part of the end no longer."""
-        cdef object closed = new_closed(False, 1006, f"no close frame came within {self.close_timeout:g} s")
-        self.closing_deadline = NEVER
-        self.end_by(TIME_EXPIRED, closed)
-        return 0
-
-    cdef int send_keepalive(self, double now) except -1:
-        cdef Ping ping = self.new_ping(None, now)
-        cdef list pings = []
-        if self.client:
-            self.keys.prepare()
-        if self.phase != OPEN:
-            return 0
-        self.counted_from = now
-        if self.is_paused():
-            # Its pong would wait unread. A peer that sees only that nothing is read may still count this as life.
-            if output_size(&self.output) <= MAX_WAITING_PONGS:
-                self.push_control(PING_FRAME, b"")
-            return 0
-        if output_size(&self.output) <= MAX_WAITING_PONGS:
-            self.push_ping(ping, pings)
-        self.reply_due = now + self.ping_timeout
-        return 0
-
-    cdef int fail_silent(self, double now) except -1:
-        """Give up on a peer that shows no sign of life."""
-        cdef double stalled = self.reply_due - self.counted_from - self.ping_timeout
-        cdef double silence = round(now - self.now, 2)
-        cdef str reason = f"nothing came from the peer for {silence:g} s, not even the answer to a ping"
-        # 1011 as `websockets` sends, in case that the peer can still read.
-        cdef bytes payload = close_payload(1011, reason)
-        if stalled >= NOTICED_STALL:
-            reason += f"; for {round(stalled, 2):g} s of that the event loop was blocked"
-        cdef object closed = new_closed(False, 1006, reason)
-        if self.client:
-            self.keys.prepare()
-        if self.phase != OPEN:
-            return 0
-        self.push_control(CLOSE_FRAME, payload)
-        self.end_by(SILENCE, closed)
-        self.now = now
-        return self.wait_for_end()
+        self.engine.keep_alive(
+            NEVER if ping_interval is None else ping_interval, NEVER if ping_timeout is None else ping_timeout, now)
 
     # --- input -------------------------------------------------------------------------------------------------------
 
@@ -332,106 +201,143 @@ cdef class Endpoint(Pings):
         Raises:
             TypeError: `data` is not bytes-like.
         """
-        cdef bytearray copy = bytearray(memoryview(data))
-        self.feed(<unsigned char *><char *>copy, len(copy), now)
+        self.engine.feed_bytes(data, now)
 
     def receive_eof(self, str reason not None="the connection ended without a close frame"):
         """Learn that no more bytes will come, and why. What came before, and a close frame in it, still counts."""
-        cdef object closed = new_closed(False, 1006, reason)
-        if self.undecoded.end:
-            self.max_held_input = <size_t>-1    # nothing more will come that would have to wait
-            self.decode_held()
-        if self.route == RULE_BROKEN:
-            self.refuse_held(self.now)
-        self.end_by(EOF_RECEIVED, closed)
+        self.engine.receive_eof(reason)
 
-    # --- control frames ----------------------------------------------------------------------------------------------
+    def next_message(self):
+        """Return the next message, `str` for TEXT and `bytes` for BINARY, or None when none is at hand.
 
-    cdef int take_control(self) except -1:
-        cdef bytes payload = b""
-        self.received_controls += 1
-        if self.frame.length:
-            payload = (<char *>self.control)[:self.frame.length]
-            PyMem_Free(self.control)
-            self.control = NULL
-        if self.frame.opcode == PING_FRAME:
-            return self.answer_ping(payload)
-        if self.frame.opcode == PONG_FRAME:
-            return self.take_pong(payload)
-        return self.take_close(payload)
+        A message that was held back, because it is larger than `max_message_size` says, fails the connection now. So
+        does a violation that followed the messages which you have taken: None means that you have answered all of them.
 
-    cdef int take_close(self, bytes payload) except -1:
-        """Take the peer's close frame, and answer it unless this end's was first (RFC 6455 sections 5.5.1 and 7.1)."""
-        cdef int code = 1005
-        cdef str reason = ""
-        if len(payload) == 1:
-            return self.fail_by(RULES["CLOSE_TOO_SHORT"])
-        if payload:
-            code = (<int><unsigned char>payload[0] << 8) | <unsigned char>payload[1]
-            if not (3000 <= code <= 4999 or code in SENDABLE_CODES):
-                return self.fail_by(RULES["CLOSE_CODE"])
-            try:
-                reason = payload[2:].decode()
-            except UnicodeDecodeError:
-                return self.fail_by(RULES["CLOSE_REASON_NOT_UTF8"])
-        cdef object closed = new_closed(True, code, reason)
-        if self.client:
-            self.keys.prepare()
-        if self.phase == OPEN:
-            self.push_control(CLOSE_FRAME, payload)
-        self.end_by(CLOSE_RECEIVED, closed)
-        return self.wait_for_end()
-
-    cdef int fail_by(self, object violation) except -1:
-        """Fail the connection because of what came from the peer (RFC 6455 section 7.1.7).
-
-        The application may have messages that came before, and be about to answer them. Then nothing more is taken in,
-        and the connection fails when the application asks for the next message, since by then it has answered, but at
-        the latest after `close_timeout`. What it finds must not depend on how the peer's bytes were cut, so nothing
-        else decides.
+        Raises:
+            RuntimeError: a message is being given out in pieces: take them all, or call `end_stream`.
         """
-        if is_over(self):
-            return 0
-        if self.phase != OPEN or (self.received_messages == 0 and self.inflow is None):
-            return self.fail_now(violation)
-        self.violation = violation
-        self.drop_input()
-        self.route = RULE_BROKEN
-        self.has_news = True
-        self.closing_deadline = self.now + self.close_timeout
-        return 0
+        if self.engine.streamed() is not None:
+            raise RuntimeError("a message is being given out in pieces: take them all, or call end_stream() first")
+        if self.engine.waiting():
+            return self.engine.pop()
+        if self.engine.is_held():
+            self.engine.refuse_held(self.engine.now)
+        return None
 
-    cdef int fail_now(self, object violation) except -1:
-        cdef str reason = violation.text
-        if violation is RULES["HTTP_RESPONSE"]:
-            reason += f": status {(<char *>self.header_bytes)[STATUS_END - 3:STATUS_END].decode()}"
-        self.violation = violation
-        return self.fail_with(violation.code, reason)
+    def begin_stream(self, limit=None):
+        """Begin to give out the next message in pieces, as they come, instead of whole.
 
-    cdef int refuse_held(self, double now) except -1:
-        """Fail the connection because of what was held back until the application would ask for it."""
-        self.now = now
-        return self.fail_now(self.violation if self.route == RULE_BROKEN else RULES["MESSAGE_TOO_BIG"])
+        `max_message_size` does not apply to such a message: memory is bounded by `max_buffered`, whatever its length.
+        A message that is complete already is given out as one piece.
 
-    cdef int fail_with(self, int code, str reason) except -1:
-        cdef bytes payload = close_payload(code, reason)
-        cdef object closed = new_closed(False, code, reason)
-        if self.client:
-            self.keys.prepare()
-        if self.phase == CLOSED:
-            return 0
-        if self.phase == OPEN:
-            self.push_control(CLOSE_FRAME, payload)
-        self.end_by(FAILED, closed)
-        return self.wait_for_end()
+        Args:
+            limit: bytes that the message may have; None for any number. A larger one fails the connection with 1009.
 
-    cdef int wait_for_end(self) except -1:
-        """Give the peer `close_timeout` for what is left of the end, counted from the first close frame."""
-        if self.closing_deadline == NEVER:
-            self.closing_deadline = self.now + self.close_timeout
-        return 0
+        Returns:
+            The opcode of the message, 1 for TEXT or 2 for BINARY. None when it has not begun: then it is held back when
+            it does, until you call this again, or `end_stream` when you no longer want that.
 
-    # --- the application's side --------------------------------------------------------------------------------------
+        Raises:
+            RuntimeError: a message is being given out in pieces already.
+            ValueError: the limit is less than 1 byte.
+        """
+        if limit is not None and limit < 1:
+            raise ValueError(f"expected a limit from 1 byte up, or None for no limit, got {limit!r}")
+        cdef StreamedMessage streamed = self.engine.begin_stream(NO_LIMIT if limit is None else limit)
+        return None if streamed is None else streamed.opcode
+
+    def next_piece(self):
+        """Return the next piece of the message that is being given out, or None when none is at hand.
+
+        Pieces are `str` for TEXT, cut between characters, or `bytes` for BINARY, never empty, and cut as the message
+        happened to arrive. `is_streaming` tells whether there will be more; when the connection ends within the message
+        it turns false, and `closed` tells why.
+        """
+        cdef StreamedMessage streamed = self.engine.streamed()
+        if streamed is None:
+            return None
+        if streamed.pieces:
+            return self.engine.pop_piece(streamed)
+        if self.engine.is_broken():
+            self.engine.refuse_held(self.engine.now)
+        if self.engine.phase == CLOSED:
+            self.engine.receiver.streamed = None
+        return None
+
+    def end_stream(self):
+        """Skip the rest of the message that is being given out, and go on with the next one; or want no longer that
+        the next message is held back."""
+        if self.engine.streamed() is not None:
+            self.engine.skip_stream(self.engine.streamed())
+        self.engine.forget_stream()
+
+    # --- output ------------------------------------------------------------------------------------------------------
+
+    def send(self, message, opcode=None, *, compress=None):
+        """Queue a message as one frame (RFC 6455 section 6.1).
+
+        Args:
+            message: `str` goes out as TEXT, bytes-like as BINARY.
+            opcode: `TEXT` or `BINARY` overrides that; bytes sent as TEXT must be valid UTF-8.
+            compress: whether to compress it (RFC 7692); None when it has as many bytes as the threshold says. Without
+                effect where compression was not agreed on. Without context takeover a message that does not get smaller
+                goes out as it is.
+
+        Raises:
+            ConnectionClosed: the connection is closing or closed.
+            TypeError: the message is neither `str` nor bytes-like, or `compress` is not True, False or None.
+            BufferError: the bytes-like object is not in one piece (a `memoryview` with steps).
+            ValueError: the opcode is neither TEXT nor BINARY, or bytes for TEXT are not UTF-8.
+            RuntimeError: a message of fragments is under way.
+        """
+        self.engine.push_message(message, opcode, compress)
+
+    def send_fragment(self, payload, *, bint fin, opcode=None, compress=None):
+        """Queue one fragment of a message (RFC 6455 section 5.4).
+
+        Args:
+            payload: `str` or bytes-like.
+            fin: whether this is the last fragment.
+            opcode: `TEXT` or `BINARY` for the first fragment, by default what fits `payload`; later ones go by it. A
+                message of TEXT may be cut anywhere, but as a whole it must be UTF-8 (RFC 6455 section 5.6).
+            compress: for the first fragment, whether to compress the message; None when this fragment alone has as many
+                bytes as the threshold says. Each fragment can be inflated when it arrives, which costs five bytes.
+
+        Raises:
+            ConnectionClosed, TypeError, ValueError: as for `send`; the message is then as it was before.
+        """
+        self.engine.push_fragment(payload, fin, opcode, compress)
+
+    def ping(self, payload=None, *, double now):
+        """Queue a ping (RFC 6455 section 5.5.2).
+
+        Args:
+            payload: at most 125 bytes, or `str` of as many in UTF-8; None makes one of decimal digits that differs from
+                the last ones.
+            now: the time, for the round trip.
+
+        Returns:
+            The `Ping`; its `round_trip` is set when the answer comes. `forget_ping` gives up on it.
+
+        Raises:
+            ConnectionClosed: the connection is closing or closed.
+            ValueError: the payload is longer than 125 bytes.
+        """
+        return self.engine.push_ping(payload, now)
+
+    def forget_ping(self, Ping ping not None):
+        """Stop waiting for the answer to `ping`."""
+        self.engine.forget_ping(ping)
+
+    def data_to_send(self, amount=None):
+        """Return the bytes to send to the peer, and count them as sent.
+
+        Args:
+            amount: the largest number of bytes to return; the others stay in the output. None for no limit.
+        """
+        return self.engine.sender.data_to_send(amount)
+
+    # --- the end -----------------------------------------------------------------------------------------------------
 
     def close(self, code=1000, str reason not None="", *, double now):
         """Begin the closing handshake (RFC 6455 section 7.1.2); nothing happens once it has begun or the connection
@@ -446,21 +352,7 @@ cdef class Endpoint(Pings):
             TypeError: the code is no whole number.
             ValueError: the code must not be sent, or the reason is too long.
         """
-        payload = check_close(code, reason)
-        if self.client:
-            self.keys.prepare()
-        if self.phase != OPEN:
-            return
-        if self.route == RULE_BROKEN:
-            self.refuse_held(now)
-            return
-        self.drop_assembly()
-        self.push_control(CLOSE_FRAME, payload)
-        self.move(CLOSE_SENT)
-        self.now = now
-        self.wait_for_end()
-        if self.undecoded.end:
-            self.decode_held()
+        self.engine.close(code, reason, now, None)
 
     def fail(self, code, str reason not None="", *, double now):
         """Fail the connection (RFC 6455 section 7.1.7): a close frame goes out, and nothing from the peer counts any
@@ -470,57 +362,54 @@ cdef class Endpoint(Pings):
             as for `close`.
         """
         check_close(code, reason)
-        self.now = now
-        self.fail_with(code, reason)
+        self.engine.fail(code, reason, now)
 
     def refuse(self, str reason not None, *, double now):
-        """End a connection whose opening handshake was refused: only what is in the output goes out, no close frame."""
-        cdef object closed = new_closed(False, 1006, reason)
-        self.now = now
-        self.end_by(FAILED, closed)
-        self.wait_for_end()
+        """End a connection whose opening handshake was refused: only the present output goes out, no close frame."""
+        self.engine.refuse(reason, now)
 
     def abort(self, str reason not None="this end aborted the connection", *, double now):
         """End the connection at once, without a close frame: as if it were lost, which for the peer it is (RFC 6455
         section 7.1.5: 1006).
 
-        Nothing more goes out, not even what is in the output, and nothing more is taken in; messages that came before
+        Nothing more goes out, not even the present output, and nothing more is taken in; messages that came before
         stay for `next_message`. Of a connection that has ended, only the transport is left to be dropped.
 
         Args:
             reason: what `closed` is to say.
             now: the time.
         """
-        cdef object closed = new_closed(False, 1006, reason)
-        if self.end_by(EOF_RECEIVED, closed):
-            self.now = now
-        output_clear(&self.output)
+        self.engine.abort(reason, now)
 
-    cdef object closed_error(self):
-        if self.closed is None:
-            return ConnectionClosed(False, 1006, "this end has begun to close the connection")
-        error = ConnectionClosed(*self.closed)
-        if self.violation is not None:
-            error.__cause__ = ProtocolError(self.violation)
-        return error
+    # --- the frames --------------------------------------------------------------------------------------------------
 
+    def record_frames(self, Py_ssize_t payload=MAX_CONTROL_PAYLOAD):
+        """Note from now on every frame that comes and goes, for `take_frames`.
 
-cdef object new_closed(bint was_clean, int code, str reason):
-    """Make a `Closed` as its own constructor does, which is Python code: a signal handler could raise in there."""
-    return tuple.__new__(Closed, (was_clean, code, reason))
+        Args:
+            payload: how many bytes of each payload; a negative number ends it.
+        """
+        self.engine.record_frames(payload)
+
+    def take_frames(self):
+        """Return what frames came and went since the last call, if `record_frames` was called: see `FrameLog.take`."""
+        return self.engine.take_frames()
 
 
-cdef bytes check_close(object code, str reason):
-    """Build the payload of a close frame (RFC 6455 section 5.5.1) of what an application says."""
-    if not isinstance(code, int):
-        raise TypeError(f"expected a close code, a number such as 1000, got {code!r}")
-    if not may_be_sent(code):
-        raise ValueError(
-            f"expected a close code of 1000 to 1003, 1007 to 1014 or 3000 to 4999 (RFC 6455 section 7.4), got {code}")
-    if len(reason.encode()) > MAX_CONTROL_PAYLOAD - 2:
-        raise ValueError(f"expected a close reason of at most 123 bytes in UTF-8, got {len(reason.encode())}")
-    return close_payload(code, reason)
-
-
-cdef bytes close_payload(int code, str reason):
-    return code.to_bytes(2, "big") + reason.encode()
+cdef Engine make_engine(
+    object role, object max_message_size, object max_buffered, object close_timeout, object holds_large
+):
+    """Make an engine with these settings, see `Endpoint`."""
+    cdef Engine engine = Engine.__new__(Engine)
+    if not isinstance(role, Role):
+        raise TypeError(f"expected Role.CLIENT or Role.SERVER, got {role!r}")
+    if max_message_size is not None and not 0 < max_message_size < 2**62:
+        raise ValueError(f"expected max_message_size from 1 byte up, or None for no limit, got {max_message_size!r}")
+    if not 0 < max_buffered < 2**62:
+        raise ValueError(f"expected max_buffered from 1 byte up, got {max_buffered!r}")
+    if not 0 < close_timeout < float("inf"):
+        raise ValueError(f"expected a close_timeout of more than 0 seconds, got {close_timeout!r}")
+    engine.set_up(
+        role is Role.CLIENT, 2**62 if max_message_size is None else max_message_size, max_buffered, close_timeout,
+        bool(holds_large))
+    return engine

@@ -5,11 +5,11 @@
     WebSocketError
     +-- ConnectionClosed      also ConnectionError: the connection is closed, with how
     +-- HandshakeError        the opening handshake failed, with the server's response where there was one
-    |   +-- ProxyError        the proxy refused, or does not do what a proxy does
+    |   +-- ProxyError        the proxy refused, or does not answer as a proxy does
     +-- InvalidURL            also ValueError: the URL cannot be connected to
     +-- ProtocolError         the peer broke a rule of RFC 6455, with its name
 
-What the operating system reports stays an `OSError`, an expired wait is the built-in `TimeoutError`, an argument of the
+An error of the operating system stays an `OSError`, an expired wait is the built-in `TimeoutError`, an argument of the
 wrong type or value is a `TypeError` or `ValueError`.
 """
 
@@ -31,7 +31,7 @@ class WebSocketError(Exception):
 
 
 class ConnectionClosed(WebSocketError, ConnectionError):  # noqa: N818 - a state rather than a fault
-    """The connection is closed: what was asked of it can no longer be done.
+    """The connection is closed: the call can no longer do its work.
 
     Attributes:
         was_clean, code, reason: as in `Closed`.

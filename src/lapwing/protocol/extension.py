@@ -1,6 +1,6 @@
-"""Extension offers: the grammar of Sec-WebSocket-Extensions (RFC 6455 section 9.1), and what an extension must provide.
+"""Extension offers: the grammar of Sec-WebSocket-Extensions (RFC 6455 section 9.1), and the interface of an extension.
 
-It knows no extension by name: what a parameter means is the extension's business.
+It knows no extension by name: the meaning of a parameter is the extension's business.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from .errors import HandshakeError
 from .http import is_token
+from .limits import MAX_ELEMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from .http import Headers
 
 __all__ = [
-    "MAX_ELEMENTS",
     "ClientExtension",
     "ExtensionOffer",
     "FallbackOffer",
@@ -30,8 +30,6 @@ __all__ = [
 
 Parameters = tuple[tuple[str, str | None], ...]
 
-#: The most offers and parameters, taken together, of one header: browsers send one offer with one or two parameters.
-MAX_ELEMENTS = 128
 #: How many characters of a malformed value an error message shows.
 _MAX_SHOWN = 64
 
@@ -39,7 +37,7 @@ _WHITE_SPACE = " \t"
 
 
 class ExtensionOffer(NamedTuple):
-    """An element of Sec-WebSocket-Extensions: what a client offers, or what a server agrees to.
+    """An element of Sec-WebSocket-Extensions: an offer of a client, or the agreement of a server.
 
     Attributes:
         name: the extension token.
@@ -62,7 +60,7 @@ class ClientExtension(Protocol):
         """Return what to offer to the server."""
 
     def accept(self, parameters: Parameters) -> object:
-        """Take what the server agreed to.
+        """Take the parameters that the server agreed to.
 
         Returns:
             The extension as agreed on, for this connection.
@@ -106,13 +104,14 @@ class RequestAware(Protocol):
 
 @runtime_checkable
 class Shareable(Protocol):
-    """A server's extension that answers the same offers of clients alike, or of those that are browsers.
+    """An extension that makes the same of the same header for all connections.
 
-    Browsers are those whose User-Agent begins with "Mozilla/".
+    A server's answers the same offers alike: of all clients, or of those that are browsers, whose User-Agent begins
+    with "Mozilla/".
     """
 
     def is_shared(self, agreed: object) -> bool:
-        """Tell whether what was agreed on with one connection may serve all others with the same offers."""
+        """Tell whether the agreement of one connection may serve all others with the same header."""
 
 
 def parse_extensions(value: str) -> list[ExtensionOffer]:
@@ -134,7 +133,7 @@ def parse_extensions(value: str) -> list[ExtensionOffer]:
     if value.count(",") + value.count(";") >= MAX_ELEMENTS:
         raise HandshakeError(f"Sec-WebSocket-Extensions has more than {MAX_ELEMENTS} extensions and parameters")
     offers = []
-    # What is quoted must be a token all the same, and no token has a comma, a semicolon or an equals sign: so the value
+    # A quoted value must be a token all the same, and no token has a comma, a semicolon or an equals sign: so the value
     # may be cut at these without a look at the quotes. A quoted one of them leaves a piece that is no token.
     for element in value.split(","):
         name, *words = element.split(";")

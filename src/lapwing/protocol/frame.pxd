@@ -30,19 +30,6 @@ cdef enum:
     COMPRESSED = 0x40
 
 
-# What `read_header` found wrong; `endpoint` gives each its `Violation`.
-cdef enum HeaderFault:
-    NO_FAULT
-    BAD_RESERVED_BIT
-    BAD_OPCODE
-    BAD_LENGTH_FORM
-    BAD_LENGTH_SIGN
-    BAD_MASK_MISSING
-    BAD_MASK_PRESENT
-    BAD_CONTROL_FRAGMENT
-    BAD_CONTROL_LENGTH
-
-
 cdef struct FrameHeader:
     uint64_t length          # of the payload, in bytes
     unsigned char key[4]     # the masking key; means nothing unless `masked`
@@ -52,8 +39,8 @@ cdef struct FrameHeader:
     bint masked
 
 
-# Read a header from the first `available` bytes. Returns its size; 0 while it is incomplete; minus a HeaderFault as
-# soon as the bytes at hand break a rule. `masked` is what the peer's role demands, `reserved` the bits that have a
+# Read a header from the first `available` bytes. Returns its size; 0 while it is incomplete; minus a Fault as
+# soon as the bytes at hand break a rule. `masked` is the demand of the peer's role, `reserved` the bits that have a
 # meaning.
 cdef int read_header(
     const unsigned char *data, size_t available, bint masked, unsigned char reserved, FrameHeader *header
@@ -63,8 +50,8 @@ cdef int read_header(
 cdef enum HttpMessage:
     NO_HTTP
     PERHAPS_HTTP    # the bytes at hand are too few to tell
-    HTTP_RESPONSE
-    HTTP_REQUEST
+    HTTP_RESPONSE_FOUND
+    HTTP_REQUEST_FOUND
 
 # How much of a response tells its status.
 cdef enum:
@@ -105,7 +92,7 @@ cdef class MaskingKeys:
     cdef unsigned long process      # counts the forks before this process began, as it was when the bytes were fetched
     cdef bytes pool
     cdef Py_ssize_t used
-    cdef Lock lock                  # of what threads may call; what an endpoint calls is its owner's to order
+    cdef Lock lock                  # for calls of threads; the owner orders those of an endpoint
 
     # Have the next key at hand. Fetching random bytes may let other threads run; `take` right after this does not.
     cdef int prepare(self) except -1

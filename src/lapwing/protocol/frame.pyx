@@ -1,6 +1,6 @@
 """The frame of RFC 6455 section 5.2: its header read and written, its payload masked.
 
-This module knows single frames and nothing of messages, roles or states: what may follow what is decided in `endpoint`.
+This module knows single frames and nothing of messages, roles or states: `decoder` decides on their order.
 """
 
 import os
@@ -11,12 +11,16 @@ from libc.string cimport memcmp, memcpy
 from libc.stdint cimport uint64_t
 
 from ..native.sharing cimport IS_FREE_THREADED, give_lock, take_lock
+from .violation cimport (
+    CONTROL_TOO_LONG, FRAGMENTED_CONTROL, LENGTH_NOT_MINIMAL, LENGTH_SIGN_BIT, MASKED_FRAME, RESERVED_BIT,
+    RESERVED_OPCODE, UNMASKED_FRAME,
+)
 
 __all__ = ["BINARY", "MaskingKeys", "Opcode", "TEXT", "apply_mask", "build_frame"]
 
 
 class Opcode(IntEnum):
-    """What a frame carries (RFC 6455 section 11.8)."""
+    """The types of frames (RFC 6455 section 11.8)."""
 
     CONTINUATION = 0x0
     TEXT = 0x1
@@ -43,18 +47,18 @@ cdef int read_header(
     header.masked = data[1] & 0x80 != 0
     short_length = data[1] & 0x7F
     if header.reserved & ~reserved:
-        return -BAD_RESERVED_BIT
+        return -RESERVED_BIT
     if header.masked != masked:
-        return -BAD_MASK_MISSING if masked else -BAD_MASK_PRESENT
+        return -UNMASKED_FRAME if masked else -MASKED_FRAME
     if header.opcode & 0x8:
         if header.opcode > PONG_FRAME:
-            return -BAD_OPCODE
+            return -RESERVED_OPCODE
         if not header.fin:
-            return -BAD_CONTROL_FRAGMENT
+            return -FRAGMENTED_CONTROL
         if short_length > MAX_CONTROL_PAYLOAD:
-            return -BAD_CONTROL_LENGTH
+            return -CONTROL_TOO_LONG
     elif header.opcode > BINARY_FRAME:
-        return -BAD_OPCODE
+        return -RESERVED_OPCODE
     if short_length < 126:
         header.length = short_length
     elif short_length == 126:
@@ -63,16 +67,16 @@ cdef int read_header(
             return 0
         header.length = (<uint64_t>data[2] << 8) | data[3]
         if header.length < 126:
-            return -BAD_LENGTH_FORM
+            return -LENGTH_NOT_MINIMAL
     else:
         size = 10
         if available < size:
             return 0
         header.length = read_big_endian(data + 2)
         if header.length >> 63:
-            return -BAD_LENGTH_SIGN
+            return -LENGTH_SIGN_BIT
         if header.length <= 0xFFFF:
-            return -BAD_LENGTH_FORM
+            return -LENGTH_NOT_MINIMAL
     if masked:
         if available < size + 4:
             return 0
@@ -97,11 +101,11 @@ cdef HttpMessage find_http(const unsigned char *data, size_t available) noexcept
         if data[i] != expected and not (expected == c"0" and c"1" <= data[i] <= c"9"):
             break
     else:
-        return HTTP_RESPONSE if available >= STATUS_END else PERHAPS_HTTP
+        return HTTP_RESPONSE_FOUND if available >= STATUS_END else PERHAPS_HTTP
     for method in METHODS:
         size = PyBytes_GET_SIZE(method)
         if memcmp(data, PyBytes_AS_STRING(method), min(size, available)) == 0:
-            return HTTP_REQUEST if available >= size else PERHAPS_HTTP
+            return HTTP_REQUEST_FOUND if available >= size else PERHAPS_HTTP
     return NO_HTTP
 
 

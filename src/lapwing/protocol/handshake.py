@@ -1,7 +1,7 @@
-"""What both ends of the opening handshake share (RFC 6455 section 4): the key, and what an application may pass.
+"""The common part of both ends of the opening handshake (RFC 6455 section 4): the key, and checks of arguments.
 
 The ends are `client_handshake` and `server_handshake`: bytes in, a decision and bytes out. Neither knows a socket, a
-clock or a source of randomness: the nonce is passed in, and whoever waits decides how long.
+clock or a source of randomness: the nonce is passed in, and the caller decides how long to wait.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ VERSION = "13"
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 #: The length of the nonce, in bytes (RFC 6455 section 4.1 item 7).
 NONCE_LENGTH = 16
-#: How many characters of what the peer sent an error message shows.
+#: How many characters of the peer's text an error message shows.
 MAX_SHOWN = 200
 
-#: Headers that a handshake sets itself, and where to say what they are to hold.
+#: Headers that a handshake sets itself, and the place that gives each its value.
 _RESERVED = {
     "sec-websocket-protocol": "pass subprotocols",
     "sec-websocket-extensions": "pass extensions",
@@ -90,7 +90,7 @@ def check_subprotocols(subprotocols: Iterable[str]) -> tuple[str, ...]:
             )
         if checked.count(subprotocol) > 1:
             raise ValueError(
-                f"the subprotocol {_shown_subprotocol(checked, subprotocol)!a} is there twice: name each one once"
+                f"the subprotocol {_shown_subprotocol(checked, subprotocol)!a} appears twice: name each one once"
             )
     return checked
 
@@ -102,7 +102,7 @@ def _shown_subprotocol(subprotocols: tuple[object, ...], wrong: str) -> str:
 
 
 def check_headers(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Check headers of the user's: what the handshake sets itself is not among them."""
+    """Check headers of the user's: those that the handshake sets itself are not among them."""
     try:
         pairs = [(name, value) for name, value in (headers.items() if hasattr(headers, "items") else headers)]
     except (TypeError, ValueError):
@@ -145,11 +145,11 @@ def check_extension_names(extensions: Iterable[ClientExtension] | Iterable[Serve
     names = [extension.name for extension in extensions]
     for name in names:
         if names.count(name) > 1:
-            raise ValueError(f"the extension {name!a} is there twice")
+            raise ValueError(f"the extension {name!a} appears twice")
 
 
 def shown(value: str | None) -> str:
-    """Quote what the peer sent for a message: bounded and printable."""
+    """Quote text of the peer's for an error message: bounded and printable."""
     if value is None:
         return "none"
     return ascii(value if len(value) <= MAX_SHOWN else value[:MAX_SHOWN] + "...")

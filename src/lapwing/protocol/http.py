@@ -1,4 +1,4 @@
-"""HTTP/1.1 messages as far as an opening handshake needs them (RFC 9110, RFC 9112): what they are, and writing them.
+"""HTTP/1.1 messages as far as an opening handshake needs them (RFC 9110, RFC 9112): their types, and writing them.
 
 What may be written is decided here; reading is in `http_reader`. It knows nothing of WebSocket: that a head asks for
 one is seen in the handshake.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from .errors import HandshakeError
+from .cookies import parse_cookies
+from .query import Query
 from .secrecy import shown_header, shown_target
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ __all__ = [
     "MAX_QUOTED",
     "TEXT",
     "TOKEN",
-    "HTTPError",
     "Headers",
     "Request",
     "Response",
@@ -42,25 +42,10 @@ _TEXT_CHARACTERS = frozenset(TEXT.decode("latin-1"))
 #: What may stand in the name of a host (RFC 3986 section 3.2.2: reg-name).
 _NAME_CHARACTERS = frozenset("-._~%!$&'()*+,;=0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 _ADDRESS_CHARACTERS = frozenset("0123456789ABCDEFabcdef:.")
-#: How many bytes of what is not HTTP an error message shows.
+#: How many bytes of input that is not HTTP an error message shows.
 MAX_QUOTED = 64
 #: Headers of a response that depend on how it is sent.
 _FRAMING = frozenset({"connection", "content-length", "transfer-encoding"})
-
-
-class HTTPError(HandshakeError):
-    """A request that is refused.
-
-    Attributes:
-        status: the HTTP status to answer it with.
-        headers: the headers that the answer needs besides the usual ones.
-    """
-
-    status: int
-    headers: Headers
-
-    def __init__(self, status: int, text: str, headers: Iterable[tuple[str, str]] = ()) -> None:
-        super().__init__(text, status=status, headers=Headers(headers))
 
 
 class Headers:
@@ -167,9 +152,14 @@ class Request(NamedTuple):
         return path
 
     @property
-    def query(self) -> str:
-        """What follows the "?" of the target, still percent-encoded; empty without one."""
-        return self.target.partition("?")[2]
+    def query(self) -> Query:
+        """What follows the "?" of the target, empty without one: a `str` as on the wire, and its parameters by name."""
+        return Query(self.target.partition("?")[2])
+
+    @property
+    def cookies(self) -> dict[str, str]:
+        """The cookies by name (RFC 6265): of several with one name the first, which has the longest path."""
+        return parse_cookies(self.headers.get_all("Cookie"))
 
 
 class Response(NamedTuple):
@@ -297,9 +287,11 @@ def encode_headers(headers: Iterable[tuple[str, str]]) -> bytes:
         for part in (name, value):
             if not isinstance(part, str):
                 raise TypeError(f"the name and the value of a header must be str, not {type(part).__name__}")
+        # RFC 9110 section 5.1: a name is a token, so it has neither a colon nor white space.
         if not is_token(name):
             raise ValueError(f"expected a token as the name of a header, got {name[:MAX_QUOTED]!a}")
         _check_text(value, f"the value of the header {name}")
+        # RFC 9110 section 5.5: white space around a value does not belong to it, and would be lost.
         if value != value.strip(" \t"):
             raise ValueError(f"the value of the header {name} must not begin or end with white space: strip it")
         lines.append(f"{name}: {value}\r\n")
@@ -307,6 +299,7 @@ def encode_headers(headers: Iterable[tuple[str, str]]) -> bytes:
 
 
 def _check_text(text: str, subject: str) -> None:
+    # RFC 9110 section 5.5: CR, LF and NUL are invalid; a line break would begin another header (request splitting).
     if not _TEXT_CHARACTERS.issuperset(text):
         wrong = min(set(text) - _TEXT_CHARACTERS)
         hint = "encode it, for example as percent-encoded UTF-8" if wrong > "\x7f" else "control characters are refused"
@@ -324,6 +317,7 @@ def build_request(target: str, headers: Iterable[tuple[str, str]]) -> bytes:
         TypeError: a name or value is not a str.
         ValueError: something in it would not be one request with these headers, such as a line break in a value.
     """
+    # RFC 9112 section 3.2.1: an absolute path; RFC 6455 section 3: a fragment must not be sent.
     if not target.startswith("/") or not target.isascii() or not target.isprintable() or " " in target or "#" in target:
         raise ValueError(
             f"the request target must be a percent-encoded path that begins with '/', got {target[:MAX_QUOTED]!a}"
@@ -357,6 +351,7 @@ def build_response(status: int, headers: Iterable[tuple[str, str]], body: bytes 
     """
     reason = reason_phrase(status)
     headers = list(headers)
+    # RFC 9110 section 6.4.1: these have no content; section 8.6: 1xx and 204 must not have a Content-Length.
     if status < 200 or status in (204, 304):
         if body:
             raise ValueError(f"a response with the status {status} has no body")

@@ -6,16 +6,20 @@ where llhttp is more generous than the RFC, by the checks in `parse_request` and
 
 from __future__ import annotations
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, HttpResponseParser
+from httptools import (
+    HttpParserCallbackError,
+    HttpParserError,
+    HttpParserUpgrade,
+    HttpRequestParser,
+    HttpResponseParser,
+)
 
 from .errors import HandshakeError
-from .http import MAX_QUOTED, TEXT, TOKEN, Headers, HTTPError, Request, Response, is_token, parse_authority
+from .http import MAX_QUOTED, TEXT, TOKEN, Headers, Request, Response, is_token, parse_authority
+from .limits import MAX_BODY, MAX_HEAD, MAX_HEADERS, MAX_INTERIM, MAX_LINE
+from .refusal import HTTPError
 
 __all__ = [
-    "MAX_BODY",
-    "MAX_HEAD",
-    "MAX_HEADERS",
-    "MAX_LINE",
     "HeadReader",
     "ResponseReader",
     "parse_request",
@@ -23,23 +27,11 @@ __all__ = [
     "split_request",
 ]
 
-#: The most bytes of a head, from the first line to the empty line, which is counted.
-MAX_HEAD = 65536
-#: The most bytes of one line of a head by default, without its line break (the precedent: nginx and Apache, 8 KiB).
-MAX_LINE = 8192
-#: The most header lines of a head by default (the precedent: Apache allows 100, websockets 128).
-MAX_HEADERS = 128
-#: The most bytes of a rejected response's body that are kept.
-MAX_BODY = 65536
-
-#: The most interim responses before the one that counts. None is expected; one or two are conceivable.
-_MAX_INTERIM = 8
-
 
 class HeadReader:
     """Collects the bytes of a request up to the end of its head, within limits.
 
-    Each byte is looked at a bounded number of times, whatever the pieces in which it comes. What is plainly no HTTP
+    Each byte is looked at a bounded number of times, however small the pieces. Input that is plainly no HTTP
     request is refused at its first byte, rather than after a time-out.
 
     Args:
@@ -98,7 +90,7 @@ class HeadReader:
         return bytes(view[:stop]), bytes(view[stop:])
 
     def _check_lines(self, view: bytes | bytearray, old: int, stop: int) -> None:
-        """Check the lines in view[old:stop], what has come since the last call."""
+        """Check the lines in view[old:stop], the input since the last call."""
         breaks = view.count(b"\n", old, stop)
         if breaks:
             # A bare LF would end a line for some recipients and not for others (RFC 9112 section 2.2 lets a recipient
@@ -133,7 +125,7 @@ class HeadReader:
             )
 
     def _check_start(self, view: bytes | bytearray, old: int) -> None:
-        """Refuse what is no HTTP by its first byte: a method is a token (RFC 9110 section 9.1)."""
+        """Refuse input that is no HTTP by its first byte: a method is a token (RFC 9110 section 9.1)."""
         if old or not view or view[0] in TOKEN:
             return
         if view[0] == 0x16:  # the handshake record of TLS (RFC 8446 section 5.1), here a ClientHello
@@ -145,7 +137,7 @@ class HeadReader:
         raise HTTPError(400, f"expected an HTTP request, got {bytes(view[:MAX_QUOTED])!r}")
 
     def _check_first_line(self, line: bytes) -> None:
-        """Refuse what is no HTTP by its first line, while the head is still incomplete."""
+        """Refuse input that is no HTTP by its first line, while the head is still incomplete."""
         if b" HTTP/" not in line:
             raise HTTPError(400, f"expected a request line such as 'GET / HTTP/1.1', got {line[:MAX_QUOTED]!r}")
 
@@ -188,10 +180,24 @@ class _HeadEnd:
         self.seen = True
 
 
+def _feed(parser: HttpRequestParser | HttpResponseParser, data: bytes | bytearray | memoryview) -> None:
+    """Give bytes to llhttp.
+
+    The callbacks of this module raise nothing. An exception in one of them is a signal handler's (KeyboardInterrupt),
+    which httptools turns into an error of its own: it is raised as it was.
+    """
+    try:
+        parser.feed_data(data)
+    except HttpParserCallbackError as error:
+        if error.__context__ is not None:
+            raise error.__context__ from None
+        raise
+
+
 def _parse_headers(
     parser_type: type[HttpRequestParser] | type[HttpResponseParser], head: bytes
 ) -> list[tuple[str, str]] | str:
-    """Parse the header lines of a head, or say what is wrong with it.
+    """Parse the header lines of a head, or describe its fault.
 
     llhttp checks the syntax. Its verdict given, the lines are cut with the means of `str`, which is cheaper than a
     callback per header: checked first is what could make llhttp see other lines than there are.
@@ -203,13 +209,13 @@ def _parse_headers(
     # phrase.
     if len(head.translate(None, TEXT)) != 2 * head.count(b"\r\n"):
         return "a control character in the head"
-    # A folded line would be a header of its own here. A server may refuse it (RFC 9112 section 5.2), and so may
-    # everybody where it comes first (section 2.2).
+    # A folded line would be a header of its own here. A server may refuse it (RFC 9112 section 5.2), and a
+    # client too as the first line (section 2.2).
     if b"\r\n " in head or b"\r\n\t" in head:
         return "a header line that begins with white space"
     head_end, wrong = _HeadEnd(), "the head does not end"
     try:
-        parser_type(head_end).feed_data(head)
+        _feed(parser_type(head_end), head)
     except HttpParserUpgrade:
         pass  # it says where the bytes begin that are not HTTP, and there are none
     except HttpParserError as error:
@@ -389,7 +395,7 @@ class _BodyReader:
         self._parser = HttpResponseParser(self._collector)
         # Chunk headers and trailers are not body, but cost work all the same: so there is a limit on them too.
         self._left = 2 * MAX_BODY
-        self._parser.feed_data(_unfold(head))
+        _feed(self._parser, _unfold(head))
 
     @property
     def body(self) -> bytes:
@@ -403,7 +409,7 @@ class _BodyReader:
     def receive_data(self, data: bytes | bytearray | memoryview) -> None:
         self._left -= len(data)
         try:
-            self._parser.feed_data(data)
+            _feed(self._parser, data)
         except (HttpParserError, HttpParserUpgrade):
             # Of a body that is malformed the part before that is kept: it only explains why there is no connection. An
             # upgrade is seen where another response follows the body.
@@ -416,29 +422,35 @@ class ResponseReader:
     A few interim responses (1xx other than 101) are skipped (RFC 9110 section 15.2).
 
     Args:
-        is_connect: whether the request was a CONNECT: a 2xx ends at the end of its head, whatever that says of a body
+        is_connect: whether the request was a CONNECT: a 2xx ends at the end of its head, even with headers of a body
             (RFC 9110 section 9.3.6), and a 101 is malformed.
         max_line, max_headers: as for `HeadReader`.
 
     Attributes:
+        head: the head of the response once it is there.
         rest: the bytes that followed the head of a 101, or of a 2xx to a CONNECT.
     """
 
-    __slots__ = ("_body", "_head", "_interim", "_is_connect", "_limits", "_response", "rest")
+    __slots__ = ("_body", "_interim", "_is_connect", "_limits", "_reader", "_response", "head", "rest")
 
     def __init__(self, *, is_connect: bool = False, max_line: int = MAX_LINE, max_headers: int = MAX_HEADERS) -> None:
         self._is_connect = is_connect
         self._limits = max_line, max_headers
-        self._head: HeadReader = _ResponseHeadReader(*self._limits)
+        self._reader: HeadReader = _ResponseHeadReader(*self._limits)
         self._interim = 0
         self._response: Response | None = None
         self._body: _BodyReader | None = None
-        self.rest = b""
+        self.head = self.rest = b""
 
     @property
     def empty(self) -> bool:
         """Whether nothing has come yet."""
-        return self._response is None and not self._interim and self._head.empty
+        return self._response is None and not self._interim and self._reader.empty
+
+    @property
+    def has_head(self) -> bool:
+        """Whether a head was read: that of the response, or of an interim one."""
+        return bool(self.head)
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> Response | None:
         """Take what came from the network.
@@ -449,26 +461,45 @@ class ResponseReader:
         Raises:
             HandshakeError: it is malformed, no HTTP at all, or its head is over a limit.
         """
-        while self._response is None or self._body is None:
-            found = self._head.receive_data(data)
-            if found is None:
-                return None
-            head, data = found
-            response = parse_response(head)
-            if response.status == 101 if not self._is_connect else 200 <= response.status < 300:
-                self.rest = data
-                return response
-            if response.status >= 200:
-                self._response, self._body = response, _BodyReader(head)
-            else:
-                self._interim += 1
-                if response.status == 101:
-                    raise HandshakeError("it switched to another protocol, which CONNECT does not ask for")
-                if self._interim > _MAX_INTERIM:
-                    raise HandshakeError(f"the server sent more than {_MAX_INTERIM} interim responses (1xx)")
-                self._head = _ResponseHeadReader(*self._limits)
+        if self._body is None or self._response is None:
+            return self.go_on() if self.receive_head(data) else None
         self._body.receive_data(data)
         return self._response._replace(body=self._body.body) if self._body.complete else None
+
+    def receive_head(self, data: bytes | bytearray | memoryview) -> bool:
+        """Take what came from the network before there is a whole head; once there is, `go_on` has to follow.
+
+        Returns:
+            Whether there is, in `head`, with the bytes behind it in `rest`.
+
+        Raises:
+            HandshakeError: it is no HTTP at all, or over a limit.
+        """
+        found = self._reader.receive_data(data)
+        if found is None:
+            return False
+        self.head, self.rest = found
+        return True
+
+    def go_on(self) -> Response | None:
+        """Read the head that is there, and what follows it; see `receive_data`."""
+        while True:
+            response = parse_response(self.head)
+            if response.status == 101 if not self._is_connect else 200 <= response.status < 300:
+                return response
+            if response.status >= 200:
+                self._response, self._body = response, _BodyReader(self.head)
+                rest, self.rest = self.rest, b""
+                return self.receive_data(rest)
+            self._interim += 1
+            if response.status == 101:
+                raise HandshakeError("it switched to another protocol, which CONNECT does not ask for")
+            if self._interim > MAX_INTERIM:
+                raise HandshakeError(f"the server sent more than {MAX_INTERIM} interim responses (1xx)")
+            self._reader = _ResponseHeadReader(*self._limits)
+            rest, self.rest = self.rest, b""
+            if not self.receive_head(rest):
+                return None
 
     def receive_eof(self) -> Response:
         """Take the end of the connection, which ends a body, and return the response.

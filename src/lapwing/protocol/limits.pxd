@@ -1,9 +1,9 @@
-# Every threshold of the native engine: sizes in bytes, times in seconds. The limits of the opening handshake, which is
-# Python, stand in `http_reader`, and those that a program chooses in `options`.
+# Every threshold of the native engine: sizes in bytes, times in seconds. `limits.py` has the limits of the opening
+# handshake, which is Python, and `options` those that a program chooses.
 
 cdef enum:
     # --- input ---
-    # What a queued message costs beside its bytes: the head of the object and its place in the queue.
+    # The cost of a queued message in addition to its bytes: the head of the object and its place in the queue.
     MESSAGE_OVERHEAD = 64
     # A message is given this much memory at once on its declared length alone; beyond, memory follows the bytes that
     # come.
@@ -45,7 +45,8 @@ cdef enum:
     MUCH_OUTPUT = 64 * 1024
     # A call that waits to send goes on when no more than this is unsent.
     LITTLE_OUTPUT = 16 * 1024
-    # What a broadcast that has to wait costs beside its payload, as in `serving.broadcasting`.
+    # The cost of a message that has to wait for its turn, in addition to its payload: objects and a place, measured at
+    # about 240. Without them messages of no or few bytes would not be bounded.
     POSTPONED_OVERHEAD = 256
 
     # --- pings ---
@@ -56,3 +57,8 @@ cdef enum:
     MAX_WAITING_PINGS = 64
     # A ping behind more output than this would measure how slowly the peer reads.
     MUCH_UNSENT = 16 * 1024
+
+    # --- the end ---
+    # Seconds that a blocking call gives the peer to close TCP first, once the messages have ended: no later call could
+    # wait for that.
+    LONGEST_LINGER = 1

@@ -1,5 +1,1 @@
-from .inbound import Inbound
-
-__all__ = ["Placing"]
-
-class Placing(Inbound): ...
+__all__: list[str] = []

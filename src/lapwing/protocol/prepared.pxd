@@ -1,4 +1,4 @@
-# A message framed once for many connections of a server, and compressed once for all that compress alike.
+# A message framed once for many connections without masks, and compressed once for all that compress alike.
 
 from .compression cimport PerMessageDeflate
 

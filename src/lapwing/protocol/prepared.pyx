@@ -1,4 +1,4 @@
-"""A message framed once for many connections of a server, and compressed once for all that compress alike."""
+"""A message framed once for many connections without masks, and compressed once for all that compress alike."""
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
@@ -14,7 +14,7 @@ __all__ = ["Prepared"]
 
 @cython.final
 cdef class Prepared:
-    """A message for any number of a server's connections, whose compression has the same settings.
+    """A message for any number of connections with the role of a server, whose compression has the same settings.
 
     Args:
         message: `str` goes out as TEXT, bytes-like as BINARY.

@@ -1,8 +1,8 @@
-"""The PROXY protocol, versions 1 and 2: what a proxy says about a connection before its first byte.
+"""The PROXY protocol, versions 1 and 2: the addresses of a connection, told by a proxy before its first byte.
 
 The specification is HAProxy's "The PROXY protocol", of 2020. The header comes before everything else, TLS included.
-Whoever can send one can claim any address: it is read only where it is asked for, and then it must be there.
-Of what version 2 may add to the addresses, the checksum is checked, and the rest is skipped.
+Its sender can claim any address: it is read only where the server asks for it, and then it must be there.
+Version 2 may add fields to the addresses (TLVs): the reader checks the checksum, and gives all of them.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from functools import cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
-__all__ = ["MAX_PROXY_HEADER", "ProxyHeader", "ProxyHeaderError", "ProxyHeaderReader"]
+from .limits import MAX_PROXY_HEADER
+from .proxy_tlvs import ProxyTLVs, split_tlvs
 
-#: The longest header that is read, in bytes. Version 1 has at most 107; in version 2 everything beyond the addresses
-#: are additions (TLVs), of which a certificate's name is about the longest in use.
-MAX_PROXY_HEADER = 4096
+__all__ = ["ProxyHeader", "ProxyHeaderError", "ProxyHeaderReader"]
 
 #: The longest header of version 1, with its line break (section 2.1).
 _MAX_LINE = 107
@@ -39,7 +38,7 @@ class ProxyHeaderError(ValueError):
 
 
 class ProxyHeader(NamedTuple):
-    """What a proxy says about a connection.
+    """The content of a header of the PROXY protocol.
 
     Attributes:
         source: the client's address and port, in the form of the `socket` module; None where the proxy speaks for
@@ -51,12 +50,32 @@ class ProxyHeader(NamedTuple):
     source: tuple[str, int] | tuple[str, int, int, int] | None
     destination: tuple[str, int] | tuple[str, int, int, int] | None
 
+    @property
+    def tlvs(self) -> ProxyTLVs | None:
+        """The fields that the proxy has added to the addresses, in version 2; None without them."""
+        return None
+
 
 _UNKNOWN = ProxyHeader(None, None)
 
 
+class _ExtendedHeader(ProxyHeader):
+    """A header with TLVs, which count for nothing where two headers are compared."""
+
+    _tlvs: ProxyTLVs
+
+    def __new__(cls, header: ProxyHeader, tlvs: ProxyTLVs) -> _ExtendedHeader:
+        self = super().__new__(cls, *header)
+        self._tlvs = tlvs
+        return self
+
+    @property
+    def tlvs(self) -> ProxyTLVs | None:
+        return self._tlvs
+
+
 class ProxyHeaderReader:
-    """Collects the header of either version, within limits. What is plainly none is refused at its first byte.
+    """Collects the header of either version, within limits. Plainly different input is refused at its first byte.
 
     Attributes:
         rest: the bytes that followed the header.
@@ -164,6 +183,12 @@ def _parse_binary(head: bytes) -> ProxyHeader:
     checksum = _find_checksum(head, _FIXED + length)
     if checksum is not None:
         _check_checksum(head, checksum)
+    header = _parse_addresses(head, family)
+    tlvs = split_tlvs(head[_FIXED + length :])
+    return _ExtendedHeader(header, ProxyTLVs(tlvs)) if tlvs else header
+
+
+def _parse_addresses(head: bytes, family: int) -> ProxyHeader:
     if family == 1:
         source, destination, *ports = struct.unpack_from("!4s4sHH", head, _FIXED)
         return ProxyHeader((str(IPv4Address(source)), ports[0]), (str(IPv4Address(destination)), ports[1]))

@@ -11,16 +11,16 @@ typedef struct {
         PyObject **ring; /* owned, with `capacity` slots; each reference in it is owned */
         PyObject *only;  /* owned; while there is no ring */
     } held;
-    size_t first; /* slot of the oldest object in the ring */
     size_t count;
-    size_t capacity; /* a power of two; 0 while there is no ring */
+    unsigned int first;    /* slot of the oldest object in the ring */
+    unsigned int capacity; /* a power of two; 0 while there is no ring */
 } lapwing_queue;
 
 /* Have room for one more object; -1 when there is no memory. */
 static inline int lapwing_queue_grow(lapwing_queue *queue)
 {
-    size_t capacity = queue->capacity ? 2 * queue->capacity : 16;
-    PyObject **ring = (PyObject **)PyMem_Malloc(capacity * sizeof *ring);
+    unsigned int capacity = queue->capacity ? 2 * queue->capacity : 16;
+    PyObject **ring = capacity ? (PyObject **)PyMem_Malloc(capacity * sizeof *ring) : NULL; /* 0: 2**32 are too many */
     if (ring == NULL)
         return -1;
     if (queue->capacity == 0) {

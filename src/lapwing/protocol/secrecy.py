@@ -32,7 +32,7 @@ _PUBLIC: Final = frozenset(
         "user-agent",
     }
 )
-#: What the name of a header has in it whose value may be a secret.
+#: Parts of the names of headers whose values may be secrets.
 _TELLING: Final = (
     "auth",
     "bearer",
@@ -47,11 +47,11 @@ _TELLING: Final = (
     "ticket",
     "token",
 )
-#: What a subprotocol has in it that announces a token.
+#: Parts of a subprotocol that announce a token.
 _ANNOUNCING: Final = ("auth", "bearer", "jwt", "token")
 #: Headers of the handshake that have such a name without being secret.
 _HANDSHAKE: Final = frozenset({"sec-websocket-key", "www-authenticate", "proxy-authenticate"})
-#: Characters that the name of a subprotocol has at most: what is longer is taken for a token. (The longest name in the
+#: Characters that the name of a subprotocol has at most: a longer one is taken for a token. (The longest name in the
 #: IANA registry has 41.)
 _LONGEST_NAME: Final = 48
 #: The same for a name that announces a token.

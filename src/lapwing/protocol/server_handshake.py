@@ -1,4 +1,4 @@
-"""The server's half of the opening handshake (RFC 6455 section 4.2): pass on what comes, send `data_to_send`.
+"""The server's half of the opening handshake (RFC 6455 section 4.2): pass on the input, send `data_to_send`.
 
 There is one `ServerHandshake` for a connection, and one `ServerPolicy` for all of a server's.
 """
@@ -21,19 +21,19 @@ from .handshake import (
 )
 from .http import (
     Headers,
-    HTTPError,
     Request,
     Response,
     build_response,
     encode_headers,
-    is_loopback,
     is_token,
     lower_tokens,
-    parse_authority,
     reason_phrase,
     split_list,
 )
-from .http_reader import MAX_HEADERS, MAX_LINE, HeadReader, parse_request, parse_response, split_request
+from .http_reader import HeadReader, parse_request, parse_response, split_request
+from .limits import MAX_HEADERS, MAX_LINE
+from .origin import check_origin, format_origin, parse_origins
+from .refusal import HTTPError
 from .usual_request import UsualRequests
 
 if TYPE_CHECKING:
@@ -41,18 +41,24 @@ if TYPE_CHECKING:
 
     from .extension import ExtensionOffer, ServerExtension
 
-__all__ = ["ServerHandshake", "ServerPolicy"]
+__all__ = ["UNCHANGED", "ServerHandshake", "ServerPolicy", "Unchanged"]
 
-#: The ports that an origin names by leaving them out (RFC 6454 section 4).
-_DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
-#: How the hosts of pages begin that are usual on a server for its own machine alone.
-_LOOPBACK = ("localhost:", "127.0.0.1:", "[::1]:")
-#: What goes with a 426 (RFC 9110 section 15.5.22, RFC 6455 section 4.4).
+
+class Unchanged:
+    """The default of `accept`'s subprotocol: the one that the policy has chosen."""
+
+    def __repr__(self) -> str:
+        return "the server's choice"
+
+
+UNCHANGED = Unchanged()
+
+#: The headers of a 426 (RFC 9110 section 15.5.22, RFC 6455 section 4.4).
 _WANTED = (("Upgrade", "websocket"), ("Sec-WebSocket-Version", VERSION))
 
 
 class ServerPolicy:
-    """What a server accepts: made and checked once, shared by its connections, not to be changed after the first one.
+    """The rules of a server for requests: made and checked once, shared by its connections, and then left unchanged.
 
     Args:
         subprotocols: the names of the subprotocols on offer.
@@ -71,8 +77,8 @@ class ServerPolicy:
 
     Raises:
         TypeError: an argument has the wrong type.
-        ValueError: neither a subprotocol nor `default`, or an argument is not what it should be; the message says what
-            to write instead.
+        ValueError: neither a subprotocol nor `default`, or an argument is invalid; the message says how to write
+            it.
     """
 
     __slots__ = (
@@ -108,7 +114,7 @@ class ServerPolicy:
         self._default = default
         if not self._subprotocols and not default:
             raise ValueError("a server with neither subprotocols nor default would refuse every client")
-        self._origins = _parse_origins(origins)
+        self._origins = parse_origins(origins)
         check_extension_names(extensions)
         self._extensions = {extension.name: extension for extension in extensions}
         self._request_aware = [
@@ -120,13 +126,13 @@ class ServerPolicy:
         self.head_limits = max_header_line, max_headers
         self._usual: UsualRequests | None = None
 
-    def _usual_requests(self) -> UsualRequests:
+    def usual_requests(self) -> UsualRequests:
         """Return what grants usual requests: made with the first connection."""
         if self._usual is None:
             self._usual = UsualRequests(
                 subprotocols=self._subprotocols,
                 default=self._default,
-                origins=None if self._origins is None else map(_format_origin, self._origins),
+                origins=None if self._origins is None else map(format_origin, self._origins),
                 loopback_only=self.loopback_only,
                 headers=encode_headers(self._headers),
                 longest_line=self.head_limits[0],
@@ -135,41 +141,16 @@ class ServerPolicy:
             )
         return self._usual
 
-    def check_origin(self, headers: Headers) -> None:
-        """Check where the page comes from that connects (RFC 6455 section 4.2.2 item 4 and section 10.2).
+    def response_to(self, request_head: bytes) -> Response | None:
+        """Work out the response to a request again, for those who have not kept it."""
+        handshake = ServerHandshake(self)
+        handshake.receive_data(request_head)
+        return handshake.response
 
-        Raises:
-            HTTPError: its origin is a foreign one (403), or there are several Origin headers (400).
-        """
-        values = headers.by_name().get("origin")
-        if values is None or self._origins is None:
-            return
-        if len(values) > 1:
-            raise HTTPError(400, f"expected at most one Origin header, got {len(values)}")
-        origin, host = values[0], headers.get("Host") or ""  # HTTP/1.0 may leave it out
-        # What browsers send, and what is nearly always right, needs no parsing.
-        is_own = origin == "http://" + host or origin == "https://" + host
-        if is_own and (not self.loopback_only or (host + ":").startswith(_LOOPBACK)):
-            return
-        try:
-            # Browsers send no slash at the end of an origin (RFC 6454 section 6.2); Go's x/net/websocket does.
-            scheme, name, port = _parse_origin(origin.removesuffix("/"))
-        except ValueError:
-            raise HTTPError(403, f"the origin {shown(origin)} may not connect to this server") from None
-        if (scheme, name, port) in self._origins:
-            return
-        if self.loopback_only and not is_loopback(name):
-            raise HTTPError(
-                403,
-                f"pages of {shown(origin)} may not connect to this server, which listens on its own machine alone, "
-                "unless its option origins names them",
-            )
-        # A Host without a port leaves open whether it means 80 or 443, because TLS may end before this server: the port
-        # that the origin's scheme implies is taken for both.
-        own_name, own_port = parse_authority(host) if host else ("", None)
-        default = _DEFAULT_PORTS.get(scheme)
-        if default is None or (name, port) != (own_name, own_port or default):
-            raise HTTPError(403, f"pages of {shown(origin)} may not connect to this server")
+    def check_origin(self, headers: Headers) -> None:
+        """Check the page that connects; raises HTTPError for a foreign one, as `check_origin` of the module does."""
+        if self._origins is not None:
+            check_origin(headers, self._origins, loopback_only=self.loopback_only)
 
     def choose_subprotocol(self, headers: Headers) -> str | None:
         """Choose the first subprotocol that the client asks for and the server has (RFC 6455 section 4.2.2 item 5.5).
@@ -182,8 +163,10 @@ class ServerPolicy:
             return None
         asked = split_list(value or "")
         for subprotocol in asked:
+            # Each element is a token (section 4.1 item 10, section 11.3.4).
             if not is_token(subprotocol):
                 raise HTTPError(400, f"malformed Sec-WebSocket-Protocol: {shown(subprotocol)} is not a token")
+        # The client lists them in its order of preference (section 4.1 item 10).
         for subprotocol in asked:
             if subprotocol in self._subprotocols:
                 return subprotocol
@@ -195,7 +178,7 @@ class ServerPolicy:
         """Answer the client's extension offers (RFC 6455 section 9.1), each extension at most once.
 
         Returns:
-            What the response is to say, and the extensions as agreed on, in the client's order.
+            The extensions for the response, and the agreed extensions themselves, in the client's order.
 
         Raises:
             HTTPError: the header is malformed (400).
@@ -215,6 +198,7 @@ class ServerPolicy:
         for offer in offers:
             extension = left.get(offer.name)
             answer = extension.respond(offer) if extension is not None else None
+            # An offer that is not in the response is declined (section 9.1); later offers of it are alternatives.
             if answer is not None:
                 del left[offer.name]
                 answers.append(answer[0])
@@ -242,62 +226,14 @@ class ServerPolicy:
         return self._headers
 
 
-#: A scheme, a host and a port, which is None for a scheme without a default port.
-_Origin = tuple[str, str, int | None]
-
-
-def _parse_origin(text: str) -> _Origin:
-    """Parse a serialised origin (RFC 6454 section 6.1); ValueError without one."""
-    scheme, separator, authority = text.partition("://")
-    if not separator or not is_token(scheme):
-        raise ValueError(f"expected an origin such as 'https://example.com', got {shown(text)}")
-    scheme = scheme.lower()
-    host, port = parse_authority(authority)
-    return scheme, host, port or _DEFAULT_PORTS.get(scheme)
-
-
-def _format_origin(origin: _Origin) -> str:
-    """Write an origin as browsers do (RFC 6454 section 6.2)."""
-    scheme, host, port = origin
-    return f"{scheme}://{host}" + ("" if port == _DEFAULT_PORTS.get(scheme) else f":{port}")
-
-
-def _parse_origins(origins: str | Collection[str] | None) -> frozenset[_Origin] | None:
-    """Check the origins that are allowed: None allows all, the empty set those of the host itself."""
-    if isinstance(origins, str):
-        if origins != "*":
-            raise ValueError(f"origins is None, '*' or a collection of origins: write [{origins!r}]")
-        return None
-    if origins is not None and not hasattr(origins, "__iter__"):
-        raise TypeError(f"origins is None, '*' or a collection of origins, got {origins!r}")
-    parsed = set()
-    for origin in origins or ():
-        if not isinstance(origin, str):
-            raise TypeError(f"an origin must be a str, not {type(origin).__name__}")
-        if origin == "*":
-            raise ValueError("to allow every origin write origins='*', not a collection that holds it")
-        try:
-            scheme, host, port = _parse_origin(origin)
-        except ValueError:
-            meant = origin.partition("://")[2] if "://" in origin else origin
-            raise ValueError(
-                f"expected an origin, which is a scheme, a host and perhaps a port, such as "
-                f"{'https://' + (meant.partition('/')[0] or 'example.com')!a}, got {origin!a}"
-            ) from None
-        if "*" in host:
-            raise ValueError(f"an origin must be named in full, without '*': {origin!a}")
-        parsed.add((scheme, host, port))
-    return frozenset(parsed)
-
-
 class ServerHandshake:
     """The server's half of the opening handshake (RFC 6455 section 4.2), for one connection.
 
-    It decides by itself, and what it decided may still be overruled by `refuse` or `respond` until it is sent: that is
-    the place for a check of credentials, and for pages that are no WebSocket.
+    It decides by itself, and `refuse` or `respond` may overrule the decision until the response is sent: that is the
+    place for a check of credentials, and for pages that are no WebSocket.
 
     Args:
-        policy: what the server accepts.
+        policy: the server's rules.
 
     Attributes:
         request_head: the bytes of the request, which `parse_request` turns into `request` again; empty before.
@@ -334,10 +270,30 @@ class ServerHandshake:
         self.extensions: list[object] = []
         self.rest = b""
 
+    @classmethod
+    def granted(
+        cls, policy: ServerPolicy, head: bytes, response: bytes, subprotocol: str | None, extensions: list[object]
+    ) -> ServerHandshake:
+        """Make one of what `UsualRequests.grant` has found."""
+        handshake = cls(policy)
+        handshake.request_head, handshake._granted, handshake._output = head, response, response
+        handshake.accepted, handshake.subprotocol, handshake.extensions = True, subprotocol, extensions
+        return handshake
+
+    @property
+    def response_head(self) -> bytes | None:
+        """The response that accepts the handshake, until it is taken; None where the policy gives it again."""
+        return self._output if self._answer is not None else None
+
     @property
     def done(self) -> bool:
         """Whether there is a decision: `data_to_send` has the response."""
         return self._output is not None
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether the response was taken to be sent, or there is none to send."""
+        return self._output == b""
 
     @property
     def request(self) -> Request | None:
@@ -355,7 +311,7 @@ class ServerHandshake:
         return Response(status, reason_phrase(status), Headers(pairs), body)
 
     def data_to_send(self) -> bytes:
-        """Return what is to be sent to the client: the response once, when there is one, and otherwise nothing."""
+        """Return the bytes to send to the client: the response once, when there is one, and otherwise nothing."""
         output = self._output or b""
         if output:
             self._output = b""
@@ -364,8 +320,8 @@ class ServerHandshake:
     def receive_data(self, data: bytes | bytearray | memoryview) -> bool:
         """Take what came from the client.
 
-        Whatever comes, nothing but a response follows from it: a request that cannot be granted makes a response that
-        says why, after which the connection is to be closed.
+        Bad input raises nothing: a request that cannot be granted gets a response that says why, after which the
+        connection is to be closed.
 
         Args:
             data: any number of bytes.
@@ -377,22 +333,41 @@ class ServerHandshake:
             RuntimeError: the handshake is over.
         """
         if self._output is not None:
-            raise RuntimeError("the handshake is over: what comes now belongs to the connection")
+            raise RuntimeError("the handshake is over: later data belongs to the connection")
         if self._reader is None:
-            if isinstance(data, bytes) and (granted := self._policy._usual_requests().grant(data)) is not None:
-                self.request_head, self.rest, self._granted, self.subprotocol, self.extensions = granted
-                self._output = self._granted
-                self.accepted = True
+            if isinstance(data, bytes) and self._grant(data):
                 return True
-            self._reader = HeadReader(*self._policy.head_limits)
+            return self._receive_unusual(data)
+        return self._read_on(self._reader, data)
+
+    def _receive_unusual(self, data: bytes | bytearray | memoryview) -> bool:
+        """Take the beginning of a request that `UsualRequests.grant` has not granted."""
+        self._reader = HeadReader(*self._policy.head_limits)
+        return self._read_on(self._reader, data)
+
+    def _grant(self, data: bytes) -> bool:
+        granted = self._policy.usual_requests().grant(data)
+        if granted is None:
+            return False
+        self.request_head, self.rest, self._granted, self.subprotocol, self.extensions = granted
+        self._output = self._granted
+        self.accepted = True
+        return True
+
+    def _read_on(self, reader: HeadReader, data: bytes | bytearray | memoryview) -> bool:
+        is_whole = reader.empty
         try:
-            found = self._reader.receive_data(data)
+            found = reader.receive_data(data)
         except HTTPError as error:
             self._refuse(error)
             return True
         if found is None:
             return False
-        self.request_head, self.rest = found
+        head, rest = found
+        if not is_whole and self._grant(head):  # usual, but for the pieces in which it came
+            self.rest = rest
+            return True
+        self.request_head, self.rest = head, rest
         try:
             self._decide()
         except HTTPError as error:
@@ -402,7 +377,7 @@ class ServerHandshake:
         return True
 
     def receive_eof(self) -> None:
-        """Take the end of what the client sends, before the handshake is over.
+        """Take the end of the client's input, before the handshake is over.
 
         A client that sent a part of a request gets a response, since it may still be reading (RFC 9112 section 8); one
         that sent nothing, such as a port scan or a health check, gets none.
@@ -417,12 +392,50 @@ class ServerHandshake:
         else:
             self.refuse(400, "the request ended before its head was complete")
 
+    def accept(
+        self,
+        subprotocol: str | Unchanged | None = UNCHANGED,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+    ) -> None:
+        """Accept the handshake with another subprotocol than the policy has chosen, or with more headers.
+
+        Args:
+            subprotocol: one of those that the client offers, whether the policy has it or not; None for none at all.
+            headers: pairs or a mapping, such as Set-Cookie, which come behind those that there are.
+
+        Raises:
+            RuntimeError: the handshake is not accepted, or the response was already taken to be sent.
+            TypeError: an argument has the wrong type.
+            ValueError: the client does not offer the subprotocol, or a header is malformed or set by the handshake.
+        """
+        more = check_headers(headers)
+        request, response = self.request, self.response
+        if not self.accepted or request is None or response is None:
+            raise RuntimeError("the handshake is not accepted: there is no response to add to")
+        if self.is_sent:
+            raise RuntimeError("the response was already sent")
+        pairs = response.headers.items()
+        if not isinstance(subprotocol, Unchanged):
+            offered = split_list(request.headers.get("Sec-WebSocket-Protocol") or "")
+            if subprotocol is not None and subprotocol not in offered:
+                raise ValueError(
+                    f"expected one of the subprotocols that the client offers ({', '.join(offered) or 'none'}), got "
+                    f"{subprotocol!r} (RFC 6455 section 4.2.2)"
+                )
+            pairs = [(name, value) for name, value in pairs if name.lower() != "sec-websocket-protocol"]
+            if subprotocol is not None:
+                pairs.append(("Sec-WebSocket-Protocol", subprotocol))
+            self.subprotocol = subprotocol
+        pairs += more
+        self._output = build_response(101, pairs)
+        self._answer = 101, pairs, b""
+
     def refuse(self, status: int, text: str, headers: Iterable[tuple[str, str]] = ()) -> None:
-        """Refuse the handshake (RFC 6455 section 4.2.2), whatever was decided so far.
+        """Refuse the handshake (RFC 6455 section 4.2.2), even after it was accepted.
 
         Args:
             status: an HTTP status from 300.
-            text: the body, for a person to read: what was expected, what came, what to do.
+            text: the body, for a person to read: the expected request, the difference, the remedy.
             headers: headers besides Connection, Content-Type and Content-Length.
 
         Raises:
@@ -450,7 +463,7 @@ class ServerHandshake:
         return False
 
     def respond(self, response: Response) -> None:
-        """Answer with an ordinary HTTP response rather than open a WebSocket, whatever was decided so far.
+        """Answer with an ordinary HTTP response rather than open a WebSocket, even after the handshake was accepted.
 
         Args:
             response: as `Response.of` makes it. Connection and Content-Length are added; a request with the method
@@ -466,7 +479,7 @@ class ServerHandshake:
     def _overrule(
         self, status: int, first: list[tuple[str, str]], headers: Iterable[tuple[str, str]], body: bytes
     ) -> None:
-        if self._output == b"":
+        if self.is_sent:
             raise RuntimeError("the response was already sent")
         more = list(headers)
         # The sender of Upgrade must name it in Connection (RFC 9110 section 7.8).
@@ -489,7 +502,7 @@ class ServerHandshake:
         self.refuse(error.status, str(error), error.headers.items())
 
     def _decide(self) -> None:
-        """Grant the request (RFC 6455 section 4.2.2), or raise HTTPError with what is wrong with it."""
+        """Grant the request (RFC 6455 section 4.2.2), or raise HTTPError with its fault."""
         request = self._request = parse_request(self.request_head)
         key = _check_request(request)
         policy, headers = self._policy, request.headers
@@ -510,7 +523,7 @@ class ServerHandshake:
 
 
 def _plain_request(head: bytes) -> Request | None:
-    """Parse what is no opening handshake; None for what is no request at all."""
+    """Parse a request that is no opening handshake; None for input that is no request at all."""
     try:
         return parse_request(head, plain=True)
     except HTTPError:
@@ -520,6 +533,7 @@ def _plain_request(head: bytes) -> Request | None:
 def _check_request(request: Request) -> str:
     """Check that a request asks for a WebSocket in this version (RFC 6455 section 4.2.1). Returns the key."""
     index = request.headers.by_name()
+    # Item 3: an Upgrade header with the value "websocket", in any case.
     if "websocket" not in lower_tokens(index.get("upgrade", ())):
         hint = ""
         if "sec-websocket-key" in index:
@@ -527,8 +541,10 @@ def _check_request(request: Request) -> str:
         raise HTTPError(
             426, f"this is a WebSocket endpoint: expected a request with 'Upgrade: websocket'{hint}", _WANTED
         )
+    # Item 1: a GET request. RFC 9110 section 15.5.6: 405 comes with the methods that are allowed.
     if request.method != "GET":
         raise HTTPError(405, f"a WebSocket is opened with the method GET, not {request.method}", [("Allow", "GET")])
+    # Item 4: a Connection header with the token "Upgrade", which may stand among others.
     if "upgrade" not in lower_tokens(index.get("connection", ())):
         raise HTTPError(
             400,
@@ -538,6 +554,7 @@ def _check_request(request: Request) -> str:
     versions = index.get("sec-websocket-version", [])
     if len(versions) > 1:  # RFC 6455 section 11.3.5
         raise HTTPError(400, f"expected one Sec-WebSocket-Version header, got {len(versions)}")
+    # Item 6; section 4.4: the response names the versions that this server speaks.
     if versions != [VERSION]:
         got = shown(versions[0] if versions else None)
         raise HTTPError(426, f"expected Sec-WebSocket-Version {VERSION}, got {got}", _WANTED)
@@ -546,11 +563,12 @@ def _check_request(request: Request) -> str:
 
 def _check_key(keys: list[str]) -> str:
     """Check that there is one key, 16 bytes in base64 (RFC 6455 section 4.2.1 item 5 and section 11.3.1)."""
+    # Section 11.3.1: the header must not appear more than once.
     if len(keys) != 1:
         raise HTTPError(400, f"expected one Sec-WebSocket-Key header, got {len(keys)}")
     try:
         length = len(a2b_base64(keys[0], strict_mode=True))
-    except ValueError:  # binascii.Error is one, and so is what is not ASCII
+    except ValueError:  # binascii.Error is one, and so is the error for text beyond ASCII
         length = -1
     if length != NONCE_LENGTH:
         raise HTTPError(400, f"expected a Sec-WebSocket-Key of {NONCE_LENGTH} bytes in base64, got {shown(keys[0])}")

@@ -7,7 +7,7 @@ cdef enum EndpointState:
     CLOSED
 
 
-# What is to become of the connection's transport (TCP, TLS); the public names are in `Ending`.
+# The next act on the connection's transport (TCP, TLS); the public names are in `Ending`.
 cdef enum EndpointEnding:
     STAY
     CLOSE
@@ -27,7 +27,7 @@ cdef enum Event:
 
 cdef struct Move:
     EndpointState phase         # where the connection stands afterwards
-    EndpointEnding client       # what becomes of a client's transport; STAY: what was decided before
+    EndpointEnding client       # the act on a client's transport; STAY: as decided before
     EndpointEnding server
 
 

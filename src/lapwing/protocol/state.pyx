@@ -26,7 +26,7 @@ class State(Enum):
 
 
 class Ending(Enum):
-    """What the owner of the transport has to do with it."""
+    """The next act of the owner on the transport."""
 
     STAY = 0
     """Nothing: it is in use."""

@@ -1,8 +1,9 @@
 # Messages given out in pieces while they come.
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t
 
-from .placing cimport Placing
+from .receiver cimport Receiver
+from .streamed cimport StreamedMessage
 
 
 cdef enum:
@@ -10,35 +11,20 @@ cdef enum:
     NO_LIMIT = -1
 
 
-cdef class Inflow:
-    cdef readonly int opcode
-    cdef readonly size_t pieces     # of it that wait in the queue
-    cdef readonly bint is_complete  # no more will come into the queue
-    cdef uint64_t limit
-    cdef uint64_t total             # bytes so far
-    cdef unsigned char split[4]     # the beginning of a character of which the rest has not come
-    cdef unsigned char split_size
+# Begin to stream the next message, see `Engine.begin_stream`: the one in front of the queue, which becomes the only
+# piece of itself, or the one that is under way. None when none has begun: then the next one is held back. A queued one
+# that is larger than the limit is dropped: it is not complete.
+cdef StreamedMessage stream_next(Receiver receiver, int64_t limit)
 
-    cdef str text(self, const unsigned char *data, size_t size)
+# Want no longer that the next message is held back. Returns whether the one that is must be refused.
+cdef bint stop_awaiting(Receiver receiver) noexcept
 
+# Take the oldest piece; there must be one.
+cdef object take_piece(Receiver receiver, StreamedMessage streamed)
 
-cdef class Streaming(Placing):
-    # Begin to give out the next message in pieces, if it has begun; None when it has not: then it is held back when it
-    # begins, until this is called again, or `forget_stream`. `limit` in bytes, or NO_LIMIT.
-    cdef Inflow begin_inflow(self, int64_t limit)
-    cdef int forget_stream(self) except -1
+# Skip the rest of a message; nothing happens when it was taken to its end.
+cdef int skip_streamed(Receiver receiver, StreamedMessage streamed) except -1
 
-    # Take the oldest piece; there must be one.
-    cdef object pop_piece(self, Inflow inflow)
-
-    # Skip what is left of a message; nothing happens when it was taken to its end.
-    cdef int drop_inflow(self, Inflow inflow) except -1
-
-    # Copy the oldest message into a writable buffer in one piece, and take it; returns its size, or None when there is
-    # no message. One that is too large for the buffer stays: ValueError.
-    cdef object take_message_into(self, object view)
-
-    # Steps of the above, for this module alone.
-    cdef Inflow take_queued(self, uint64_t limit)
-    cdef Inflow convert(self, uint64_t limit)
-    cdef int deliver_piece(self, bytes piece) except -1
+# Copy the oldest message into a writable buffer in one piece, and take it; returns its size, or None when there is no
+# message. One that is too large for the buffer stays: ValueError.
+cdef object copy_out(Receiver receiver, object view)

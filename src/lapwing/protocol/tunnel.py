@@ -1,7 +1,6 @@
 """Asking an HTTP proxy for a tunnel to a server (RFC 9110 section 9.3.6), as RFC 6455 section 4.1 item 2 has it.
 
-Bytes in, a decision and bytes out, as in `client_handshake`: what is sent through the tunnel afterwards is none of its
-business.
+Bytes in, a decision and bytes out, as in `client_handshake`: it does not look at the traffic through the tunnel.
 """
 
 from __future__ import annotations
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from .errors import HandshakeError, ProxyError
 from .http import encode_headers
-from .http_reader import MAX_HEADERS, MAX_LINE, ResponseReader
+from .http_reader import ResponseReader
+from .limits import MAX_HEADERS, MAX_LINE
 
 if TYPE_CHECKING:
     from .http import Response
@@ -20,8 +20,8 @@ __all__ = ["TunnelHandshake"]
 
 #: What may be wrong when the proxy answers with this status.
 _HINTS = {
-    403: "it does not let this client go there",
-    405: "it makes no tunnels: is it a web server rather than a proxy?",
+    403: "it does not allow this client to connect there",
+    405: "it does not support tunnels: is it a web server rather than a proxy?",
     407: "it asks for credentials, as in proxy='http://user:password@host:port'",
     502: "it could not connect to the server",
     503: "it could not connect to the server",
@@ -40,13 +40,11 @@ class TunnelHandshake:
         max_header_line, max_headers: as for `ClientHandshake`.
 
     Attributes:
-        rest: always empty: nobody speaks through the tunnel before this end does.
+        response: the proxy's response once it has come; None before.
+        rest: always empty: the server does not speak through the tunnel before this end does.
     """
 
-    __slots__ = ("_name", "_output", "_reader", "rest")
-
-    #: Whether the opening handshake is still to come.
-    is_tunnel = True
+    __slots__ = ("_name", "_output", "_reader", "response", "rest")
 
     def __init__(
         self,
@@ -67,6 +65,7 @@ class TunnelHandshake:
         self._output = f"CONNECT {target} HTTP/1.1\r\n".encode("ascii") + encode_headers(headers) + b"\r\n"
         self._name = name
         self._reader = ResponseReader(is_connect=True, max_line=max_header_line, max_headers=max_headers)
+        self.response: Response | None = None
         self.rest = b""
 
     def data_to_send(self) -> bytes:
@@ -92,7 +91,7 @@ class TunnelHandshake:
         self._check(response)
         if self._reader.rest:
             # Taken for the server's, it would let a proxy answer in the server's name before it was asked.
-            raise ProxyError(f"{self._name} sent something of its own behind the answer that opens the tunnel")
+            raise ProxyError(f"{self._name} sent unexpected data after the response that opens the tunnel")
         return True
 
     def receive_eof(self) -> None:
@@ -108,6 +107,7 @@ class TunnelHandshake:
         self._check(response)
 
     def _check(self, response: Response) -> None:
+        self.response = response
         status, reason, headers, body = response
         if 200 <= status < 300:
             return

@@ -1,4 +1,4 @@
-"""WebSocket URLs (RFC 6455 section 3), over unix sockets too: from what a person wrote to what goes on the wire.
+"""WebSocket URLs (RFC 6455 section 3), over unix sockets too: from the user's text to the form on the wire.
 
 It knows the generic syntax of RFC 3986 as far as ws:// and wss:// need it, and nothing of sockets, names or proxies:
 whether a host exists is found out elsewhere.
@@ -14,7 +14,7 @@ from .secrecy import HIDDEN, shown_target
 __all__ = ["ENCODE_HINT", "URL", "check_url_characters", "encode_name", "parse_url", "shown_url", "split_authority"]
 
 _DEFAULT_PORTS = {"ws": 80, "wss": 443}
-#: The schemes of a WebSocket over a unix socket, each with the scheme of what goes over it.
+#: The schemes of a WebSocket over a unix socket, each with the scheme of the traffic over it.
 _UNIX_SCHEMES = {"ws+unix": "ws", "wss+unix": "wss"}
 #: What may stand before a colon where the slashes are missing, and the scheme that is meant by it.
 _MEANT_SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss", "ws+unix": "ws+unix", "wss+unix": "wss+unix"}
@@ -22,16 +22,16 @@ _ALPHANUMERIC = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 #: RFC 3986 section 3.1.
 _SCHEME_CHARACTERS = frozenset(_ALPHANUMERIC + "+-.")
-#: What an IPv6 address consists of (RFC 4291 section 2.2).
+#: The characters of an IPv6 address (RFC 4291 section 2.2).
 _ADDRESS_CHARACTERS = frozenset("0123456789abcdefABCDEF:.")
-#: What may stand in a path or query as it is: unreserved, sub-delims, ":", "@", "/", "?" and the percent sign of what
-#: is already encoded (RFC 3986 sections 3.3 and 3.4).
+#: The characters that a path or query may have unencoded: unreserved, sub-delims, ":", "@", "/", "?" and the percent
+#: sign of an encoded one (RFC 3986 sections 3.3 and 3.4).
 _TARGET_CHARACTERS = frozenset(_ALPHANUMERIC + "-._~!$&'()*+,;=:@/?%")
 #: What may stand as it is in the path of a unix socket within a URL.
 _PATH_CHARACTERS = _TARGET_CHARACTERS - frozenset(":?%")
-#: What a host name may consist of. RFC 3986 allows more, but no resolver does; the underscore is common in practice.
+#: The characters of a host name. RFC 3986 allows more, but no resolver does; the underscore is common in practice.
 _NAME_CHARACTERS = frozenset(_ALPHANUMERIC + "-._")
-#: What the zone of a link-local IPv6 address may consist of (RFC 6874 section 2: ZoneID, unreserved characters only).
+#: The characters of the zone of a link-local IPv6 address (RFC 6874 section 2: ZoneID, unreserved characters only).
 _ZONE_CHARACTERS = frozenset(_ALPHANUMERIC + "-._~")
 
 #: The limits of the domain name system (RFC 1035 section 2.3.4), in bytes.
@@ -70,7 +70,7 @@ class URL(NamedTuple):
 
     @property
     def origin(self) -> tuple[str, str, int, str | None]:
-        """What has to agree for two URLs to lead to the same server (RFC 6454 section 5)."""
+        """The parts that two URLs of the same server have in common (RFC 6454 section 5)."""
         return self.scheme, self.host, self.port, self.unix_path
 
     @property
@@ -121,7 +121,7 @@ def parse_url(text: str) -> URL:
 
     Raises:
         TypeError: `text` is not a str.
-        InvalidURL: it is not a WebSocket URL; the message says what was expected and, where it can, what was meant. It
+        InvalidURL: it is not a WebSocket URL; the message gives the expected form and, where it can, a guess. It
             shows neither the query nor anything before the last "@", where a user name and password may stand.
     """
     if not isinstance(text, str):

@@ -11,7 +11,7 @@ class Violation(Enum):
     """A rule that the peer broke.
 
     Each member has `code`, the close code with which the connection is failed, `section`, where the RFC states the
-    rule, `text`, the close reason: what was expected, in words that fit a close frame, and `rfc`, 6455 or 7692.
+    rule, `text`, the close reason: the rule in words that fit a close frame, and `rfc`, 6455 or 7692.
     """
 
     def __init__(self, code: int, section: str, text: str, rfc: int = 6455) -> None:

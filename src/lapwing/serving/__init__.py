@@ -1,1 +1,1 @@
-"""What a server is made of. It exports nothing."""
+"""The parts of a server. It exports nothing."""

@@ -1,21 +1,24 @@
 """What `Server` needs natively: the listening socket, and the connections that it accepts."""
 
+import asyncio
 import logging
 
 cimport cython
 
-from ..faces.aio cimport Connection, quick_calls
+from ..faces.aio.connection cimport Connection, quick_calls
 from ..io.clock cimport clock
 from ..io.reactor cimport READABLE, Reactor, Source
-from ..io.stream cimport END_OF_STREAM, Stream, accept_connection
+from ..io.stream cimport Stream, accept_connection
 from ..io.tls cimport TLS
 from ..io.watching cimport reactor_of
-from ..faces.link cimport ANNOUNCING, DECIDING, LIVE, OPENING, OVER
-from ..protocol.endpoint cimport Endpoint
+from ..faces.aio.waiting cimport Waiter, end_wait
+from ..faces.aio.driver cimport DECIDING, LIVE, OVER, UNUSED, Driver
+from ..faces.aio.opening cimport answer, begin
+from ..opening.server cimport ServerOpening, new_server_opening
+from ..protocol.engine cimport Engine
 from ..protocol.state cimport OPEN
 
-from ..faces.connection import make_endpoint
-from ..protocol.http_reader import split_request
+from ..faces.connection import new_engine
 from ..protocol.state import Role
 
 __all__ = ["Listener", "ServerConnection", "Terms"]
@@ -26,8 +29,6 @@ logger = logging.getLogger("lapwing.server")
 cdef enum:
     # Connections accepted in a row, so that a rush of them does not starve the others.
     ACCEPT_AT_ONCE = 64
-    # Bytes that a client may send while the server decides on its request, before it is not read from any more.
-    MAX_EARLY = 64 * 1024
 
 
 # How long a server that is out of descriptors leaves new connections in the backlog, in seconds.
@@ -36,152 +37,153 @@ cdef double ACCEPT_PAUSE = 1.0
 
 @cython.final
 cdef class Terms:
-    """What the connections of a server have in common, looked up once.
+    """The common data of a server's connections, looked up once.
 
     Args:
-        owner: the server.
+        owner: the server, a `lapwing.serving.owner.Owner`.
         loop: its event loop.
         settings: its options, a `lapwing.options.ServerSettings`.
         context: a context for TLS; None without it.
+        policy: the server's rules, a `ServerPolicy`.
+        header_reader: makes a `ProxyHeaderReader` for each connection; None where no PROXY header comes first.
     """
 
     cdef object owner
     cdef object loop
     cdef object settings
     cdef object context
+    cdef object policy
+    cdef object header_reader
     cdef double opening         # seconds for the opening handshake
-    cdef Endpoint endpoint      # all are made like it
+    cdef Engine engine      # all are made like it
 
-    def __init__(self, owner, loop, settings, context):
+    def __init__(self, owner, loop, settings, context, policy, header_reader=None):
         self.owner = owner
         self.loop = loop
         self.settings = settings
         self.context = context
+        self.policy = policy
+        self.header_reader = header_reader
         self.opening = settings.opening
-        self.endpoint = make_endpoint(Role.SERVER, settings)
+        self.engine = new_engine(Role.SERVER, settings)
+
+
+cdef ServerConnection start(Terms terms, Stream stream, ServerOpening opening):
+    """Make a connection of a stream, and have the conversation that opens it."""
+    cdef ServerConnection connection = new_connection(terms, terms.owner)
+    begin(connection.driver, stream, opening)
+    return connection
+
+
+cdef ServerConnection new_connection(Terms terms, object owner):
+    cdef ServerConnection connection = ServerConnection.__new__(ServerConnection)
+    cdef Driver driver = connection.driver
+    driver.owner = owner
+    driver._loop = terms.loop
+    driver.settings = terms.settings
+    driver.engine = terms.engine.new_like()
+    return connection
 
 
 cdef class ServerConnection(Connection):
-    """A connection that a server accepted: what `Server` needs of it beside a user."""
+    """A connection that a server accepted, with the methods for its owner."""
+
+    #: What runs its handler.
+    _runs_in = "task"
 
     @staticmethod
-    def _start(Terms terms not None, Stream stream not None, handshake, announcement=None):
-        """Begin the opening handshake on an accepted stream; returns the connection.
-
-        An `announcement` is a `ProxyHeaderReader` for what has to come first.
-        """
-        cdef ServerConnection connection = ServerConnection.__new__(ServerConnection)
-        cdef TLS tls = None if terms.context is None else TLS(terms.context, server_side=True)
-        connection.owner = terms.owner
-        connection._loop = terms.loop
-        connection._settings = terms.settings
-        connection.endpoint = terms.endpoint.new_like()
-        if announcement is None:
-            stream.tls = tls
-        else:
-            connection.phase = ANNOUNCING
-            handshake = (announcement, tls, handshake)
-        connection.begin(stream, handshake, clock() + terms.opening)
-        return connection
+    def _start(Terms terms not None, Stream stream not None):
+        """Begin the opening handshake on an accepted stream; returns the connection."""
+        cdef TLS session = None if terms.context is None else TLS(terms.context, server_side=True)
+        reader = None if terms.header_reader is None else terms.header_reader()
+        return start(terms, stream, new_server_opening(terms.policy, session, reader, terms.opening, clock()))
 
     @property
-    def request(self):
-        """The request of the opening handshake, a `lapwing.protocol.Request`; None before it.
-
-        What is kept is its bytes: a connection that nobody asks costs no more than these.
-        """
-        return None if self.opened is None else split_request(self.opened)
-
-    @property
-    def response(self):
-        """The response of the opening handshake, a `lapwing.protocol.Response`; None before it."""
-        return None if self.opened is None else self.owner._answer(self.opened)
+    def server(self):
+        """The `lapwing.Server` that this connection belongs to."""
+        return self.driver.owner._server
 
     @property
     def _is_open(self):
         """Whether messages can be sent."""
-        return self.phase == LIVE and self.endpoint.phase == OPEN
+        return self.driver.phase == LIVE and self.driver.engine.phase == OPEN
 
     @property
     def _is_opening(self):
         """Whether the opening handshake is not over yet."""
-        return self.phase < LIVE
+        return self.driver.phase < LIVE
 
     @property
     def _is_over(self):
         """Whether the descriptor is closed."""
-        return self.phase == OVER
-
-    cdef int read_early(self, Py_ssize_t count) except -1:
-        cdef bytes data = (<char *>self.reactor.buffer)[:count]
-        if self.phase == ANNOUNCING:
-            return self.take_announcement(data)
-        if count == END_OF_STREAM:
-            return self.fail_opening(ConnectionResetError("the client left before its request was decided on"))
-        self.handshake.rest += data
-        if len(self.handshake.rest) > MAX_EARLY:
-            self.reactor.set_interest(self, 0)
-        return 0
-
-    cdef int take_announcement(self, bytes data) except -1:
-        """Go on with the header of the PROXY protocol, which comes before everything else."""
-        cdef TLS tls
-        reader, tls, handshake = self.handshake
-        if not data:
-            return self.fail_opening(ConnectionResetError("the connection ended before its PROXY header"))
-        try:
-            header = reader.receive_data(data)
-        except ValueError as error:
-            return self.fail_opening(error)
-        if header is None:
-            return 0
-        if header.source is not None:
-            self.stream.set_addresses(header.destination, header.source)
-        self.handshake = handshake
-        self.stream.tls = tls
-        self.owner._announced(self)
-        if self.phase == OVER:
-            return 0
-        if tls is not None and reader.rest:
-            tls.take_in(<const unsigned char *><const char *>reader.rest, len(reader.rest))
-            tls.keep()
-        self.start()
-        if self.phase == OVER or not reader.rest:
-            return 0
-        # What came along with the header is in `reader.rest`, or in the session's hands.
-        return self.advance_handshake(reader.rest) if tls is None else self.read_held()
-
-    cdef int read_held(self) except -1:
-        """Read what TLS holds beside its own handshake."""
-        return self.read_opening() if self.phase == OPENING and self.stream.holds_input() else 0
-
-    cdef int decide(self) except -1:
-        self.phase = DECIDING
-        return self.answer() if self.owner._decide(self, self.handshake) and self.phase == DECIDING else 0
+        return self.driver.phase == OVER
 
     def _decided(self):
-        """Go on with what the server has made of the handshake, if the client is still there."""
-        if self.phase == DECIDING:
-            self.answer()
+        """Act on the server's decision about the handshake, if the client is still there."""
+        if self.driver.phase == DECIDING:
+            answer(self.driver)
 
-    cdef int opening_expired(self) except -1:
-        if self.phase != DECIDING:
-            return Connection.opening_expired(self)
-        self.owner._decides_too_long(self, self.handshake)
-        return self.answer()
+    def _at_end(self, call):
+        """Have `call` called when this connection is over, and the server lets go of it."""
+        self.driver.owner._server._at_end(self, call)
 
-    def _pass_to(self, owner, handshake):
-        """Have another than the server own this connection, and decide on its request with another handshake."""
-        self.owner = owner
-        self.handshake = handshake
+    @staticmethod
+    def _adopt(Terms terms not None, Stream stream not None, ServerOpening opening not None, owner):
+        """Make a connection of a stream whose request another server has read; `_open` or `_begin` goes on with it.
 
-    cdef int opened_by_peer(self) except -1:
-        self.owner._handle(self)
-        return 0
+        Args:
+            terms: the common data of the server's connections.
+            stream: the connection, with TLS by itself or without.
+            opening: the conversation, which has the request.
+            owner: the connection's owner.
+        """
+        cdef ServerConnection connection = new_connection(terms, owner)
+        connection.driver.stream = stream
+        connection.driver.opening = opening
+        return connection
+
+    def _begin(self):
+        """Have the owner decide on the request of an adopted connection."""
+        if self.driver.stream is None or self.driver.opening is None or self.driver.phase != UNUSED:
+            raise RuntimeError("expected a connection that was just adopted: lapwing.adopt makes one")
+        begin(self.driver, self.driver.stream, self.driver.opening)
+
+    async def _open(self):
+        """Begin, and wait until the connection is open; cancelled, it ends the connection.
+
+        Raises:
+            HandshakeError: the request was refused; the response is sent.
+            OSError: the connection was lost.
+        """
+        cdef Waiter opener = self.driver.wait(-1, "")
+        self.driver.opener = opener
+        try:
+            self._begin()
+            await opener
+        except asyncio.CancelledError:
+            if self.driver.phase < LIVE:
+                self._abort_opening()
+            raise
+        finally:
+            end_wait(opener)
+
+    def _leave(self, str reason not None):
+        """End the connection without a close frame, once earlier output has gone out."""
+        if self.driver.phase == LIVE and self.driver.engine.phase == OPEN:
+            self.driver.engine.refuse(reason, clock())
+            self.driver.act_on_state()
+
+    def _set_peer(self, tuple address not None):
+        """Have the client at another address than the one that the connection comes from: behind a proxy."""
+        self.driver.stream.set_addresses(self.driver.stream.local_address, address)
+
+    def _pass_to(self, owner):
+        """Have another than the server own this connection, and decide on its request."""
+        self.driver.owner = owner
 
     def _handled(self, task):
         """Learn that the handler's task has ended."""
-        self.owner._handled(self, task)
+        self.driver.owner._handled(self, task)
 
 
 quick_calls(ServerConnection)
@@ -232,7 +234,7 @@ cdef class Listener(Source):
             self.sock.close()
 
     def accept_waiting(self):
-        """Accept every connection that waits: what is in the queue of a socket when it is closed is reset."""
+        """Accept every connection that waits: those left in the queue of a closed socket are reset."""
         cdef Reactor reactor = self.reactor
         cdef int at_once = self.at_once
         if reactor is None:

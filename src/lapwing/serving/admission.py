@@ -1,4 +1,4 @@
-"""Who comes in: limits, health checks and `on_request`, all before an opening handshake is accepted.
+"""Admission: limits, trusted proxies, health checks and `on_request`, all before an opening handshake is accepted.
 
 The order is: `max_connections` and `max_connections_per_address` when the connection comes, before a byte is read;
 then, once there is a request, `health`, the refusal of who is over a limit, and `on_request`. Nothing of it costs more
@@ -11,20 +11,26 @@ import asyncio
 import inspect
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from ..protocol.handshake import check_headers
 from ..protocol.http import Response, lower_tokens, split_list
 from ..protocol.secrecy import shown_target
+from ..protocol.server_handshake import UNCHANGED, Unchanged
 
 if TYPE_CHECKING:
     import contextvars
     from ssl import SSLObject
 
+    from ..opening.server import ServerOpening
     from ..options import ServerSettings
+    from ..protocol.forwarded import TrustedProxies
     from ..protocol.http import Headers, Request
+    from ..protocol.proxy_tlvs import ProxyTLVs
+    from ..protocol.query import Query
     from ..protocol.server_handshake import ServerHandshake
     from .accepting import ServerConnection
 
@@ -32,14 +38,14 @@ __all__ = ["Admission", "IncomingRequest", "OnRequest", "Openings"]
 
 logger = logging.getLogger("lapwing.server")
 
-#: Connections over a limit that may be there to be told so; what comes beyond them is closed at once.
+#: Connections over a limit that get a response that says so; further ones are closed at once.
 _SURPLUS: Final = 64
 _SURPLUS_PER_ADDRESS: Final = 8
-#: Seconds after which somebody who was refused for a limit is to ask again.
+#: Seconds after which a client that was refused for a limit is to try again.
 _RETRY_AFTER: Final = [("Retry-After", "5")]
-#: What somebody is told whose request `on_request` was cancelled on.
-_UNDECIDED: Final = "whether you may come in could not be found out: try again later"
-#: What an IPv4 address begins with that stands in an IPv6 one (RFC 4291 section 2.5.5.2).
+#: The response to a request whose `on_request` was cancelled.
+_UNDECIDED: Final = "your permission could not be checked: try again later"
+#: The first bytes of an IPv6 address that contains an IPv4 one (RFC 4291 section 2.5.5.2).
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 
 
@@ -49,16 +55,55 @@ class IncomingRequest:
     It may be one for a WebSocket or any other, such as a browser's for a page. Use it in the server's event loop only.
 
     Attributes:
-        user: None at first. What is set here is the `user` of the connection that the handler gets: a name, a record,
-            whatever tells who the client is.
+        user: None at first. The hook's value becomes the `user` of the connection that the handler gets: a name or a
+            record, for example.
     """
 
-    __slots__ = ("_connection", "_request", "user")
+    __slots__ = ("_connection", "_handshake", "_request", "user")
 
-    def __init__(self, request: Request, connection: ServerConnection) -> None:
+    def __init__(self, request: Request, connection: ServerConnection, handshake: ServerHandshake) -> None:
         self._request = request
+        self._handshake = handshake
         self._connection = connection
         self.user: Any = None
+
+    def accept(
+        self,
+        *,
+        subprotocol: str | Unchanged | None = UNCHANGED,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+    ) -> None:
+        """Say how the WebSocket is accepted, if it is: with which subprotocol, and with which headers of the response.
+
+        Returns None, which `on_request` may return in turn to let the request go on. For a request that opens no
+        WebSocket nothing happens. Called again, it adds to the first call.
+
+        Args:
+            subprotocol: one of those that the client offers; its handler serves the connection, or the default one
+                where it has none. None for no subprotocol, which the default handler serves. By default the server's
+                choice: the first of the client's that has a handler.
+            headers: for the response, pairs or a mapping; several Set-Cookie are several pairs.
+
+        Raises:
+            TypeError: an argument has the wrong type.
+            ValueError: the client does not offer the subprotocol, no handler serves it, or a header is malformed or
+                belongs to the handshake.
+            RuntimeError: the request was answered already.
+        """
+        handshake = self._handshake
+        if not handshake.accepted:
+            if handshake.is_sent:
+                raise RuntimeError("the request was answered already, as it took too long to decide on it")
+            check_headers(headers)
+            return
+        if not isinstance(subprotocol, Unchanged) and not self._connection.server._handlers.serve(subprotocol):
+            raise ValueError(f"expected a subprotocol with a handler, got {subprotocol!r}: there is no default handler")
+        handshake.accept(subprotocol, headers)
+
+    @property
+    def server(self) -> Any:
+        """The `lapwing.Server` that the request came to."""
+        return self._connection.server
 
     @property
     def method(self) -> str:
@@ -76,9 +121,14 @@ class IncomingRequest:
         return self._request.path
 
     @property
-    def query(self) -> str:
-        """What follows the "?", still percent-encoded; empty without one. `urllib.parse.parse_qs` takes it apart."""
+    def query(self) -> Query:
+        """What follows the "?", empty without one: a `lapwing.protocol.Query`, which has the parameters by name."""
         return self._request.query
+
+    @property
+    def cookies(self) -> dict[str, str]:
+        """The cookies by name: of several with one name the first, which has the longest path."""
+        return self._request.cookies
 
     @property
     def headers(self) -> Headers:
@@ -97,11 +147,16 @@ class IncomingRequest:
 
     @property
     def peer_address(self) -> tuple[Any, ...] | None:
-        """The client's address as `socket.getpeername` gives it; with `proxy_protocol` the one that the proxy names.
+        """The client's address as `socket.getpeername` gives it; behind a proxy, the one that the proxy names.
 
-        None on a unix socket.
+        The options `proxy_protocol` and `forwarded` say which proxies count. None on a unix socket.
         """
         return self._connection.peer_address
+
+    @property
+    def proxy_tlvs(self) -> ProxyTLVs | None:
+        """The fields that the proxy has added to the client's address, with `proxy_protocol`; None without them."""
+        return self._connection.proxy_tlvs
 
     @property
     def local_address(self) -> tuple[Any, ...] | None:
@@ -148,14 +203,28 @@ class Admission:
         has_limits: whether there is a limit of connections.
         is_draining: whether `health` says so.
         tasks: the asynchronous `on_request` calls that are under way.
+
+    Args:
+        settings: the server's options.
+        loop: its event loop.
+        context: the context variables that `on_request` sees.
+        let_through: called with a connection and its opening when `on_request` has returned later than it was called;
+            returns whether the response may be sent.
     """
 
-    def __init__(self, settings: ServerSettings, loop: asyncio.AbstractEventLoop, context: contextvars.Context) -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        loop: asyncio.AbstractEventLoop,
+        context: contextvars.Context,
+        let_through: Callable[[ServerConnection, ServerOpening], bool],
+    ) -> None:
         self.openings = Openings()
         self.is_draining = False
         self.tasks: set[asyncio.Task[Any]] = set()
         self._loop = loop
         self._context = context
+        self._let_through = let_through
         self._hook = settings.on_request
         self._health = settings.health
         self._limit = settings.max_connections
@@ -165,23 +234,68 @@ class Admission:
         self._addresses: dict[ServerConnection, bytes] = {}
         self._by_address: dict[bytes, int] = {}
         self._asking: dict[ServerConnection, asyncio.Task[Any]] = {}
+        self._proxies: TrustedProxies | None = None
+        if settings.forwarded is not None:
+            from ..protocol.forwarded import TrustedProxies  # the others need none of it
+
+            self._proxies = TrustedProxies(settings.forwarded)
 
     # --- limits ----------------------------------------------------------------------------------------------------
 
     def is_overrun(self, present: int) -> bool:
-        """Tell whether a connection beside those present cannot even be told that there are too many."""
+        """Tell whether one more connection is closed at once, without a response about the limit."""
         if self._limit is None or present < self._limit + _SURPLUS:
             return False
         self.openings.surplus += 1
         return True
 
+    def refusal(self, present: int, host: str | None) -> tuple[int, str, list[tuple[str, str]]] | None:
+        """Tell how one more connection would be refused beside those present: status, text and headers; None if not."""
+        if self.is_full(present):
+            return 503, self._full(), _RETRY_AFTER
+        limit = self._limit_per_address
+        if limit is not None and host is not None and self._by_address.get(_network(host), 0) >= limit:
+            return 429, self._full_for_address(), _RETRY_AFTER
+        return None
+
+    def _full(self) -> str:
+        return f"the server has reached its limit of {self._limit} connections; try again later"
+
+    def _full_for_address(self) -> str:
+        return f"the limit of {self._limit_per_address} connections from one address is reached; close one first"
+
+    def is_full(self, present: int) -> bool:
+        """Tell whether one more connection would be over the limit."""
+        return self._limit is not None and present - len(self._surplus) >= self._limit
+
     def arrived(self, connection: ServerConnection, present: int) -> None:
         """Take note of a connection, which is among those present."""
         if self._limit is not None and present - len(self._surplus) > self._limit:
-            self._turn_away(connection, 503, f"this server has its {self._limit} connections: try again later")
+            self._turn_away(connection, 503, self._full())
 
-    def located(self, connection: ServerConnection) -> None:
-        """Take note of where a connection comes from, once that is known; it may be closed for it."""
+    def announced(self, connection: ServerConnection) -> None:
+        """Learn that the peer's address is known: it is the client's, unless it is a trusted proxy's."""
+        if self._proxies is None or not self._proxies.is_trusted(_host(connection)):
+            self._located(connection)
+
+    def _find_client(self, proxies: TrustedProxies, connection: ServerConnection, opening: ServerOpening) -> bool:
+        """Learn the client's address from a trusted proxy's request; returns whether to decide on the request."""
+        from ..protocol.forwarded import ForwardedError
+
+        if not proxies.is_trusted(_host(connection)) or (request := opening.request) is None:
+            return True
+        try:
+            address = proxies.client(request.headers)
+        except ForwardedError as error:
+            opening.refuse(400, str(error))
+            return True
+        if address is not None:
+            connection._set_peer(address)
+        self._located(connection)
+        return not connection._is_over
+
+    def _located(self, connection: ServerConnection) -> None:
+        """Count a connection for its client's address; it may be closed for it."""
         if self._limit_per_address is None or connection.peer_address is None:
             return
         network = _network(connection.peer_address[0])
@@ -189,9 +303,7 @@ class Admission:
         self._addresses[connection] = network
         if count <= self._limit_per_address or connection in self._surplus:
             return
-        self._turn_away(
-            connection, 429, f"there are {self._limit_per_address} connections from your address: close one first"
-        )
+        self._turn_away(connection, 429, self._full_for_address())
         if count > self._limit_per_address + _SURPLUS_PER_ADDRESS:
             connection._abort_opening()
 
@@ -218,14 +330,17 @@ class Admission:
 
     # --- requests --------------------------------------------------------------------------------------------------
 
-    def decide(self, connection: ServerConnection, handshake: ServerHandshake) -> bool:
+    def decide(self, connection: ServerConnection, opening: ServerOpening) -> bool:
         """Decide on a request, or begin to.
 
         Returns:
             Whether the handshake's response may be sent. If not, `connection._decided` is called when it may.
         """
+        if self._proxies is not None and not self._find_client(self._proxies, connection, opening):
+            return False
         if self._health is None and self._hook is None and not self._surplus:
             return True  # the request itself is not looked at
+        handshake = opening.handshake
         request = handshake.request
         if request is None:
             return True
@@ -238,18 +353,19 @@ class Admission:
         if self._surplus and (verdict := self._surplus.get(connection)) is not None:
             handshake.refuse(*verdict, _RETRY_AFTER)
             return True
-        return self._hook is None or self._ask(self._hook, request, connection, handshake)
+        return self._hook is None or self._ask(self._hook, request, connection, opening)
 
-    def _ask(self, hook: OnRequest, request: Request, connection: ServerConnection, handshake: ServerHandshake) -> bool:
-        incoming = IncomingRequest(request, connection)
-        # It sees the context variables of whoever called `listen`, as handlers do.
+    def _ask(self, hook: OnRequest, request: Request, connection: ServerConnection, opening: ServerOpening) -> bool:
+        handshake = opening.handshake
+        incoming = IncomingRequest(request, connection, handshake)
+        # It sees the context variables of the caller of `listen`, as handlers do.
         context = self._context.copy()
         try:
             outcome = context.run(hook, incoming)
         except asyncio.CancelledError:
             handshake.refuse(503, _UNDECIDED, _RETRY_AFTER)
             return True
-        except Exception as error:  # noqa: BLE001 - whatever the program raises
+        except Exception as error:  # noqa: BLE001 - any exception of the program's
             self._break(incoming, handshake, error)
             return True
         if not inspect.isawaitable(outcome):
@@ -258,14 +374,12 @@ class Admission:
         task = self._loop.create_task(_finish(outcome), context=context)
         self._asking[connection] = task
         self.tasks.add(task)
-        task.add_done_callback(partial(self._asked, incoming, handshake))
+        task.add_done_callback(partial(self._asked, incoming, opening))
         return False
 
-    def _asked(
-        self, incoming: IncomingRequest, handshake: ServerHandshake, task: asyncio.Task[Response | None]
-    ) -> None:
+    def _asked(self, incoming: IncomingRequest, opening: ServerOpening, task: asyncio.Task[Response | None]) -> None:
         self.tasks.discard(task)
-        connection = incoming._connection
+        connection, handshake = incoming._connection, opening.handshake
         is_awaited = self._asking.pop(connection, None) is not None
         if task.cancelled():
             if is_awaited:
@@ -274,13 +388,13 @@ class Admission:
             self._break(incoming, handshake, error, is_awaited)
         elif is_awaited:
             self._conclude(incoming, handshake, task.result())
-        if is_awaited:
+        if is_awaited and self._let_through(connection, opening):
             connection._decided()
 
     def take_too_long(self, connection: ServerConnection, handshake: ServerHandshake) -> None:
         """Refuse a request that nothing was decided on within the time for the opening handshake."""
         self._asking.pop(connection).cancel()
-        handshake.refuse(503, "finding out whether you may come in took too long: try again later", _RETRY_AFTER)
+        handshake.refuse(503, "checking your permission took too long: try again later", _RETRY_AFTER)
 
     def _conclude(self, incoming: IncomingRequest, handshake: ServerHandshake, outcome: object) -> None:
         if outcome is None:
@@ -288,7 +402,7 @@ class Admission:
             return
         try:
             if not isinstance(outcome, Response):
-                raise TypeError(  # noqa: TRY301 - handled as what the hook raises
+                raise TypeError(  # noqa: TRY301 - handled like an exception of the hook
                     f"expected on_request to return None or a lapwing.Response, got {outcome!r}: see Response.of"
                 )
             handshake.respond(outcome)
@@ -300,11 +414,16 @@ class Admission:
     ) -> None:
         logger.error("connection from %s: on_request failed", incoming.peer_address, exc_info=error)
         if is_awaited:
-            handshake.refuse(500, "the server failed on this request: its log says more")
+            handshake.refuse(500, "internal error: the log of the server says more")
 
 
 async def _finish(outcome: Awaitable[Response | None]) -> Response | None:
     return await outcome
+
+
+def _host(connection: ServerConnection) -> str | None:
+    address = connection.peer_address
+    return None if address is None else str(address[0])
 
 
 def _network(host: str) -> bytes:

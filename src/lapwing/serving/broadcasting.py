@@ -1,148 +1,151 @@
-"""What becomes of broadcasts to a reader that lags: a policy, a byte budget and a time limit.
-
-A reader lags once as much is unsent to it as its policy allows; it then has a `Backlog`, until it has caught up. What a
-policy may still drop waits there, what it may not is queued as output already.
-"""
+"""The broadcasts of a server: from its event loop, and from other threads."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import os
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
+
+from ..broadcast.fanout import deliver, is_served_in
+from ..broadcast.message import Broadcast
+from ..broadcast.policy import Policy
+from ..checking import check_choice
+from ..faces.aio.threadsafe import ThreadsafeCalls
+from ..faces.connection import BaseConnection
+from ..options import Lagging
+from ..protocol.prepared import Prepared
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    import asyncio
+    from collections.abc import Callable, Iterable
+    from concurrent.futures import Future
 
-    from ..options import Lagging
-    from ..protocol.prepared import Prepared
+    from ..broadcast.reader import Reader
+    from ..options import ServerSettings
+    from .handlers import Handlers
 
-__all__ = ["Backlog", "Broadcast"]
+__all__ = ["ALL", "All", "Broadcaster", "connections_among"]
 
-#: As much is queued as output for a reader whose broadcasts may be dropped: what is queued there goes out.
-_MUCH_OUTPUT = 64 * 1024
-#: Bytes that a message costs a backlog beside its payload: objects and a place, measured at about 240. Without them
-#: messages of no or few bytes would not be bounded.
-OVERHEAD = 256
-#: A reader has caught up when no more than this is unsent.
-_LITTLE_OUTPUT = 16 * 1024
+_Connection = TypeVar("_Connection", bound=BaseConnection)
 
 
-class Broadcast:
-    """A message on its way to many connections, and what becomes of it where the reader lags.
+class All:
+    """The default of `broadcast`'s protocol: every connection, with any subprotocol."""
+
+    def __repr__(self) -> str:
+        return "every"
+
+
+ALL: Final = All()
+
+#: Held while a server gets its `ThreadsafeCalls`.
+_making_threadsafe_calls = threading.Lock()
+
+
+class Broadcaster:
+    """Sends broadcasts to the connections of one server; see `Server.broadcast` for the arguments.
 
     Args:
-        prepared: the message.
-        lagging: the policy, see `Server.broadcast`.
-        budget: bytes that may be unsent to one reader.
-        seconds: for how long a reader may lag; None for ever.
-        key: what the message is the latest of, for "keep-latest".
-
-    Attributes:
-        prepared: the message.
-        threshold: unsent bytes at which a reader lags.
-
-    Raises:
-        TypeError: the key is not hashable.
+        loop: the event loop.
+        handlers: the server's.
+        settings: the server's.
+        every_reader: returns the drivers of all its connections.
     """
-
-    __slots__ = ("_budget", "_key", "_lagging", "_seconds", "prepared", "threshold")
 
     def __init__(
-        self, prepared: Prepared, lagging: Lagging, budget: int, seconds: float | None, key: Hashable = None
+        self,
+        loop: asyncio.AbstractEventLoop,
+        handlers: Handlers,
+        settings: ServerSettings,
+        every_reader: Callable[[], list[Reader]],
     ) -> None:
-        try:
-            hash(key)
-        except TypeError:  # now: some connections would have got the message when the first reader lags
-            raise TypeError(
-                f"expected key to be hashable, a name or a tuple of names say, got {type(key).__name__}: {key!r:.80}"
-            ) from None
-        self.prepared = prepared
-        self._lagging = lagging
-        self._budget = budget
-        self._seconds = seconds
-        self._key = key
-        is_dropped_later = lagging in ("drop-oldest", "keep-latest")
-        self.threshold = min(budget, _MUCH_OUTPUT) if is_dropped_later else budget
+        self._loop = loop
+        self._process = os.getpid()
+        self._thread = threading.get_ident()  # under gevent: that of the greenlet
+        self._handlers = handlers
+        self._settings = settings
+        self._every_reader = every_reader
+        budget = settings.lag_budget or settings.max_buffered
+        self._policies = {name: Policy(name, budget, settings.lag_timeout) for name in get_args(Lagging)}
+        self._threadsafe_calls: ThreadsafeCalls | None = None
 
-    def backlog(self, now: float) -> Backlog:
-        """Make the backlog of a reader that begins to lag."""
-        return Backlog(now, min(_LITTLE_OUTPUT, self.threshold // 2))
-
-    def offer(self, backlog: Backlog, unsent: int, now: float) -> bool:
-        """Let the message wait for a reader that lags, or drop it, or older ones, as the policy says.
-
-        Args:
-            backlog: the reader's.
-            unsent: bytes of output that are unsent to it.
-            now: the time.
-
-        Returns:
-            Whether it waits. Where it does not, `backlog.is_hopeless` tells whether the reader is to be disconnected.
-        """
-        if self._seconds is not None:
-            backlog.deadline = min(backlog.deadline, backlog.since + self._seconds)
-        if now >= backlog.deadline:
-            backlog.is_hopeless = True
-            return False
-        if self._lagging == "keep-latest":
-            backlog.add(self.prepared, ("latest", self._key))
-            backlog.shrink(self._budget - unsent)
-        elif self._lagging == "drop-oldest":
-            backlog.add(self.prepared, object())
-            backlog.shrink(self._budget - unsent)
-        elif unsent + backlog.size < self._budget:  # it lags by another policy's measure
-            backlog.add(self.prepared, object())
-        elif self._lagging == "drop-newest":
-            backlog.dropped += 1
-            return False
+    def send(
+        self,
+        message: object,
+        protocol: str | All | None,
+        opcode: int | None,
+        *,
+        compress: bool | None = None,
+        lagging: Lagging | None = None,
+        key: object = None,
+        to: Iterable[Any] | None = None,
+    ) -> int:
+        """Send a message from the event loop; returns to how many connections it goes."""
+        if not isinstance(protocol, All) and not self._may_serve(protocol):
+            offered = ", ".join(map(repr, self._handlers.by_protocol)) or "none"
+            raise ValueError(f"expected a subprotocol of this server ({offered}), got {protocol!r}")
+        policy = self._settings.lagging if lagging is None else check_choice("lagging", lagging, Lagging)
+        broadcast = Broadcast(Prepared(message, opcode, compress), self._policies[policy], key)
+        if to is None:
+            readers = self._every_reader()
         else:
-            backlog.is_hopeless = True
-            return False
-        return True
+            readers = [connection._reader for connection in connections_among(to, self._loop)]
+        if isinstance(protocol, All):
+            return deliver(broadcast, readers, to_all=True)
+        return deliver(broadcast, readers, protocol)
+
+    def _may_serve(self, protocol: str | None) -> bool:
+        """Tell whether there may be connections of a subprotocol: the program may choose one that has no handler."""
+        if protocol is None or protocol in self._handlers.by_protocol:
+            return True
+        is_open_choice = self._settings.on_request is not None or bool(self._handlers.opening)
+        return self._handlers.default is not None and is_open_choice
+
+    def leave(
+        self, message: object, protocol: str | All | None, opcode: int | None, *, to: Iterable[Any] | None, **how: Any
+    ) -> Future[int]:
+        """Leave a broadcast with the event loop, from any thread; returns a future of its result."""
+        chosen = None if to is None else connections_among(to, self._loop)
+        if self._threadsafe_calls is None:
+            with _making_threadsafe_calls:
+                if self._threadsafe_calls is None:
+                    self._threadsafe_calls = ThreadsafeCalls(self._loop, self._process)
+        return self._threadsafe_calls.submit(partial(self.send, to=chosen, **how), message, protocol, opcode)
+
+    def send_from_thread(self, message: object, protocol: str | None, opcode: int | None, **how: Any) -> int:
+        """Have the loop broadcast for another thread, and wait for the result."""
+        if threading.get_ident() == self._thread:
+            return self.send(message, protocol, opcode, **how)
+        sent = self.leave(message, protocol, opcode, **{"to": None, **how})
+        try:
+            return sent.result(self._settings.closing)
+        except TimeoutError:
+            sent.cancel()
+            raise TimeoutError(
+                f"the server's event loop did not broadcast within {self._settings.closing:g} s: something blocks it"
+            ) from None
 
 
-class Backlog:
-    """The broadcasts that wait for one reader that lags.
+def connections_among(connections: Iterable[_Connection], loop: asyncio.AbstractEventLoop) -> list[_Connection]:
+    """Make a list of connections to broadcast to, each once.
 
-    Attributes:
-        since: when it began to lag.
-        low: unsent bytes at which it has caught up.
-        deadline: when it will have lagged for too long; infinite for never.
-        dropped: how many broadcasts it missed since it was last asked.
-        size: bytes of what waits: payload, and `OVERHEAD` for each message.
-        is_hopeless: whether the reader is to be disconnected.
+    Args:
+        connections: any iterable of connections of servers in this event loop; closed ones are no error.
+        loop: the event loop.
+
+    Raises:
+        TypeError: it is not iterable, or holds something else.
+        ValueError: one of them is a client's, or belongs to another event loop.
     """
-
-    __slots__ = ("_waiting", "deadline", "dropped", "is_hopeless", "low", "since", "size")
-
-    def __init__(self, since: float, low: int) -> None:
-        self.since = since
-        self.low = low
-        self.deadline = float("inf")
-        self.dropped = 0
-        self.size = 0
-        self.is_hopeless = False
-        #: In the order in which they are to go out, by what they are the latest of.
-        self._waiting: dict[Any, Prepared] = {}
-
-    def add(self, prepared: Prepared, place: object) -> None:
-        """Let a message wait, instead of the one that has its place."""
-        if place in self._waiting:
-            self._drop(place)
-        self._waiting[place] = prepared
-        self.size += prepared.size + OVERHEAD
-
-    def shrink(self, size: int) -> None:
-        """Drop the oldest until no more than `size` bytes wait; the newest stays in any case."""
-        while self.size > size and len(self._waiting) > 1:
-            self._drop(next(iter(self._waiting)))
-
-    def _drop(self, place: object) -> None:
-        self.size -= self._waiting.pop(place).size + OVERHEAD
-        self.dropped += 1
-
-    def take(self) -> Prepared | None:
-        """Take the oldest one; None when none waits."""
-        if not self._waiting:
-            return None
-        prepared = self._waiting.pop(next(iter(self._waiting)))
-        self.size -= prepared.size + OVERHEAD
-        return prepared
+    if isinstance(connections, BaseConnection):
+        raise TypeError("expected a set of connections, or another iterable, got one connection: write to=[connection]")
+    chosen = list(connections if isinstance(connections, set | frozenset) else dict.fromkeys(connections))
+    for connection in chosen:
+        if not isinstance(connection, BaseConnection):
+            raise TypeError(
+                f"expected connections to broadcast to, got {type(connection).__name__}: {connection!r:.80}"
+            )
+        if not is_served_in(connection._reader, loop):
+            raise ValueError(f"expected connections of servers in this event loop, got {connection!r}")
+    return chosen

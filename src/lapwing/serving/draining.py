@@ -29,7 +29,7 @@ async def close_evenly(
 
     Args:
         loop: whose clock counts.
-        present: what is still to be closed, asked again when the list is through: some come late.
+        present: the connections still to be closed, asked again at the end of the list: some come late.
         is_more_to_come: whether to wait for such late ones, as long as the window lasts.
         close: begins the closing of one, which may be closed by now.
         window: seconds.

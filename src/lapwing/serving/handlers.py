@@ -3,22 +3,52 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..protocol.errors import ConnectionClosed
 
 if TYPE_CHECKING:
-    from ..faces.aio import Connection
-    from ..faces.blocking import BlockingConnection
+    from contextlib import AbstractAsyncContextManager
+
+    from ..faces.aio.connection import Connection
+    from ..faces.blocking.connection import BlockingConnection
+    from ..opening.server import ServerOpening
+    from ..options import Hub
     from .accepting import ServerConnection
+    from .owner import Owner
     from .threaded import ThreadConnection
 
-__all__ = ["Handler", "Handlers", "check_place", "has_not_failed"]
+__all__ = ["Handler", "Handlers", "OpeningHandler", "check_place", "has_not_failed"]
 
 #: What serves a connection: called with it, already open, in a task of its own (`async def`) or in a thread (`def`).
 Handler = Callable[["Connection"], Coroutine[Any, Any, None]] | Callable[["BlockingConnection"], None]
+
+
+class OpeningHandler(ABC):
+    """A handler that is called with a request which was let through, and opens the connection or refuses it itself."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def _take(self, server: Any, connection: ServerConnection, opening: ServerOpening) -> Owner[ServerConnection]:
+        """Return the owner of a connection from its request on; the handler is called with the connection next.
+
+        Args:
+            server: the `Server` that the connection belongs to.
+            connection: the connection.
+            opening: its opening, whose request is granted and not answered yet.
+        """
+
+    @abstractmethod
+    def _lifespan(self, server: Any) -> AbstractAsyncContextManager[Any]:
+        """Return what is to be set up for a server before its first connection, and taken down after its last."""
+
+    @abstractmethod
+    async def __call__(self, ws: Connection) -> None:
+        """Serve the connection."""
 
 
 class Handlers:
@@ -27,7 +57,7 @@ class Handlers:
     def __init__(self, protocols: Mapping[str, Handler] | None, default: Handler | None) -> None:
         if not protocols and default is None:
             raise ValueError(
-                "expected protocols={name: handler} or default=handler: without either nobody can be served"
+                "expected protocols={name: handler} or default=handler: without either there is no handler for a client"
             )
         if protocols is not None and not isinstance(protocols, Mapping):
             raise TypeError(
@@ -35,6 +65,8 @@ class Handlers:
                 "clients is default=handler"
             )
         self.by_protocol = dict(protocols or {})
+        for name in getattr(default, "subprotocols", ()):  # it speaks these by itself
+            self.by_protocol.setdefault(name, default)  # type: ignore[arg-type]
         self.default = default
         #: The subprotocols whose handlers are plain functions; None for the default one.
         self.plain: set[str | None] = set()
@@ -42,18 +74,61 @@ class Handlers:
             self._check(name, handler, f"the handler of {name!r}")
         if default is not None:
             self._check(None, default, "the default handler")
+        #: Those that open connections themselves, by subprotocol, beneath the decorators around them.
+        self.opening: dict[str | None, OpeningHandler] = {}
+        given: list[tuple[str | None, Any]] = [(None, default), *self.by_protocol.items()]
+        for place, each in given:
+            inner = None if each is None else inspect.unwrap(each)
+            if isinstance(inner, OpeningHandler):
+                self.opening[place] = inner
+        owners = (getattr(handler, "__self__", None) for handler in (default, *self.by_protocol.values()))
+        #: The hub whose own method one of them is; None for none.
+        self.hub: Hub | None = next((owner for owner in owners if hasattr(owner, "_start_with_server")), None)
 
     def _check(self, name: str | None, handler: Handler, what: str) -> None:
         _check_handler(handler, what)
         if not _is_async(handler):
             self.plain.add(name)
 
+    @classmethod
+    def of_nobody(cls, subprotocols: Collection[str]) -> Handlers:
+        """Return those of a server whose connections the program serves itself; ValueError where a name is wrong."""
+        if isinstance(subprotocols, str):
+            raise TypeError(f"expected subprotocols to be a collection of names: write [{subprotocols!r}]")
+        return cls(dict.fromkeys(subprotocols, _serve_nobody), _serve_nobody)
+
+    def require_async(self, option: str) -> None:
+        """Refuse handlers that are plain functions; ValueError where one is."""
+        for name in self.plain:
+            what = "the default handler" if name is None else f"the handler of {name!r}"
+            raise ValueError(
+                f"expected {what} to be an 'async def' function with {option}, got a plain function: that runs in a "
+                "thread, which waits for a descriptor, and here the event loop's transport has the bytes. Leave out "
+                f"{option}, or make it 'async def' and await asyncio.to_thread() for what blocks"
+            )
+
     def of(self, subprotocol: str | None) -> Handler:
         """Return the handler of a connection, by its subprotocol."""
-        handler = self.default if subprotocol is None else self.by_protocol[subprotocol]
+        handler = self.default if subprotocol is None else self.by_protocol.get(subprotocol, self.default)
         if handler is None:
-            raise LookupError("a connection without a subprotocol is only accepted where there is a default handler")
+            raise LookupError("a connection without a handler for its subprotocol needs a default handler")
         return handler
+
+    def serve(self, subprotocol: str | None) -> bool:
+        """Tell whether there is a handler for a subprotocol, or for none."""
+        return self.default is not None or subprotocol in self.by_protocol
+
+    def opener(self, subprotocol: str | None) -> OpeningHandler | None:
+        """Return the handler of a connection, by its subprotocol, if that opens connections itself."""
+        return self.opening.get(subprotocol if subprotocol in self.by_protocol else None)
+
+    def is_plain(self, subprotocol: str | None) -> bool:
+        """Tell whether the handler of a connection is a plain function, by its subprotocol."""
+        return (subprotocol if subprotocol in self.by_protocol else None) in self.plain
+
+
+async def _serve_nobody(ws: Connection) -> None:
+    raise AssertionError(f"the program serves {ws!r}")
 
 
 def has_not_failed(error: BaseException, connection: ServerConnection | ThreadConnection) -> bool:
@@ -72,7 +147,7 @@ def _is_async(handler: object) -> bool:
 
 
 def check_place(port: object, interface: object) -> None:
-    """Refuse what was taken for a port or an interface, and is something else: the arguments in another order, say.
+    """Refuse a port or an interface of the wrong type, such as arguments in another order.
 
     Raises:
         TypeError: one of them is.

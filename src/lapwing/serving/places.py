@@ -61,6 +61,12 @@ class Places:
         hosts = [str(sock.getsockname()[0]) for sock in self.sockets if sock.family in families]
         return bool(hosts) and all(is_loopback(host) for host in hosts)
 
+    def close(self) -> None:
+        """Close the sockets, before connections are accepted from them."""
+        for sock in self.sockets:
+            sock.close()
+        self.remove_file()
+
     def remove_file(self) -> None:
         """Remove the unix socket's file, if it is still the one that was made, and made by this process."""
         if self.file is not None and self._process == os.getpid():
@@ -69,7 +75,7 @@ class Places:
 
 
 def _taken_over(settings: ServerSettings) -> list[socket.socket]:
-    """Take over what the option `sockets` says; what is refused stays open only where the program has it."""
+    """Take over the sockets of the option `sockets`; a refused one stays open only where the program has it."""
     if settings.sockets == "systemd":
         passed = sockets.systemd_sockets()
         try:

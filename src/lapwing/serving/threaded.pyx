@@ -1,10 +1,10 @@
-"""A server's connection in a thread: what the event loop accepted, under the methods that wait.
+"""A server's connection in a thread: accepted by the event loop, with the methods that wait.
 
-The opening handshake is the loop's, as for every connection. Then stream and endpoint, with all that was read already,
-go over to a blocking connection, and the reactor watches the descriptor no longer.
+The opening handshake is the loop's, as for every connection. Then stream and engine, with all that was read already,
+go over to the driver of a blocking connection, and the reactor watches the descriptor no longer.
 
 Two things remain that no thread may be there for: output that the kernel did not take at once (a broadcast, while the
-handler waits for a message), and a closing handshake that takes too long. For these the loop has a `Courier`. It
+handler waits for a message), and a closing handshake that takes too long. For these the loop has a `LoopSource`. It
 watches a duplicate of the descriptor, because the thread may close its own at any moment.
 """
 
@@ -13,20 +13,19 @@ import logging
 cimport cython
 from cpython.exc cimport PyErr_SetFromErrno
 
+from ..faces.aio.connection cimport Connection
+from ..faces.aio.driver cimport Driver as LoopDriver
+from ..faces.blocking.connection cimport BlockingConnection
+from ..faces.blocking.driver cimport Attendant, Driver, begin_call, end_call
 from ..io.clock cimport clock
 from ..io.reactor cimport WRITABLE, Source
 from ..io.watching cimport reactor_of
-from ..faces.link cimport Link
-from ..protocol.limits cimport MUCH_UNSENT
-from ..protocol.outbound cimport output_clear, output_size
-from ..protocol.prepared cimport Prepared
-from ..protocol.state cimport DROP, OPEN
-from ..faces.blocking cimport BlockingConnection
-from ..faces.turns cimport begin_call, end_call
 from ..native.instant cimport NEVER
+from ..protocol.limits cimport MUCH_UNSENT
+from ..protocol.sender cimport output_clear, output_size
+from ..protocol.state cimport DROP, OPEN
 
-
-__all__ = ["Courier", "ThreadConnection"]
+__all__ = ["LoopAttendant", "LoopSource", "ThreadConnection"]
 
 logger = logging.getLogger("lapwing.server")
 
@@ -45,238 +44,266 @@ cdef extern from "<unistd.h>" nogil:
 cdef class ThreadConnection(BlockingConnection):
     """A connection of a server that a thread serves. Names with an underscore are for the loop's thread alone."""
 
-    cdef object loop
-    cdef Courier courier            # None while the loop has nothing to do for it
+    #: What runs its handler.
+    _runs_in = "thread"
 
     @staticmethod
-    def _take_over(Link accepted not None):
+    def _take_over(Connection accepted not None):
         """Go on, in a thread, with a connection that has just been opened in the loop."""
         cdef ThreadConnection connection = ThreadConnection.__new__(ThreadConnection)
-        if accepted.stream is None or accepted.endpoint is None:
+        cdef LoopDriver before = accepted.driver
+        cdef Driver driver = connection.driver
+        if before.stream is None or before.engine is None:
             raise RuntimeError("there is nothing to take over: the connection was never opened")
-        connection.owner = accepted.owner
-        connection.loop = accepted._loop
-        connection._settings = accepted._settings
-        connection.own_timeout = accepted.own_timeout
-        connection.opened = accepted  # it knows the request and the response
-        connection.agreed = accepted.agreed
+        connection.owner = before.owner
         connection.user = accepted.user
-        connection.opened_at = accepted.opened_at
-        connection.delivered = accepted.delivered
-        connection.frame_log = accepted.frame_log
-        connection.attended_at = clock()
-        connection.endpoint = accepted.endpoint
-        connection.take_stream(accepted.stream)
-        accepted.let_go()
-        connection.is_connected = True
-        connection.send_output(0)
+        connection.proxy_tlvs = accepted.proxy_tlvs
+        driver.attendant = LoopAttendant(before._loop)
+        driver.settings = before.settings
+        driver.own_timeout = before.own_timeout
+        driver.opened = before.opened
+        driver.agreed = before.agreed
+        driver.opened_at = before.opened_at
+        driver.delivered = before.delivered
+        driver.frame_log = before.frame_log
+        driver.attended_at = clock()
+        driver.engine = before.engine
+        driver.take_stream(before.stream)
+        before.hand_over()
+        driver.is_connected = True
+        driver.send_output(0)
         return connection
+
+    def _at_end(self, call):
+        """Have `call` called, in the loop, when this connection is over and its handler has returned."""
+        self.owner._at_end(self, call)
+
+    @property
+    def server(self):
+        """The `lapwing.Server` that this connection belongs to."""
+        return self.owner
 
     @property
     def _is_open(self):
         """Whether messages can be sent."""
-        return self.is_connected and self.endpoint.phase == OPEN
-
-    cdef bint accept_broadcast(self, object broadcast, Prepared prepared, size_t threshold, double now) except -1:
-        cdef bint is_taken
-        cdef unsigned long call = begin_call(self)
-        try:
-            if not self.is_connected or self.endpoint.phase != OPEN:
-                return False
-            is_taken = self.take_broadcast(broadcast, prepared, threshold, now)
-            if self.backlog is not None or self.endpoint.phase != OPEN:
-                self._attend()
-            elif not self.is_sending:
-                self.send_output(0)
-            return is_taken
-        finally:
-            end_call(self, call)
+        return self.driver.is_connected and self.driver.engine.phase == OPEN
 
     def _probe(self):
-        """Send a ping that nobody waits for, unless much is unsent: `latency` learns of its answer."""
-        cdef unsigned long call = begin_call(self)
+        """Send a ping that no call waits for, unless much is unsent: `latency` learns of its answer."""
+        cdef Driver driver = self.driver
+        cdef unsigned long call = begin_call(driver)
         try:
-            if not self.is_connected or self.endpoint.phase != OPEN or self.unsent_size() > MUCH_UNSENT:
+            if not driver.is_connected or driver.engine.phase != OPEN or driver.unsent_size() > MUCH_UNSENT:
                 return
-            self.endpoint.answered = None       # nobody takes them: whoever waits for one looks at its own
-            self.endpoint.ping(now=clock())
-            if not self.is_sending:
-                self.send_output(0)
+            driver.engine.take_answered()       # no call takes them: each waits for its own
+            driver.engine.push_ping(None, clock())
+            if not driver.is_sending:
+                driver.send_output(0)
         finally:
-            end_call(self, call)
+            end_call(driver, call)
 
     def _begin_close(self, code, str reason not None):
         """Begin the closing handshake; the handler's thread goes on with it, for as long as `close_timeout`."""
-        cdef unsigned long call = begin_call(self)
+        cdef Driver driver = self.driver
+        cdef unsigned long call = begin_call(driver)
         try:
-            if self.is_connected:
-                self.endpoint.close(code, reason, now=clock())
-                self._attend()
+            if driver.is_connected:
+                driver.engine.close(code, reason, clock(), None)
+                driver.attendant.attend(driver)
         finally:
-            end_call(self, call)
+            end_call(driver, call)
 
     def _abort(self):
-        """End the connection now. Whoever waits in one of its methods wakes up."""
-        cdef unsigned long call = begin_call(self)
-        try:
-            if not self.is_connected:
-                return
-            self.endpoint.receive_eof("the handler did not take part in closing the connection")
-            self.end_now()
-        finally:
-            end_call(self, call)
+        """End the connection now. Threads that wait in its methods wake up."""
+        abort(self.driver)
 
-    def _attend(self):
-        """Go on with the output, and with the end."""
-        cdef unsigned long call = begin_call(self)
-        try:
-            failure = self.send_courier() if self.is_connected else None
-        finally:
-            end_call(self, call)
-        if failure is not None:     # said without the lock: who writes a log may be asking for this connection
-            logger.error("connection from %s: dropped: %s", self.peer_address, failure)
 
-    cdef object send_courier(self):
-        """Have the courier do its work; returns the error when there is none to be had, which ends the connection."""
-        cdef Courier courier = self.courier
-        if courier is None:
+cdef int abort(Driver driver) except -1:
+    """End a connection now: the threads that wait in its methods wake up."""
+    cdef unsigned long call = begin_call(driver)
+    try:
+        if driver.is_connected:
+            driver.engine.receive_eof("the handler did not help to close the connection")
+            driver.end_now()
+    finally:
+        end_call(driver, call)
+    return 0
+
+
+@cython.final
+cdef class LoopAttendant(Attendant):
+    """The event loop's part of a connection that a thread serves: its source works while there is something to do.
+
+    Args:
+        loop: the server's event loop.
+    """
+
+    cdef LoopSource source          # None while the loop has nothing to do for the connection
+
+    def __cinit__(self, loop):
+        self.loop = loop
+
+    cdef int attend(self, Driver driver) except -1:
+        cdef unsigned long call = begin_call(driver)
+        try:
+            failure = self.work_in_loop(driver) if driver.is_connected else None
+        finally:
+            end_call(driver, call)
+        if failure is not None:     # said without the lock: a handler of logging may ask for this connection
+            logger.error("connection from %s: dropped: %s", driver.stream.peer_address, failure)
+        return 0
+
+    cdef object work_in_loop(self, Driver driver):
+        """Do the loop's work for the connection; returns the error of making a source, which ends the connection."""
+        cdef LoopSource source = self.source
+        if source is None:
             try:
-                courier = self.courier = Courier(self)
+                source = self.source = LoopSource(driver, self)
             except OSError as error:
-                self._abort()
+                abort(driver)
                 return error
-        courier.work()
+        source.work()
         return None
 
-    def _dismiss(self):
-        """Let go of the courier."""
-        cdef Courier courier
-        cdef unsigned long call = begin_call(self)
+    def _attend(self, Driver driver not None):
+        """The loop's call to go on with the output, and with the end."""
+        self.attend(driver)
+
+    def _dismiss(self, Driver driver not None):
+        """Detach the source."""
+        cdef LoopSource source
+        cdef unsigned long call = begin_call(driver)
         try:
-            courier = self.courier
-            self.courier = None
-            if courier is not None:
-                courier.leave()
+            source = self.source
+            self.source = None
+            if source is not None:
+                source.detach()
         finally:
-            end_call(self, call)
+            end_call(driver, call)
 
-    cdef int left_over(self) except -1:
+    cdef int left_over(self, Driver driver) except -1:
         try:
-            self.loop.call_soon_threadsafe(self._attend)
+            self.loop.call_soon_threadsafe(self._attend, driver)
         except RuntimeError:
-            pass  # the loop has ended: what is left goes with the next call
+            pass  # the loop has ended: the rest goes with the next call
         return 0
 
-    cdef int end(self, double deadline) except -1:
-        BlockingConnection.end(self, deadline)
-        if self.courier is not None and not self.is_connected:
+    cdef int ended(self, Driver driver) except -1:
+        if self.source is not None:
             try:
-                self.loop.call_soon_threadsafe(self._dismiss)
+                self.loop.call_soon_threadsafe(self._dismiss, driver)
             except RuntimeError:
-                self._dismiss()  # the loop has ended, and with it who else might use the courier
+                self._dismiss(driver)  # the loop has ended, and nothing else can use the source
         return 0
 
-    cdef bint has_output(self) except -1:
-        return (
-            output_size(&self.endpoint.output) or output_size(&self.unsent) or self.stream.needs_push()
-            or (self.backlog is not None and not self.endpoint.sending_opcode))
+
+cdef bint has_output(Driver driver) except -1:
+    return (
+        driver.engine.unsent() or output_size(&driver.unsent) or driver.stream.needs_push()
+        or (driver.backlog is not None and not driver.engine.is_in_message()))
 
 
 @cython.final
 @cython.no_gc_clear
-cdef class Courier(Source):
-    """What the loop does for the connection of a thread: it brings the output away, and sees to it that closing ends.
+cdef class LoopSource(Source):
+    """The loop's part of a thread's connection: it sends the output, and sees to it that closing ends.
 
-    It holds the connection, and is held by it, until it leaves.
+    It holds the driver, and is held by its attendant, until it is detached.
     """
 
-    cdef ThreadConnection connection
+    cdef Driver driver
+    cdef LoopAttendant attendant
     cdef int fd
 
-    def __cinit__(self, ThreadConnection connection not None):
+    def __cinit__(self, Driver driver not None, LoopAttendant attendant not None):
         self.fd = -1
-        if connection.stream is None:
-            raise RuntimeError("there is nothing to bring away: the connection was never opened")
-        self.fd = c_fcntl(connection.stream.fd, F_DUPFD_CLOEXEC, 0)
+        if driver.stream is None:
+            raise RuntimeError("there is nothing to send: the connection was never opened")
+        self.fd = c_fcntl(driver.stream.fd, F_DUPFD_CLOEXEC, 0)
         if self.fd < 0:
             PyErr_SetFromErrno(OSError)
-        self.connection = connection
-        reactor_of(connection.loop, connection._settings.portable).attach(self, self.fd, 0)
+        self.driver = driver
+        self.attendant = attendant
+        reactor_of(attendant.loop, driver.settings.portable).attach(self, self.fd, 0)
 
     cdef int work(self) except -1:
         """Send what can be sent, and say what to wait for."""
-        cdef ThreadConnection connection = self.connection
-        if connection is None:
+        cdef Driver driver = self.driver
+        if driver is None:
             return 0
-        cdef unsigned long call = begin_call(connection)
+        cdef unsigned long call = begin_call(driver)
         try:
-            return self.work_for(connection)
+            return self.work_for(driver)
         finally:
-            end_call(connection, call)
+            end_call(driver, call)
 
-    cdef int work_for(self, ThreadConnection connection) except -1:
+    cdef int work_for(self, Driver driver) except -1:
         cdef bint is_left
-        if not connection.is_connected:
-            connection._dismiss()
+        if not driver.is_connected:
+            self.attendant._dismiss(driver)
             return 0
-        if not connection.is_sending:
+        if not driver.is_sending:
             self.push()
-            while connection.backlog is not None and not connection.stream.is_full and connection.catch_up():
+            while driver.backlog is not None and not driver.stream.is_full and driver.catch_up():
                 self.push()
-        is_left = connection.is_connected and connection.has_output() and connection.endpoint.end != DROP
-        if is_left or connection.endpoint.closing_deadline < NEVER or connection.backlog is not None:
+        is_left = driver.is_connected and has_output(driver) and driver.engine.end != DROP
+        if is_left or driver.engine.closing_due() < NEVER or driver.backlog is not None:
             self.reactor.set_interest(self, WRITABLE if is_left else 0)
-            if connection.endpoint.closing_deadline < NEVER:
-                self.reactor.set_due(self, connection.endpoint.closing_deadline)
-            elif connection.backlog is not None and connection.backlog.deadline < NEVER:
-                self.reactor.set_due(self, connection.backlog.deadline)
+            if driver.engine.closing_due() < NEVER:
+                self.reactor.set_due(self, driver.engine.closing_due())
+            elif driver.backlog is not None and driver.backlog.deadline < NEVER:
+                self.reactor.set_due(self, driver.backlog.deadline)
         else:
-            connection._dismiss()
+            self.attendant._dismiss(driver)
         return 0
 
     cdef int push(self) except -1:
         """Send without waiting, in the role of the one who sends."""
-        cdef ThreadConnection connection = self.connection
-        connection.is_sending = True
+        cdef Driver driver = self.driver
+        driver.is_sending = True
         try:
-            connection.push_output(0)
+            driver.push_output(0)
         except OSError as error:
-            connection.lose(f"the connection was lost: {error.strerror or error}")
-            output_clear(&connection.unsent)
+            driver.lose(f"the connection was lost: {error.strerror or error}")
+            output_clear(&driver.unsent)
         finally:
-            connection.is_sending = False
-            connection.leave()
+            driver.is_sending = False
+            driver.leave()
         return 0
 
     cdef int ready(self, int events) except -1:
         return self.work()
 
+    cdef int flush(self) except -1:
+        return self.work()
+
     cdef int expired(self, double now) except -1:
-        cdef ThreadConnection connection = self.connection
-        if connection is None:
+        cdef Driver driver = self.driver
+        if driver is None:
             return 0
-        cdef unsigned long call = begin_call(connection)
+        cdef unsigned long call = begin_call(driver)
         try:
-            if connection.backlog is not None and now >= connection.backlog.deadline:
-                connection.give_up_reader(now)
-            connection.endpoint.act_on_time(now, 0)
-            if connection.endpoint.end == DROP:
-                connection._abort()
+            if driver.backlog is not None and now >= driver.backlog.deadline:
+                driver.give_up_reader(now)
+            driver.engine.act_on_time(now, 0)
+            if driver.engine.end == DROP:
+                abort(driver)
                 return 0
-            return self.work_for(connection)
+            return self.work_for(driver)
         finally:
-            end_call(connection, call)
+            end_call(driver, call)
 
     cdef int give_up(self) except -1:
-        cdef ThreadConnection connection = self.connection
-        if connection is not None:
-            connection._abort()
+        cdef Driver driver = self.driver
+        if driver is not None:
+            abort(driver)
         return 0
 
-    cdef int leave(self) except -1:
+    cdef int detach(self) except -1:
         if self.reactor is not None:
             self.reactor.detach(self)
-        self.connection = None
+        self.driver = None
+        self.attendant = None
         if self.fd >= 0:
             c_close(self.fd)
             self.fd = -1

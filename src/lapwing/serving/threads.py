@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextvars import Context
 
-    from ..faces.blocking import BlockingConnection
+    from ..faces.blocking.connection import BlockingConnection
     from ..options import ServerSettings
     from .accepting import ServerConnection
 
@@ -39,8 +39,8 @@ class HandlerThreads:
         loop: the server's event loop.
         settings: the server's options.
         context: the context variables that each handler gets a copy of.
-        forget: called with what the server accepted, and the connection that it became, when its handler has ended: so
-            long it counts as a connection.
+        forget: called with the accepted connection, and the thread's connection that it became, when its handler has
+            ended: until then it counts as a connection.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class HandlerThreads:
         return iter(list(self._running))
 
     def by_accepted(self) -> dict[ServerConnection, ThreadConnection]:
-        """The connections in threads, each by what the server accepted for it."""
+        """The connections in threads, each by the connection that the server accepted for it."""
         return {accepted: connection for connection, (accepted, _) in list(self._running.items())}
 
     def start(self, accepted: ServerConnection, handler: Callable[[BlockingConnection], object]) -> None:
@@ -72,7 +72,7 @@ class HandlerThreads:
         """
         if len(self._running) >= self._settings.max_threads:
             self._warn(accepted, f"max_threads={self._settings.max_threads} handlers are running")
-            accepted._begin_close(1013, "every thread is taken: try again later")
+            accepted._begin_close(1013, "no free thread: try again later")
             return
         connection = ThreadConnection._take_over(accepted)
         self._running[connection] = accepted, self._loop.create_future()
@@ -86,18 +86,18 @@ class HandlerThreads:
             thread.start()
         except RuntimeError as error:
             self._warn(accepted, str(error))
-            connection._begin_close(1013, "no thread can be started: try again later")
+            connection._begin_close(1013, "cannot start a thread: try again later")
             connection._abort()
             self._ended(connection)
 
     def _warn(self, accepted: ServerConnection, reason: str) -> None:
-        """Log that a connection is turned away: once a minute, however many there are."""
+        """Log that a connection is rejected: once a minute, however many there are."""
         now = self._loop.time()
         if now < self._quiet_until:
             self._turned_away += 1
             return
         others = f"; since the last warning {self._turned_away} others were" if self._turned_away else ""
-        logger.warning("connection from %s: turned away: %s%s", accepted.peer_address, reason, others)
+        logger.warning("connection from %s: rejected: %s%s", accepted.peer_address, reason, others)
         self._quiet_until, self._turned_away = now + _WARN_EVERY, 0
 
     def _serve(self, connection: ThreadConnection, handler: Callable[[BlockingConnection], object]) -> None:
@@ -120,7 +120,7 @@ class HandlerThreads:
                 self._loop.call_soon_threadsafe(self._ended, connection)
 
     def _ended(self, connection: ThreadConnection) -> None:
-        connection._abort()  # nobody else will, if its thread failed to close it
+        connection._abort()  # in case that its thread failed to close it
         accepted, running = self._running.pop(connection)
         self._forget(accepted, connection)
         if not running.done():
@@ -147,7 +147,7 @@ class HandlerThreads:
 
 
 def _require_done(handler: object, outcome: object) -> None:
-    """Refuse what a handler returned if its work were still to be awaited: nobody would."""
+    """Refuse an awaitable as the result of a handler in a thread, where it cannot be awaited."""
     if not inspect.isawaitable(outcome):
         return
     if inspect.iscoroutine(outcome):

@@ -27,10 +27,10 @@ class Fault:
         piece: pass on so many bytes at a time: 1 sends byte by byte. A sequence of sizes is gone through again and
             again. None passes on what came in one piece.
         pause: seconds to wait after each piece. Without a pause the receiver may still find several pieces at once.
-        delay: seconds to hold back whatever was read before it is passed on.
+        delay: seconds to hold back each piece before it is passed on.
         after: let so many bytes through (0 is none), then do what `then` says; None lets everything through.
-        then: "stall" holds everything back, for `seconds` or until `Proxy.resume`; "end" half-closes: the stream ends
-            here in good order; "reset" breaks the connection off, by TCP resets at both ends; "drop" swallows
+        then: "stall" holds everything back, for `seconds` or until `Proxy.resume`; "end" half-closes: the stream
+            ends here, with a FIN; "reset" breaks the connection off, by TCP resets at both ends; "drop" swallows
             everything from here on, and the end of the stream too, as a network does that is gone; "corrupt" inverts
             the bits of the next byte; "go on" does nothing. After "stall", "corrupt" and "go on" the next fault of the
             script has its turn; after the last one, bytes pass in the manner of the last one.

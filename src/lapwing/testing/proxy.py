@@ -29,10 +29,10 @@ __all__ = ["Proxy"]
 
 Side = Literal["client", "server", "both"]
 
-#: Seconds after which a proxy that does not do what it is asked for gives up.
+#: Seconds after which a call to a proxy that does not answer fails.
 _TIMEOUT = 20.0
 
-#: At most so many bytes are on their way in one direction of a connection, beside what the kernel holds.
+#: At most so many bytes are on their way in one direction of a connection, in addition to the kernel's buffers.
 _READ_SIZE = 65536
 
 _DIRECTIONS: tuple[Direction, ...] = ("to_server", "to_client")
@@ -46,7 +46,7 @@ class Proxy:
         async with testing.Proxy(url, to_client=Fault(after=100, then="reset")) as proxy:
             await client.connect(proxy.url)
 
-    Its methods may be called from any thread when it was entered with `with`, and return when what they ask for is
+    Its methods may be called from any thread when it was entered with `with`, and return when their work is
     done; from its own loop only when it was entered with `async with`.
 
     Args:
@@ -84,7 +84,7 @@ class Proxy:
         self._target = parse_url(url)
         self._scripts: dict[Direction, Script] = {"to_server": to_server, "to_client": to_client}
         for script in self._scripts.values():
-            in_turn(script)  # refuses what is none
+            in_turn(script)  # refuses an invalid one
         if self._target.unix_path is not None and (can_reset(to_server) or can_reset(to_client)):
             raise ValueError("a unix socket cannot be reset, as TCP can: use TCP, or then='end' or 'drop'")
         self._connections = connections
@@ -123,7 +123,7 @@ class Proxy:
         """How many connections are open, at either end."""
         return len(self._pairs)
 
-    # --- what a test asks of it ------------------------------------------------------------------------------------
+    # --- calls of a test ---------------------------------------------------------------------------------------------
 
     def stall(self, direction: Direction) -> None:
         """Hold back everything in this direction from now on, and stop reading it."""
@@ -138,7 +138,7 @@ class Proxy:
         self._do(lambda: self._each(lambda pair: pair.end(direction)))
 
     def reset(self, side: Side = "both") -> None:
-        """Break every connection off with TCP resets; the other side of it, if not `both`, is closed in good order.
+        """Break every connection off with TCP resets; the other side of it, if not `both`, is closed with a FIN.
 
         Raises:
             ValueError: it is in front of a unix socket, which cannot be reset.

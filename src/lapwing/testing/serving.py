@@ -1,8 +1,8 @@
 """Handlers and connections under test: a server without a port and without a network, and clients that reach it.
 
 Everything is real (the engine, the opening handshake, the faces) but the way between the ends, which is a unix socket
-in a directory of its own, in this process: what is sent is there at once, so that in a `VirtualLoop` nothing depends on
-how fast the machine is.
+in a directory of its own, in this process: bytes that are sent arrive at once, so that in a `VirtualLoop` nothing
+depends on how fast the machine is.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import threading
 from contextlib import AsyncExitStack, ExitStack
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-import lapwing
-
+from ..client import connect
+from ..server import listen
 from ..serving.handlers import has_not_failed
 from .faults import Script, can_reset
 from .proxy import Proxy
@@ -28,9 +28,13 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from types import TracebackType
 
-    from lapwing.client import Connector
-    from lapwing.options import ClientOptions, ConnectOptions, ServerOptions
-    from lapwing.server import Handler
+    from ..client import Connector
+    from ..faces.aio.client import AsyncClient
+    from ..faces.aio.connection import Connection
+    from ..faces.blocking.client import Client
+    from ..faces.blocking.connection import BlockingConnection
+    from ..options import ClientOptions, ConnectOptions, ServerOptions
+    from ..server import Handler, Server
 
 __all__ = ["Pair", "Served", "pair", "serve"]
 
@@ -46,13 +50,14 @@ class Served:
             `tcp=True`.
         server: the server. When this was entered with `with`, it belongs to a thread: of its methods only those for
             other threads may be called.
-        proxy: what the faults happen in; None when none were asked for.
-        failures: what handlers have raised, but for the `ConnectionClosed` of the handler's own connection. At the end
-            it is raised in the test; take out what was expected.
+        proxy: the proxy that makes the faults; None without faults.
+        errors: the exceptions of handlers, in the order in which they were raised, except the `ConnectionClosed` of a
+            handler's own connection. At the end they are raised in the test, except those that `expect` names; an
+            exception that was taken out of the list is not.
     """
 
     url: str
-    server: lapwing.Server
+    server: Server
     proxy: Proxy | None
 
     def __init__(
@@ -61,11 +66,14 @@ class Served:
         default: Handler | None,
         faults: dict[str, Any],
         tcp: bool,
+        expect: type[Exception] | tuple[type[Exception], ...] | None,
         options: dict[str, Any],
     ) -> None:
         if not tcp and any(can_reset(faults[name] or ()) for name in ("to_server", "to_client")):
             raise ValueError("a unix socket cannot be reset, as TCP can: pass tcp=True for a reset")
-        self.failures: list[Exception] = []
+        self.errors: list[Exception] = []
+        self._expected = (expect,) if isinstance(expect, type) else expect or ()
+        self._seen: set[type[Exception]] = set()
         self.proxy = None
         self._protocols = protocols and {name: self._watched(handler) for name, handler in protocols.items()}
         self._default = default and self._watched(default)
@@ -76,20 +84,33 @@ class Served:
         self._directory: str | None = None
         self._thread: _ServerThread | None = None
 
-    def connect(self, protocol: str | Sequence[str] | None = None, **options: Unpack[ConnectOptions]) -> Connector:
-        """Connect to the handlers: `lapwing.connect(served.url, protocol, **options)`, for either face."""
-        return lapwing.connect(self.url, protocol, **options)
+    def connect(
+        self, protocol: str | Sequence[str] | None = None, *, path: str = "/", **options: Unpack[ConnectOptions]
+    ) -> Connector:
+        """Connect to the handlers: `lapwing.connect(served.url, protocol, **options)`, for either face.
+
+        Args:
+            protocol: the subprotocol, or several of them.
+            path: the path, with a query where there is one.
+            **options: see `lapwing.options.ConnectOptions`.
+
+        Raises:
+            ValueError: the path does not begin with "/".
+        """
+        if not path.startswith("/"):
+            raise ValueError(f"expected path to begin with '/', got {path!r}")
+        return connect(self.url + path[1:], protocol, **options)
 
     # --- handlers --------------------------------------------------------------------------------------------------
 
     def _watched(self, handler: Any) -> Any:
         """Make of a handler one of the same kind whose failures are kept."""
         if not callable(handler):
-            return handler  # `listen` says what is wrong with it
+            return handler  # `listen` refuses it
         if _is_async(handler):
 
             @functools.wraps(handler)
-            async def watched(ws: lapwing.Connection) -> None:
+            async def watched(ws: Connection) -> None:
                 try:
                     await handler(ws)
                 except Exception as error:
@@ -99,7 +120,7 @@ class Served:
             return watched
 
         @functools.wraps(handler)
-        def watched_in_thread(ws: lapwing.BlockingConnection) -> None:
+        def watched_in_thread(ws: BlockingConnection) -> None:
             try:
                 handler(ws)
             except Exception as error:
@@ -110,18 +131,21 @@ class Served:
 
     def _note(self, ws: Any, error: Exception) -> None:
         if not has_not_failed(error, ws):
-            self.failures.append(error)
+            self.errors.append(error)
+            self._seen.update(kind for kind in self._expected if isinstance(error, kind))
 
     def _report(self, error: BaseException | None) -> None:
-        """Raise what handlers have raised; beside an error of the test itself it is only mentioned."""
-        failures, self.failures = self.failures, []
+        """Raise the errors of handlers that were not expected; an error of the test itself has a note of them."""
+        unexpected = [each for each in self.errors if not isinstance(each, self._expected)]
         if error is not None:
-            for failure in failures:
-                error.add_note(f"a handler under test has failed, too: {failure!r}")
-        elif len(failures) == 1:
-            raise failures[0]
-        elif failures:
-            raise ExceptionGroup("several handlers under test have failed", failures)
+            for each in unexpected:
+                error.add_note(f"a handler under test has failed, too: {each!r}")
+        elif len(unexpected) == 1:
+            raise unexpected[0]
+        elif unexpected:
+            raise ExceptionGroup("several handlers under test have failed", unexpected)
+        elif missing := [kind.__name__ for kind in self._expected if kind not in self._seen]:
+            raise AssertionError(f"expect= names {' and '.join(missing)}, but no handler has raised it")
 
     # --- beginning and end -----------------------------------------------------------------------------------------
 
@@ -134,7 +158,7 @@ class Served:
             self._directory = tempfile.mkdtemp(prefix="lapwing-")
             self._stack.callback(shutil.rmtree, self._directory, ignore_errors=True)
             options |= {"unix": os.path.join(self._directory, "server")}  # noqa: PTH118 - a str, as sockets take it
-        self.server = await self._stack.enter_async_context(lapwing.listen(**options))
+        self.server = await self._stack.enter_async_context(listen(**options))
         scheme = "wss" if options.get("ssl") or options.get("certfile") else "ws"
         host = "localhost" if scheme == "wss" else "127.0.0.1"
         self.url = f"{scheme}://{host}:{self.server.port}/" if self._tcp else f"{scheme}+unix://{options['unix']}:/"
@@ -182,8 +206,8 @@ class _ServerThread:
     """A thread with an event loop of its own.
 
     Args:
-        begin: what is to be awaited in it first.
-        end: what is to be awaited in it last, whatever became of the first.
+        begin: the coroutine function to await in it first.
+        end: the one to await in it last, also after a failure of the first.
     """
 
     def __init__(self, begin: Callable[[], Awaitable[None]], end: Callable[[], Awaitable[None]]) -> None:
@@ -245,6 +269,7 @@ def serve(
     to_client: Script | None = None,
     connections: int | None = None,
     tcp: bool = False,
+    expect: type[Exception] | tuple[type[Exception], ...] | None = None,
     **options: Unpack[ServerOptions],
 ) -> Served:
     """Serve handlers under test, without a port.
@@ -266,17 +291,20 @@ def serve(
         to_client: what happens to the bytes from server to client.
         connections: only the first so many connections suffer the faults; None: all do.
         tcp: over TCP on a free port of 127.0.0.1 rather than a unix socket: for a reset, which only TCP knows.
+        expect: the exception that a handler is to raise, or several: each must be raised, and is then no failure of the
+            test. `Served.errors` has the exceptions themselves.
         **options: see `lapwing.options.ServerOptions`.
 
     Returns:
-        A `Served` that is entered with `async with` or with `with`. At the end the server is closed, and what a handler
-        has raised is raised in the test; if there are several, as an `ExceptionGroup`.
+        A `Served` that is entered with `async with` or with `with`. At the end the server is closed, and an unexpected
+        exception of a handler is raised in the test; several of them as an `ExceptionGroup`.
 
     Raises:
+        AssertionError: no handler has raised the exception that `expect` names, when it is left.
         TypeError, ValueError: as `lapwing.listen`, when it is entered; a reset without `tcp=True`, at once.
     """
     faults = {"to_server": to_server, "to_client": to_client, "connections": connections}
-    return Served(protocols, default, faults, tcp, dict(options))
+    return Served(protocols, default, faults, tcp, expect, dict(options))
 
 
 class Pair:
@@ -292,11 +320,11 @@ class Pair:
     def _handlers(self, handler: Handler) -> dict[str, Any]:
         return {"default": handler} if self._protocol is None else {"protocols": {self._protocol: handler}}
 
-    async def __aenter__(self) -> tuple[lapwing.AsyncClient, lapwing.Connection]:
-        arrived: asyncio.Future[lapwing.Connection] = asyncio.get_running_loop().create_future()
+    async def __aenter__(self) -> tuple[AsyncClient, Connection]:
+        arrived: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
         done = asyncio.Event()
 
-        async def handler(ws: lapwing.Connection) -> None:
+        async def handler(ws: Connection) -> None:
             arrived.set_result(ws)
             await done.wait()
 
@@ -313,11 +341,11 @@ class Pair:
     ) -> None:
         await self._stack.__aexit__(kind, error, traceback)
 
-    def __enter__(self) -> tuple[lapwing.Client, lapwing.BlockingConnection]:
-        arrived: queue.SimpleQueue[lapwing.BlockingConnection] = queue.SimpleQueue()
+    def __enter__(self) -> tuple[Client, BlockingConnection]:
+        arrived: queue.SimpleQueue[BlockingConnection] = queue.SimpleQueue()
         done = threading.Event()
 
-        def handler(ws: lapwing.BlockingConnection) -> None:
+        def handler(ws: BlockingConnection) -> None:
             arrived.put(ws)
             done.wait()
 
@@ -355,7 +383,7 @@ def pair(
 
         with testing.pair() as (client, server):  # the same, blocking
 
-    The blocking ends may be used from one thread, as long as neither waits for what the other one has yet to do: use a
+    The blocking ends may be used from one thread, as long as neither waits for the next act of the other: use a
     second thread where both have to act at once, as for closing.
 
     Args:

@@ -21,7 +21,7 @@ import math
 import selectors
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, TypeVarTuple, Unpack, overload
 
-from ..faces.waiting import Waiter
+from ..faces.aio.waiting import Waiter
 from ..io.clock import set_clock
 from ..io.reactor import Reactor
 
@@ -48,7 +48,7 @@ _LIMIT = 30 * 86_400.0
 _TASKS_NAMED = 8
 
 
-class Deadlock(RuntimeError):  # noqa: N818 - it is what it is called
+class Deadlock(RuntimeError):  # noqa: N818 - the state is called so
     """The test would wait for ever, or waits for longer than its limit; the message says which task waits for what.
 
     Every task waits, nothing came from outside, and no timer runs; or none but those of lapwing's keepalive, for a day
@@ -93,7 +93,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._now
 
     def block(self, seconds: float) -> None:
-        """Let time pass as if the program had been busy for so long: no timer is called meanwhile.
+        """Let time pass as if the program had been busy for this time: no timer is called within it.
 
         Raises:
             ValueError: `seconds` is less than 0.
@@ -106,13 +106,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def _set_now(self, now: float) -> None:
         self._now = now
-        # By so much asyncio calls timers early, which nobody notices in a time that goes on by itself. Here, what was
-        # called early and asks for the rest would be called again at once, for ever. With this, a timer's time has come
-        # when it is no later than now, to the last bit.
+        # By so much asyncio calls timers early, which has no effect where time goes on by itself. Here, a callback that
+        # was called early and asks for the rest would be called again at once, for ever. With this, a timer's time has
+        # come when it is no later than now, to the last bit.
         self._clock_resolution = math.ulp(now)
 
     def run_forever(self) -> None:
-        """Run until `stop` is called; meanwhile lapwing's clock in this thread is the loop's."""
+        """Run until `stop` is called; until then lapwing's clock in this thread is the loop's."""
         set_clock(self._now)
         try:
             super().run_forever()
@@ -144,7 +144,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
         Args:
             timeout: seconds to the next timer, None when there is none.
-            wait: waits for readiness for so many real seconds, and returns what is ready.
+            wait: waits for readiness for so many real seconds, and returns the ready events.
         """
         if timeout is None:
             ready = wait(None if self._in_executor else self._patience)
@@ -186,10 +186,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         )
 
     def _give_up(self, why: str) -> NoReturn:
-        # What the tasks do when they are cancelled, closing connections say, may take its time again.
+        # The work of cancelled tasks, such as closing connections, may take its time again.
         self._latest, self._kept_alive = self._now + self._limit, 0.0
         lines = [_describe(task) for task in sorted(asyncio.all_tasks(self), key=asyncio.Task.get_name)[:_TASKS_NAMED]]
-        raise Deadlock(f"{why}. There wait:{''.join(lines) or ' no tasks'}")
+        raise Deadlock(f"{why}. Waiting tasks:{''.join(lines) or ' none'}")
 
 
 def _is_limited(task: asyncio.Task[Any]) -> bool:
@@ -238,7 +238,7 @@ def run(
         debug: whether asyncio's debug mode is on; as the environment says by default.
 
     Returns:
-        What the coroutine returns.
+        The result of the coroutine.
 
     Raises:
         Deadlock: every task waits for ever, or the limit has passed.

@@ -1,0 +1,10 @@
+# A message on its way to many readers.
+
+from ..protocol.prepared cimport Prepared
+from .policy cimport Policy
+
+
+cdef class Broadcast:
+    cdef readonly Prepared prepared
+    cdef readonly Policy policy
+    cdef readonly object key

@@ -1,0 +1,1 @@
+"""The asyncio face, with the same file names as the blocking one. It exports nothing."""

@@ -1,0 +1,6 @@
+from ...broadcast.reader import Reader
+
+__all__ = ["Driver", "Stage"]
+
+class Stage: ...
+class Driver(Reader): ...

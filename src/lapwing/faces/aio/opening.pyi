@@ -1,0 +1,5 @@
+from .driver import Stage
+
+__all__ = ["OpeningStage"]
+
+class OpeningStage(Stage): ...

@@ -1,0 +1,6 @@
+from ...broadcast.reader import Reader
+
+__all__ = ["Attendant", "Driver"]
+
+class Attendant: ...
+class Driver(Reader): ...

@@ -1,5 +1,0 @@
-from .turns import Turns
-
-__all__ = ["BlockingLink"]
-
-class BlockingLink(Turns): ...

@@ -1,5 +1,0 @@
-from .link import Link
-
-__all__ = ["OpeningLink"]
-
-class OpeningLink(Link): ...

@@ -1,5 +1,0 @@
-from .connection import BaseConnection
-
-__all__ = ["Turns"]
-
-class Turns(BaseConnection): ...

@@ -1,0 +1,5 @@
+__all__ = ["Carrier"]
+
+class Carrier:
+    @property
+    def is_closed(self) -> bool: ...

@@ -1,0 +1,13 @@
+from collections.abc import Callable
+
+from typing_extensions import Buffer
+
+__all__ = ["Sender"]
+
+class Sender:
+    def __init__(self, is_client: bool, random_bytes: Callable[[int], bytes] | None = None) -> None: ...
+    def send(self, message: str | Buffer, opcode: int | None = None, *, compress: bool | None = None) -> bool: ...
+    def send_fragment(
+        self, payload: str | Buffer, *, fin: bool, opcode: int | None = None, compress: bool | None = None
+    ) -> bool: ...
+    def data_to_send(self, amount: int | None = None) -> bytes: ...
