@@ -19,6 +19,7 @@ class Options:
     key: str | None
     loop: str
     variant: str
+    redis: str | None
 
     def tls(self) -> ssl.SSLContext | None:
         """Make the context for TLS, None for plain TCP."""
@@ -42,6 +43,7 @@ def read_options() -> Options:
     parser.add_argument("--key", help="PEM file")
     parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio")
     parser.add_argument("--variant", default="", help="what else there is to choose from")
+    parser.add_argument("--redis", metavar="URL", help="the server of Redis between the processes of a room")
     return Options(**vars(parser.parse_args()))
 
 

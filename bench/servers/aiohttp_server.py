@@ -1,6 +1,6 @@
 """Echo server of aiohttp: a WebSocket handler of an application, as in its documentation.
 
-Its compression is off by default here.
+Its compression is off by default here. With ``--variant lapwing`` the handler's connection is one of lapwing.
 """
 
 import asyncio
@@ -25,6 +25,21 @@ def make_echo(compress):
     return echo
 
 
+async def lapwing_echo(request):
+    import lapwing.aiohttp
+
+    ws = await lapwing.aiohttp.upgrade(request, compression=None)
+    async for message in ws:
+        await ws.send(message)
+    return lapwing.aiohttp.response(ws)
+
+
+def handler_for(options):
+    if options.variant == "lapwing":
+        return lapwing_echo
+    return broadcast if options.broadcast else make_echo(options.compress)
+
+
 async def broadcast(request):
     ws = web.WebSocketResponse(compress=False)
     await ws.prepare(request)
@@ -41,7 +56,7 @@ async def broadcast(request):
 
 async def main(options):
     application = web.Application()
-    application.router.add_get("/", broadcast if options.broadcast else make_echo(options.compress))
+    application.router.add_get("/", handler_for(options))
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", options.port, ssl_context=options.tls())

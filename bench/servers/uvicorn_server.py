@@ -1,12 +1,14 @@
-"""Echo server of an ASGI application under uvicorn, with its default WebSocket implementation, or with wsproto's.
+"""Echo server of an ASGI application under uvicorn, with its default WebSocket implementation or another one.
 
-``--variant wsproto`` chooses the latter. Compression is off by default here.
+``--variant wsproto`` and ``--variant lapwing`` choose it. Compression is off by default here.
 """
 
 import socket
 
 from _program import announce, run
 from uvicorn import Config, Server
+
+IMPLEMENTATIONS = {"": "auto", "wsproto": "wsproto", "lapwing": "lapwing.uvicorn:Protocol"}
 
 
 async def echo(scope, receive, send):
@@ -24,7 +26,7 @@ async def echo(scope, receive, send):
 async def main(options):
     config = Config(
         echo,
-        ws=options.variant or "auto",
+        ws=IMPLEMENTATIONS[options.variant],
         ws_per_message_deflate=options.compress,
         lifespan="off",
         log_level="error",

@@ -13,6 +13,8 @@ import pytest
 import lapwing
 from tests.conftest import Runtime
 from tests.peers.browser import Browser, page
+from tests.peers.needed import need_library
+from tests.peers.programs import free_port, starting, wait_for_port
 from tests.peers.servers import TIMEOUT, ServerThread, echo
 
 #: What the scripts below begin with: a socket whose events can be waited for.
@@ -230,3 +232,35 @@ def test_a_page_of_a_foreign_origin_is_refused(browser: Browser, origin: str) ->
     with ServerThread(runtime, default=echo) as server:
         script = f"return await open({json.dumps(server.url)}).then(() => 'open', reason => reason);"
         assert run(browser, script) == "closed 1006"
+
+
+@pytest.mark.parametrize(
+    ("program", "path", "greeting", "answer"),
+    [
+        (("aiohttp_app.py",), "/chat?name=ann", None, "ann: dinner"),
+        (("flask_app.py",), "/rooms/a?name=ann", None, "ann: dinner"),
+        (("django_app.py", "runserver", "--noreload"), "/rooms/a?name=ann", "ann in a", "dinner"),
+    ],
+    ids=["aiohttp", "flask", "django"],
+)
+def test_a_page_of_another_server(
+    browser: Browser, origin: str, program: tuple[str, ...], path: str, greeting: str | None, answer: str
+) -> None:
+    """The page and the WebSocket come from one application, inside which lapwing is."""
+    need_library(program[0].partition("_")[0])
+    port = free_port()
+    with starting() as start:
+        wait_for_port(port, start(*program, port))
+        browser.show(f"http://127.0.0.1:{port}/")
+        first = "await next(socket)" if greeting else "null"
+        script = f"""
+            const socket = await open('ws://127.0.0.1:{port}{path}');
+            const got = [{first}];
+            const answer = next(socket);
+            socket.send('dinner');
+            got.push(await answer);
+            const ended = end(socket);
+            socket.close(1000);
+            return [...got, ...await ended];"""
+        assert run(browser, script) == [greeting, answer, True, 1000, ""]
+    browser.show(origin)

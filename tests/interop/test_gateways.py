@@ -1,4 +1,4 @@
-"""nginx and haproxy in front of a lapwing server, and a lapwing client at the other side of them."""
+"""nginx, haproxy and Caddy in front of a lapwing server, and a lapwing client at the other side of them."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ FRONTS = [
     "haproxy, PROXY v1",
     "haproxy, PROXY v2",
     "haproxy, PROXY v2 with a checksum",
+    "caddy with TLS and a unix socket",
 ]
 
 
@@ -95,14 +96,19 @@ class Site:
             )
         )
         self.scheme = "ws"
-        if front.startswith("nginx"):
+        if front.startswith(("nginx", "caddy")):
             certificate = None
             if "TLS" in front:
                 certificate = str(tls.good.certfile), str(tls.good.keyfile)
                 self.scheme = "wss"
                 self.options["ssl"] = tls.client_context()
-            upstream = f"unix:{path}" if "unix" in front else f"127.0.0.1:{self.server.port}"
-            self.gateway = stack.enter_context(gateway.nginx(directory, upstream, certificate))
+            upstream = f"127.0.0.1:{self.server.port}"
+            if front.startswith("nginx"):
+                upstream = f"unix:{path}" if "unix" in front else upstream
+                self.gateway = stack.enter_context(gateway.nginx(directory, upstream, certificate))
+            else:
+                upstream = f"unix/{path}" if "unix" in front else upstream
+                self.gateway = stack.enter_context(gateway.caddy(directory, upstream, certificate))
         else:
             how = {
                 "haproxy": "",

@@ -50,6 +50,8 @@ def watch(end: str, ws: Any, limit: int) -> None:
 
     ends[end] = ws
     ws.set_max_incoming_payload_size(limit)
+    if hasattr(ws, "set_max_total_message_size"):  # 3.8 and later, whose limit is otherwise 128 KiB
+        ws.set_max_total_message_size(limit)
     ws.connect("message", on_message)
     ws.connect("closed", on_closed)
 
