@@ -10,10 +10,19 @@ PACKAGES = {
     "websocket-client": "websocket",
     "tornado": "tornado",
     "uvicorn": "uvicorn",
+    "fastapi": "fastapi",
     "wsproto": "wsproto",
     "socketify": "socketify",
     "aiofastnet": "aiofastnet",
     "uvloop": "uvloop",
+    "python-socketio": "socketio",
+    "channels": "channels",
+    "channels_redis": "channels_redis",
+    "Django": "django",
+    "starlette": "starlette",
+    "broadcaster": "broadcaster",
+    "redis": "redis",
+    "hiredis": "hiredis",
 }
 """Distributions that are measured, and the module of each."""
 
@@ -36,6 +45,12 @@ class Contender:
     """Of its programs: ``py``, or ``js`` for Node.js."""
     has_tls: bool = True
     """Its server takes a certificate."""
+    speaks: str = "plain"
+    """What the clients of its room say: a dialect of ``clients/room_load.py``."""
+    has_memory: bool = True
+    """Its room can be in one process, without a broker."""
+    needs: tuple[str, ...] = ()
+    """Further distributions without which it is not measured."""
 
     @property
     def label(self) -> str:
@@ -52,7 +67,8 @@ class Contender:
     def packages(self) -> list[str]:
         """The distributions that it needs."""
         further = {"uvloop": self.loop == "uvloop", "wsproto": self.variant == "wsproto"}
-        return [*([self.distribution] if self.distribution else []), *(name for name, it in further.items() if it)]
+        own = [self.distribution] if self.distribution else []
+        return [*own, *self.needs, *(name for name, it in further.items() if it)]
 
     def arguments(self) -> list[str]:
         """Tell the options that all its programs take."""
@@ -95,6 +111,18 @@ SERVERS = (
     _SOCKETIFY,
     _NODE,
 )
+BRIDGES = (
+    FLOOR,
+    Contender("lapwing", "lapwing", "uvloop"),
+    Contender("uvicorn", "uvicorn", "uvloop", variant="lapwing"),
+    Contender("uvicorn", "uvicorn", "uvloop", slow=True),
+    Contender("uvicorn", "uvicorn", "uvloop", slow=True, variant="wsproto"),
+    Contender("fastapi", "fastapi", "uvloop", variant="lapwing"),
+    Contender("fastapi", "fastapi", "uvloop", slow=True),
+    Contender("aiohttp", "aiohttp", "uvloop", variant="lapwing"),
+    _AIOHTTP,
+)
+"""Applications inside other servers, uvicorn and aiohttp, with lapwing's WebSockets and with others."""
 TLS_SERVERS = tuple(contender for contender in SERVERS if contender.has_tls)
 BROADCASTING_SERVERS = (FLOOR, *_LAPWING, *_PICOWS, _AIOHTTP, _WEBSOCKETS, _TORNADO, _SOCKETIFY, _NODE)
 COMPRESSING_SERVERS = (
@@ -102,6 +130,16 @@ COMPRESSING_SERVERS = (
     Contender("websockets", "websockets", "asyncio", slow=True, compresses=True),
     _WEBSOCKETS,
 )
+_CHANNELS = ("channels_redis", "uvicorn")
+HUBS = (
+    Contender("lapwing", "lapwing", "uvloop"),
+    Contender("lapwing", "lapwing", "uvloop", variant="centrifugo", speaks="centrifugo"),
+    Contender("python-socketio", "python-socketio", "uvloop", speaks="socketio", needs=("uvicorn", "redis")),
+    Contender("channels", "channels", "uvloop", needs=_CHANNELS),
+    Contender("channels", "channels", "uvloop", variant="pubsub", has_memory=False, needs=_CHANNELS),
+    Contender("starlette", "starlette", "uvloop", needs=("broadcaster", "redis", "uvicorn")),
+)
+"""Rooms: those of lapwing's hub, for plain WebSockets and for clients of the Centrifugo protocol, and of others."""
 BLOCKING_CLIENTS = (
     BARE_SOCKET,
     Contender("lapwing", "lapwing"),

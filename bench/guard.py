@@ -145,6 +145,13 @@ PATHS = (
     Counted("server: echo, 256 B, TLS", 2000, 6000, _server, ("--tls",)),
     Counted("server: connections opened and closed", 200, 600, _server, ("--mode", "connect", "--connections", "32")),
     Counted(
+        "server: connections opened and closed, TLS",
+        100,
+        300,
+        _server,
+        ("--mode", "connect", "--connections", "16", "--tls"),
+    ),
+    Counted(
         "server: broadcast to 100 readers",
         10000,
         110000,
@@ -156,6 +163,10 @@ PATHS = (
     Counted("blocking client: round trips, 64 KiB", 100, 5000, _client, program="lapwing_client.py", size=65536),
     Counted("asyncio client: round trips, 256 B", 1000, 4000, _client, program="lapwing_aio_client.py"),
     Counted("asyncio client: a feed of 256 B", 10000, 80000, _client, program="lapwing_feed_client.py"),
+    Counted("blocking client: connections opened and closed", 100, 500, _client, program="lapwing_connect_client.py"),
+    Counted(
+        "asyncio client: connections opened and closed", 100, 500, _client, program="lapwing_aio_connect_client.py"
+    ),
 )
 
 

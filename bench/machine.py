@@ -48,6 +48,18 @@ def node_versions(directory: Path) -> dict[str, str]:
     return {"Node.js": node.stdout.strip(), "ws (Node.js)": json.loads(package.read_text())["version"]}
 
 
+def find_redis() -> str:
+    """Find the program of a server of Redis, also where not every user's PATH looks; empty where there is none."""
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"))
+    return shutil.which("redis-server", path=path) or ""
+
+
+def redis_version(program: str) -> str:
+    """Tell the version of a server of Redis."""
+    words = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.split()
+    return next((word.removeprefix("v=") for word in words if word.startswith("v=")), "unknown")
+
+
 def cpu_model() -> str:
     """Name the processor, as the kernel does."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():

@@ -33,6 +33,10 @@ class Settings:
     certificate: str = ""
     """Files in PEM form for the parts with TLS; empty where there is no TLS."""
     key: str = ""
+    most_members: int = 1000
+    """Of a room."""
+    redis: str = ""
+    """The program of a server of Redis; empty where there is none."""
     uwebsockets: str = ""
     """The program of an echo server made with uWebSockets; empty where none was named."""
 
@@ -63,31 +67,40 @@ class Part:
     needs_tls: bool = False
     in_overview: bool = False
     """Its cases are lines of the table that begins the report."""
+    uses_redis: bool = False
+    """Some of its cases need a server of Redis."""
     most_rounds: int | None = None
     """For what hardly varies and takes long."""
 
 
-def server_command(contender: Contender, settings: Settings, *options: str) -> list[str]:
-    """Tell how a contender's server is started: ``--broadcast``, ``--compress`` or ``--tls`` may be added."""
+def server_command(contender: Contender, settings: Settings, *options: str, kind: str = "server") -> list[str]:
+    """Tell how a contender's program is started.
+
+    Args:
+        contender: the contender.
+        settings: of the run.
+        options: ``--broadcast``, ``--compress`` or ``--tls``; of a room ``--redis``.
+        kind: the program: ``server``, which echoes, or ``room``.
+    """
     arguments = [option for option in options if option != "--tls"]
     if "--tls" in options:
         arguments += ["--certificate", settings.certificate, "--key", settings.key]
     if contender is FLOOR:
         return [str(BUILD / "floor"), *arguments]
-    script = str(HERE / "servers" / f"{contender.stem}_server.{contender.suffix}")
+    script = str(HERE / "servers" / f"{contender.stem}_{kind}.{contender.suffix}")
     program = "node" if contender.suffix == "js" else settings.python
     return [program, script, *contender.arguments(), *arguments]
 
 
 @contextlib.contextmanager
-def serving(contender: Contender, settings: Settings, *options: str) -> Iterator[tuple[int, str]]:
-    """Run a contender's server on the measured core; yields its process id and its port."""
+def serving(contender: Contender, settings: Settings, *options: str, kind: str = "server") -> Iterator[tuple[int, str]]:
+    """Run a contender's server, or its room, on the measured core; yields its process id and its port."""
     if contender is UWEBSOCKETS:
         free = free_port()
         with listening([settings.uwebsockets, str(free)], settings.measured_core, free) as server:
             yield server.pid, str(free)
         return
-    with running(server_command(contender, settings, *options), settings.measured_core) as (server, port):
+    with running(server_command(contender, settings, *options, kind=kind), settings.measured_core) as (server, port):
         yield server.pid, port
 
 

@@ -2,6 +2,7 @@
 
 from client_parts import CLIENT_PARTS
 from compression_part import COMPRESSION_PART
+from hub_part import HUB_PART
 from server_parts import SERVER_PARTS
 
-PARTS = (*SERVER_PARTS, COMPRESSION_PART, *CLIENT_PARTS)
+PARTS = (*SERVER_PARTS, HUB_PART, COMPRESSION_PART, *CLIENT_PARTS)

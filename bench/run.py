@@ -86,6 +86,8 @@ def make_settings(options: argparse.Namespace) -> Settings:
         measured_core=measured_core,
         peer_core=peer_core,
         most_connections=1000 if options.quick else 9000,
+        most_members=100 if options.quick else 1000,
+        redis=machine.find_redis(),
         certificate=certificate,
         key=key,
         uwebsockets=str(options.uwebsockets.resolve()) if options.uwebsockets else "",
@@ -98,6 +100,9 @@ QUICK_LIMIT = 160.0
 NO_UWEBSOCKETS = "not measured, --uwebsockets named no server"
 
 NO_TLS = "not measured, there is no TLS without OpenSSL, its command and its headers (openssl and libssl-dev on Debian)"
+
+
+NO_REDIS = "not measured, there is no redis-server (Debian's package of that name has it)"
 
 
 def say(text: str) -> None:
@@ -127,6 +132,9 @@ def run_part(part: Part, options: argparse.Namespace, settings: Settings, found:
         result.notes["all"] = NO_TLS
         say(f"  {NO_TLS}")
         return result
+    if part.uses_redis and not settings.redis:
+        result.notes["over Redis"] = NO_REDIS
+        say(f"  {NO_REDIS}")
     rounds = min(settings.rounds, part.most_rounds or settings.rounds)
     noise = machine.Noise()
     for number in range(rounds):
@@ -185,6 +193,8 @@ def main(arguments: list[str]) -> int:
     processes.build()
     settings = make_settings(options)
     found = machine.versions(options.python, PACKAGES) | machine.node_versions(HERE / "node")
+    if settings.redis:
+        found["redis-server"] = machine.redis_version(settings.redis)
     if settings.uwebsockets:
         found[UWEBSOCKETS.name] = "as built"
     facts = machine.describe() | found

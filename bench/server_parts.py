@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 import machine
-from contenders import BROADCASTING_SERVERS, SERVERS, TLS_SERVERS, Contender
+from contenders import BRIDGES, BROADCASTING_SERVERS, SERVERS, TLS_SERVERS, Contender
 from measuring import PATIENCE, Cases, Part, Settings, end, load, load_command, serving
 from processes import MeasurementError, running
 
@@ -55,6 +55,14 @@ def _measure_text(contender: Contender, settings: Settings) -> Cases:
 def _measure_sizes(contender: Contender, settings: Settings) -> Cases:
     shapes = [(32, 64, 1), (32, 64, 16), (4 * KIB, 64, 1), (4 * KIB, 64, 16), (64 * KIB, 8, 1), (KIB * KIB, 8, 1)]
     yield from _echo(contender, settings, shapes)
+
+
+def _measure_bridges(contender: Contender, settings: Settings) -> Cases:
+    yield from _echo(contender, settings, [(256, 64, 1), (256, 64, 16)])
+
+
+def _measure_bridges_memory(contender: Contender, settings: Settings) -> Cases:
+    yield f"{settings.idle_connections:,} connections", _idle(contender, settings, [])
 
 
 def _measure_tls(contender: Contender, settings: Settings) -> Cases:
@@ -190,6 +198,25 @@ SERVER_PARTS = (
         "CPU us",
         _ECHO_COLUMNS,
         needs_tls=True,
+    ),
+    Part(
+        "bridges",
+        "CPU time of the server process for each message echoed by an application inside another server.",
+        BRIDGES,
+        _measure_bridges,
+        "server_cpu_us",
+        "CPU us",
+        _ECHO_COLUMNS,
+    ),
+    Part(
+        "bridges-memory",
+        "User memory of the server process for each idle connection of an application inside another server.",
+        BRIDGES,
+        _measure_bridges_memory,
+        "kib",
+        "KiB",
+        {f"MiB with {FEW_CONNECTIONS}": "base_mib", "peak (MiB)": "peak_mib"},
+        most_rounds=3,
     ),
     Part(
         "broadcast",

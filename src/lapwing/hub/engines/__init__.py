@@ -1,0 +1,1 @@
+"""The package of the hub's engines; it exports nothing."""

@@ -1,0 +1,563 @@
+"""The engine on one Redis or Valkey server, or on the master behind Sentinel.
+
+Of a topic with history there are a stream and a key with its last position; publishing is one script, which stores and
+spreads in one step. Topics without history leave nothing behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections import OrderedDict
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from ..errors import PublishError
+from ..position import PER_MILLISECOND, first_of
+from . import redis_scripts as scripts
+from .contract import Entry, Stretch
+from .redis_batches import Batches
+from .redis_leases import Leases
+from .redis_link import Connection, Link
+from .redis_topics import RedisTopics
+from .redis_url import RedisURL
+from .resp import ServerError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from .contract import Declared, Health, History, Sink
+
+__all__ = ["RedisEngine"]
+
+logger = logging.getLogger("lapwing.hub")
+
+#: Seconds for which the last position of a silent topic is kept, or twice `keep` where that is longer.
+_LAST_KEPT: Final = 86_400
+#: Milliseconds in which publishing again with the same key changes nothing.
+_KEY_WINDOW: Final = 120_000
+#: Topics whose last position one script looks up.
+_OPENED_AT_ONCE: Final = 500
+#: Publishes that may be in flight.
+_MOST_IN_FLIGHT: Final = 1024
+#: Topics published to whose last positions are remembered.
+_MOST_GIVEN: Final = 10_000
+#: Messages of one read.
+_MOST_READ: Final = 128
+#: Errors before which a script has written nothing, by their first words.
+_NOT_STORED: Final = frozenset(
+    {
+        "BUSY",
+        "CLUSTERDOWN",
+        "LAPWING",
+        "LOADING",
+        "MASTERDOWN",
+        "MISCONF",
+        "NOAUTH",
+        "NOREPLICAS",
+        "OOM",
+        "READONLY",
+        "WRONGTYPE",
+    }
+)
+#: Errors that say that the server has changed.
+_NOT_MASTER: Final = frozenset({"READONLY", "MASTERDOWN", "NOAUTH"})
+
+
+_OTHER_LIST: Final = "processes of this hub have different lists of servers"
+
+
+class RedisEngine:
+    """Keeps topics on a server; see `Engine`.
+
+    Args:
+        url: where it is; see `RedisURL`.
+        namespace: the beginning of names of keys and channels, besides the number of the database.
+        timeout: seconds to wait for a link that is coming back, and for the first one.
+        fingerprint: of the list of servers that this one belongs to; "1" where it is alone.
+        takes_part: whether this is a process with clients of a hub; one that only publishes has no lease.
+    """
+
+    #: Other processes have the same topics.
+    is_shared = True
+    #: Seconds after which a silent topic's last position is compared with the one that this process knows.
+    check_every = 30.0
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        namespace: str = "lapwing",
+        timeout: float = 5.0,
+        takes_part: bool = True,
+        fingerprint: str = "1",
+    ) -> None:
+        self._url = RedisURL.parse(url)
+        self._prefix = f"{namespace}:{self._url.db}:"
+        self._channels = f"{self._prefix}c:".encode()
+        self._timeout = timeout
+        self._sink: Sink | None = None
+        self._in_flight = asyncio.Semaphore(_MOST_IN_FLIGHT)
+        #: The newest positions that this process knows: none below is given again, even if the store forgets. Those of
+        #: topics that it listens to, and of those that it has published to.
+        self._tops: dict[str, int] = {}
+        self._given: OrderedDict[str, int] = OrderedDict()
+        self._hashes: dict[str, str] = {}
+        self._batches = Batches(self._send_one, self._send_all)
+        self._is_spread = True
+        self.unreadable = 0
+        self._takes_part = takes_part
+        self._topics = RedisTopics(self._prefix, self.channel, self.run)
+        self._leases = Leases(self._prefix, self.channel, self.run, self._topics, fingerprint, self._agreed)
+        #: Whether other processes have another list of servers, and the position before which such ones may have had
+        #: messages elsewhere.
+        self._disagrees = False
+        self._unknown_before = 0
+        self._link = Link(self._url, self, f"{self._prefix}probe:{self._leases.node}")
+
+    def __repr__(self) -> str:
+        return f"<RedisEngine {self._url.shown}>"
+
+    def channel(self, topic: str) -> bytes:
+        """The channel of a topic."""
+        return self._channels + topic.encode()
+
+    # --- life ------------------------------------------------------------------------------------------------------
+
+    @property
+    def health(self) -> Health:
+        """How the link is; down, too, while messages are stored and not spread."""
+        health = self._link.health
+        if health.is_up and not self._is_spread:
+            return health._replace(is_up=False, why="messages are stored, but this user may not publish on channels")
+        if health.is_up and self._disagrees:
+            return health._replace(is_up=False, why=_OTHER_LIST)
+        return health
+
+    async def start(self, sink: Sink) -> None:
+        """Return when the server can be used.
+
+        Raises:
+            Refused: it can never be: a cluster.
+            ConnectionError: it is not there in time.
+        """
+        self._sink = sink
+        try:
+            await self._link.start(self._timeout)
+        except BaseException:
+            self._sink = None
+            raise
+
+    async def stop(self) -> None:
+        """Leave: this process is nowhere any more."""
+        self._sink = None
+        await self._leases.stop(self._link if self._link.is_up.is_set() else None)
+        await self._link.stop()
+        self._link.desired.clear()
+        self._tops.clear()
+        self._disagrees = False
+
+    async def prepare(self, link: Link) -> None:
+        """Teach the server the scripts, try what will be done, and take a lease."""
+        commands = link.raw_commands()
+        for source in scripts.ALL:
+            self._hashes[source] = (await commands.must("SCRIPT", "LOAD", source)).decode()
+        stored, spread = await self._try_out(commands)
+        if not stored:
+            raise ConnectionError(f"{self._url.shown}: this user lacks a permission for publishing: {spread}")
+        self._is_spread = not spread
+        if self._takes_part:
+            await self._leases.began(link)
+
+    async def _try_out(self, commands: Connection) -> tuple[bool, str]:
+        """Publish to ourselves once: is it stored, and what does the server say of the channel?"""
+        topic = f"\x01probe:{self._leases.node}"
+        reply = await self.run(commands, scripts.PUBLISH, *self._publish_arguments(topic, b"", (1, 60.0), None))
+        await commands.ask("DEL", self._key("h", topic), self._key("l", topic))
+        if isinstance(reply, ServerError):
+            return False, str(reply)
+        return True, reply[1].decode()
+
+    # --- the link --------------------------------------------------------------------------------------------------
+
+    def interrupted(self, why: str) -> None:
+        """Pass on that messages may be missing."""
+        if self._sink is not None:
+            self._sink.interrupted(None, why)
+
+    def resumed(self) -> None:
+        """Pass on that they come again."""
+        if self._sink is not None:
+            if self._disagrees:
+                self._resume_own(self._listened())
+            else:
+                self._sink.resumed(None)
+            if self._takes_part:
+                self._leases.keep(self._link)
+
+    def _agreed(self, is_agreed: bool) -> None:
+        """Learn whether all processes have the same list of servers; meanwhile messages may go elsewhere."""
+        if is_agreed != self._disagrees:
+            return
+        self._disagrees = not is_agreed
+        if not is_agreed:
+            logger.error("%s: %s", self._url.shown, _OTHER_LIST)
+            if self._sink is not None and self._link.is_up.is_set():
+                self._sink.interrupted(None, _OTHER_LIST)
+                self._resume_own(self._listened())
+            return
+        logger.warning("%s: all processes have the same list of servers again", self._url.shown)
+        self._unknown_before = int(self._now() * 1000) * PER_MILLISECOND
+        if self._sink is not None and self._link.is_up.is_set():
+            self._sink.interrupted(None, _OTHER_LIST)  # topics that began meanwhile, too
+            self._sink.resumed(None)
+
+    def _listened(self) -> list[str]:
+        return [channel[len(self._channels) :].decode() for channel in self._link.desired]
+
+    def _resume_own(self, topics: Iterable[str]) -> None:
+        """Resume the hub's own topics among these: a hub needs them to start, whatever other lists there are."""
+        own = [topic for topic in topics if not topic.isprintable()]
+        if own and self._sink is not None:
+            self._sink.resumed(own)
+
+    def burst_ended(self) -> None:
+        """Pass on that a chunk has been handled."""
+        if self._sink is not None:
+            self._sink.burst_ended()
+
+    def message(self, channel: bytes, data: bytes) -> None:
+        """Take what came on a channel."""
+        sink = self._sink
+        if sink is None:
+            return
+        topic = channel[len(self._channels) :].decode()
+        if self._disagrees and topic.isprintable():  # the hub's own topics go on as far as they do
+            return
+        try:
+            head, _, payload = data.partition(b"\n")
+            if head[:1] in (b"+", b"-"):
+                client = head[1:].decode()
+                (sink.joined if head[:1] == b"+" else sink.left)(topic, client, payload)
+                return
+            position, previous = map(int, head.split(b" "))
+            if not 0 <= previous <= position < 2**53:
+                raise ValueError("positions out of order")  # noqa: TRY301 - as all that is not ours
+        except ValueError:
+            self.unreadable += 1
+            logger.error("something on the channel of %r is not a message of a hub", topic)  # noqa: TRY400
+            sink.interrupted([topic], "something on its channel is not a message of a hub")
+            sink.resumed([topic])
+            return
+        if position:
+            self._tops[topic] = position
+        sink.message(topic, payload, position, previous)
+
+    async def run(self, commands: Connection, source: str, keys: Sequence[str], *arguments: Any) -> Any:
+        """Run a script; returns its reply, which may be a `ServerError`.
+
+        Raises:
+            ConnectionError: the link went down before there was an answer.
+        """
+        reply = await commands.ask("EVALSHA", self._hashes[source], len(keys), *keys, *arguments)
+        if isinstance(reply, ServerError) and reply.kind == "NOSCRIPT":  # SCRIPT FLUSH: nothing was run
+            reply = await commands.ask("EVAL", source, len(keys), *keys, *arguments)
+        return reply
+
+    def _key(self, kind: str, topic: str) -> str:
+        return f"{self._prefix}{kind}:{topic}"
+
+    def _now(self) -> float:
+        return time.time() + self._link.offset
+
+    async def _commands(self) -> Connection:
+        commands = await self._link.commands(self._timeout)
+        if commands is None:
+            raise ConnectionError(self._link.health.why or f"{self._url.shown} does not answer")
+        return commands
+
+    async def _ask(self, *command: Any) -> Any:
+        reply = await (await self._commands()).ask(*command)
+        if isinstance(reply, ServerError):
+            raise ConnectionError(f"{command[0]}: {reply}")
+        return reply
+
+    # --- messages --------------------------------------------------------------------------------------------------
+
+    def _publish_arguments(
+        self, topic: str, payload: bytes, history: tuple[int, float], key: str | None
+    ) -> tuple[Any, ...]:
+        size, keep = history
+        keys = [self._key("h", topic), self._key("l", topic)]
+        chance = random.getrandbits(11)
+        kept = max(int(keep) + 1, 1)
+        arguments: list[Any] = [
+            payload,
+            size,
+            kept,
+            max(_LAST_KEPT, 2 * kept),
+            self.channel(topic),
+            int(self._now() * 1000) * PER_MILLISECOND + chance,
+            chance,
+            self._floor(topic),
+        ]
+        if key is not None:
+            keys.append(self._key("k", f"{topic}\0{key}"))
+            arguments.append(_KEY_WINDOW)
+        return (keys, *arguments)
+
+    def _send_one(
+        self, commands: Connection, future: asyncio.Future[Any], topic: str, payload: bytes, history: History
+    ) -> None:
+        """Send a message by itself; see `Batches`."""
+        keys, *arguments = self._publish_arguments(topic, payload, history, None)
+        commands.ask("EVALSHA", self._hashes[scripts.PUBLISH], len(keys), *keys, *arguments, future=future)
+
+    def _send_all(
+        self, commands: Connection, topic: str, messages: Sequence[tuple[int, bytes]], history: History
+    ) -> asyncio.Future[Any]:
+        """Send several messages of a topic."""
+        keys = (self._key("h", topic), self._key("l", topic))
+        kept = max(int(history.keep) + 1, 1)
+        arguments: list[Any] = [
+            history.size,
+            kept,
+            max(_LAST_KEPT, 2 * kept),
+            self.channel(topic),
+            int(self._now() * 1000) * PER_MILLISECOND,
+            self._floor(topic),
+        ]
+        parts = (part for message in messages for part in message)
+        reply = commands.ask("EVALSHA", self._hashes[scripts.PUBLISH_ALL], 2, *keys, *arguments, *parts)
+        reply.add_done_callback(partial(self._teach_again, commands))
+        return reply
+
+    @staticmethod
+    def _teach_again(commands: Connection, reply: asyncio.Future[Any]) -> None:
+        """Send the script of batches again, where the server has forgotten it: it has run nothing."""
+        if reply.exception() is None and isinstance(reply.result(), ServerError) and reply.result().kind == "NOSCRIPT":
+            commands.ask("SCRIPT", "LOAD", scripts.PUBLISH_ALL)
+
+    def _floor(self, topic: str) -> int:
+        return max(self._tops.get(topic, 0), self._given.get(topic, 0))
+
+    async def publish(self, topic: str, payload: bytes, *, history: History | None, key: str | None = None) -> int:
+        """Store and spread a message.
+
+        Raises:
+            PublishError: it is not stored, or this is not known.
+        """
+        if self._sink is None:
+            raise PublishError("the engine is not started", stored=False)
+        if key is not None and history is None:
+            raise ValueError("key= needs a topic with a history: without one nothing is kept to compare with")
+        async with self._in_flight:
+            commands = await self._link.commands(self._timeout)
+            if commands is None:
+                raise PublishError(self._link.health.why or "the server does not answer", stored=False)
+            try:
+                if history is None:
+                    reply = await commands.ask("PUBLISH", self.channel(topic), b"0 0\n" + payload)
+                elif key is None:
+                    reply = await self._batches.add(commands, topic, payload, history)
+                    if isinstance(reply, ServerError) and reply.kind == "NOSCRIPT":
+                        reply = await self.run(
+                            commands, scripts.PUBLISH, *self._publish_arguments(topic, payload, history, None)
+                        )
+                else:
+                    self._batches.flush(topic)
+                    reply = await self.run(
+                        commands, scripts.PUBLISH, *self._publish_arguments(topic, payload, history, key)
+                    )
+                if self._url.replicas and history is not None and not isinstance(reply, ServerError):
+                    await self._wait_for_replicas(commands)
+            except ConnectionError as error:
+                raise PublishError(str(error), stored=None) from None
+        return self._published(topic, reply, history)
+
+    async def _wait_for_replicas(self, commands: Connection) -> None:
+        seconds = min(
+            self._timeout, self._link.longest_block
+        )  # WAIT blocks the commands behind it, the probe's among them
+        count = await commands.ask("WAIT", self._url.replicas, int(seconds * 1000))
+        if isinstance(count, ServerError) or count < self._url.replicas:
+            raise PublishError(f"expected the message on {self._url.replicas} replicas, it is on {count}", stored=None)
+
+    def _published(self, topic: str, reply: Any, history: History | None) -> int:
+        if isinstance(reply, ServerError):
+            if reply.kind in _NOT_MASTER:
+                self._link.give_up(str(reply))
+            is_known = reply.kind in _NOT_STORED or history is None
+            raise PublishError(f"{self._url.shown}: {reply}", stored=False if is_known else None)
+        if history is None:
+            return 0
+        position, said = int(reply[0]), reply[1]
+        self._given[topic] = max(self._given.pop(topic, 0), position)
+        if len(self._given) > _MOST_GIVEN:
+            self._given.popitem(last=False)
+        if said not in (b"", b"again"):
+            if self._is_spread:
+                logger.error("messages are stored, but not published: %s", said.decode("utf-8", "replace"))
+            self._is_spread = False
+        else:
+            self._is_spread = self._is_spread or said == b""
+        return position
+
+    async def listen(self, topics: Iterable[str]) -> None:
+        """Have the messages of topics told."""
+        wanted = list(topics)
+        if self._disagrees and any(topic.isprintable() for topic in wanted):
+            raise ConnectionError(_OTHER_LIST)
+        await self._link.subscribe([self.channel(topic) for topic in wanted], self._timeout)
+        if self._disagrees:  # perhaps since before the link knew of these topics
+            self._resume_own(wanted)
+
+    def unlisten(self, topics: Iterable[str]) -> None:
+        """Have them told no longer."""
+        unwanted = list(topics)
+        for topic in unwanted:
+            self._tops.pop(topic, None)
+        self._link.unsubscribe([self.channel(topic) for topic in unwanted])
+
+    def _next(self, topic: str) -> int:
+        """A position of no message, beyond all that this process knows of."""
+        chance = random.getrandbits(11)
+        return max(int(self._now() * 1000) * PER_MILLISECOND + chance, self._floor(topic) + 1 + chance)
+
+    async def last(self, topics: Sequence[str]) -> list[int]:
+        """The last position of each topic, which is kept for a day more."""
+        commands = await self._commands()
+        parts = [topics[begin : begin + _OPENED_AT_ONCE] for begin in range(0, len(topics), _OPENED_AT_ONCE)]
+        found = await asyncio.gather(*(self._open(commands, some) for some in parts))
+        lasts = [last for some in found for last in some]
+        for place, last in enumerate(lasts):
+            if last < self._unknown_before:
+                lasts[place] = await self._advance(commands, topics[place])
+        return lasts
+
+    async def _open(self, commands: Connection, topics: Sequence[str]) -> list[int]:
+        keys = [self._key(kind, topic) for topic in topics for kind in "hl"]
+        reply = await self.run(commands, scripts.OPEN, keys, _LAST_KEPT, *map(self._next, topics))
+        if isinstance(reply, ServerError):
+            raise ConnectionError(f"{self._url.shown}: {reply}")
+        return [int(last) for last in reply]
+
+    async def _advance(self, commands: Connection, topic: str) -> int:
+        """Move a last position that may not be the last one; returns the position where it is now."""
+        # The estimate of the server's clock may have gone back since: the position must not be before the limit.
+        position = max(self._next(topic), self._unknown_before + random.getrandbits(11))
+        arguments = self._unknown_before, position, _LAST_KEPT
+        moved = await self.run(commands, scripts.ADVANCE, [self._key("h", topic), self._key("l", topic)], *arguments)
+        if isinstance(moved, ServerError):
+            raise ConnectionError(f"{self._url.shown}: {moved}")
+        return int(moved)
+
+    async def read(self, topic: str, since: int | datetime | None, limit: int, *, size: int | None = None) -> Stretch:
+        """Read a topic's log."""
+        stream, last_key = self._key("h", topic), self._key("l", topic)
+        limit = limit if size is None else min(limit, _MOST_READ)
+        commands = await self._commands()
+        if since is None:
+            asked = [("XREVRANGE", stream, "+", "-", "COUNT", limit)]
+        else:
+            begin = first_of(since) if isinstance(since, datetime) else since
+            asked = [
+                ("XRANGE", stream, f"{begin}-0", "+", "COUNT", limit + 1),
+                ("XRANGE", stream, "-", "+", "COUNT", 1),
+            ]
+        replies = [commands.ask(*command) for command in (("MULTI",), *asked, ("GET", last_key), ("EXEC",))]
+        reply = (await asyncio.gather(*replies))[-1]
+        if isinstance(reply, ServerError) or reply is None:
+            raise ConnectionError(f"{self._url.shown}: {reply}")
+        if error := next((each for each in reply if isinstance(each, ServerError)), None):
+            raise ConnectionError(f"{self._url.shown}: {error}")
+        entries = [_entry(each) for each in reply[0]]
+        newest = entries[0] if since is None and entries else entries[-1] if entries else None
+        last = int(reply[-1]) if reply[-1] is not None else newest.position if newest else 0
+        if since is None:
+            return Stretch(_newest_within(entries, size), last, is_known=True)
+        oldest = _entry(reply[1][0]) if reply[1] else None
+        after = _after(since, entries, oldest, last)
+        if begin < self._unknown_before:
+            return Stretch((), await self._advance(commands, topic), is_known=False)
+        if after is None:
+            return Stretch((), last, is_known=False)
+        return Stretch(_within(after[:limit], size), last, is_known=True)
+
+    # --- declarations ----------------------------------------------------------------------------------------------
+
+    async def declare(self, topics: Mapping[str, Declared]) -> None:
+        """Tell the server the declarations of the topics, now and whenever it has lost them.
+
+        Raises:
+            ValueError: another hub that runs contradicts it.
+            ConnectionError: the server cannot be reached, or refuses.
+        """
+        commands = await self._commands()
+        self._topics.take(topics, self._now())
+        await self._topics.say(commands, self._leases.node)
+
+    async def declared(self) -> dict[str, Declared]:
+        """The newest declaration of each pattern.
+
+        Raises:
+            ValueError: the hub has another list of servers than a process that only publishes.
+            ConnectionError: the server cannot be reached, or refuses.
+        """
+        commands = await self._commands()
+        if not self._takes_part and not self._leases.agrees(await self._leases.live(commands)):
+            raise ValueError(f"{_OTHER_LIST}: expected the list that the hub has, in the same order")
+        return await self._topics.read(commands)
+
+    # --- presence --------------------------------------------------------------------------------------------------
+
+    async def enter(self, topic: str, client: str, entry: bytes) -> None:
+        """Say that a client is there."""
+        await self._leases.enter(await self._commands(), topic, client, entry)
+
+    async def leave(self, topic: str, client: str) -> None:
+        """Say that it is no longer."""
+        await self._leases.leave(await self._link.commands(self._timeout), topic, client)
+
+    async def present(self, topic: str, limit: int) -> tuple[dict[str, bytes], int, bool]:
+        """Who is there, by the word of processes that live."""
+        return await self._leases.present(await self._commands(), topic, limit)
+
+
+def _entry(reply: Any) -> Entry:
+    identifier, fields = reply
+    given = dict(zip(fields[::2], fields[1::2], strict=True))
+    return Entry(int(identifier.partition(b"-")[0]), int(given[b"p"]), given[b"d"])
+
+
+def _after(since: int | datetime, entries: list[Entry], oldest: Entry | None, last: int) -> list[Entry] | None:
+    """The entries after a position or moment; None if it cannot be shown that these are all."""
+    if isinstance(since, datetime):
+        before = entries[0].previous if entries else last
+        is_known = bool(before) and before < first_of(since)
+        return entries if is_known else None
+    if entries and entries[0].position == since:
+        return entries[1:]
+    if since and since == last:
+        return []
+    if since and oldest is not None and oldest.previous == since and entries and entries[0] == oldest:
+        return entries
+    return None
+
+
+def _within(entries: list[Entry], size: int | None) -> list[Entry]:
+    """The first entries, up to so many bytes; one in any case."""
+    total = 0
+    for count, entry in enumerate(entries):
+        total += len(entry.payload)
+        if size is not None and count and total > size:
+            return entries[:count]
+    return entries
+
+
+def _newest_within(newest_first: list[Entry], size: int | None) -> list[Entry]:
+    """The same of entries of which the newest is the first; returned with the oldest first."""
+    return _within(newest_first, size)[::-1]

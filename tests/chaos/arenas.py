@@ -1,0 +1,225 @@
+"""Where chaos happens: each kind of engine with its real servers, and the faults that are done to them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from functools import partial
+from typing import TYPE_CHECKING
+
+from lapwing.hub.engines.process import Place
+from tests.hub.nats_servers import NatsServer, nats_cluster
+from tests.hub.servers import RedisServer
+
+if TYPE_CHECKING:
+    from tests.chaos.driver import Driver
+
+Fault = Callable[[], Awaitable[object]]
+
+#: The topics with a history.
+TOPICS = ["kept:1", "kept:2"]
+#: Seconds for which something is frozen, at most: more than the nodes wait for an answer.
+_FROZEN = 4.0
+
+
+class Arena:
+    """A kind of engine under chaos.
+
+    Attributes:
+        address: what nodes are told.
+        nodes: how many there are.
+        faults: what can be done, by name.
+        driver: has the nodes.
+    """
+
+    address = ""
+    nodes = 3
+
+    def __init__(self, driver: Driver, chance: random.Random) -> None:
+        self.driver = driver
+        self.chance = chance
+        self.faults: dict[str, Fault] = {
+            "node killed": self._kill_node,
+            "node frozen": self._freeze_node,
+            "messages lost on their way to a node": self._swallow,
+        }
+
+    async def start(self) -> None:
+        """Start the servers."""
+
+    def close(self) -> None:
+        """End them."""
+
+    async def _kill_node(self) -> None:
+        await self.driver.replace(self.chance.choice(list(self.driver.nodes)))
+
+    async def _swallow(self) -> None:
+        await self.driver.nodes[self.chance.choice(list(self.driver.nodes))].ask("swallow", "lost")
+
+    async def _freeze_node(self) -> None:
+        process = self.driver.nodes[self.chance.choice(list(self.driver.nodes))].process
+        await self.freeze(process.send_signal)
+
+    async def freeze(self, send: Callable[[signal.Signals], None]) -> None:
+        """Stop a process for a while."""
+        send(signal.SIGSTOP)
+        await asyncio.sleep(self.chance.uniform(0, _FROZEN))
+        send(signal.SIGCONT)
+
+
+class Memory(Arena):
+    """One process, whose store loses what it is told to lose."""
+
+    address = "memory"
+    nodes = 1
+
+    def __init__(self, driver: Driver, chance: random.Random) -> None:
+        super().__init__(driver, chance)
+        for fault in ("lose", "evict", "trim", "interrupt"):
+            self.faults[fault] = partial(self._tell, fault)
+
+    async def _tell(self, fault: str) -> None:
+        for node in self.driver.nodes.values():
+            await node.ask(fault, "lost")
+
+
+class Workers(Arena):
+    """The workers of a machine, and the process of their hub."""
+
+    def __init__(self, driver: Driver, chance: random.Random) -> None:
+        super().__init__(driver, chance)
+        self._place = Place()
+        self.address = self._place.path
+        self._process: subprocess.Popen[bytes] | None = None
+        self.faults["hub's process killed"] = self._kill
+        self.faults["hub's process frozen"] = self._freeze
+
+    async def start(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        listener = self._place.listener.fileno()
+        command = [sys.executable, "-m", "tests.chaos.place", str(listener)]
+        self._process = subprocess.Popen(command, pass_fds=[listener])
+
+    async def _kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        await asyncio.to_thread(self._process.wait)
+        self._begin()
+
+    async def _freeze(self) -> None:
+        assert self._process is not None
+        await self.freeze(self._process.send_signal)
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self._place.close()
+
+
+class Redis(Arena):
+    """A server of Redis or Valkey that writes down everything at once."""
+
+    kind = "redis"
+
+    async def start(self) -> None:
+        self._server = await asyncio.to_thread(RedisServer, self.kind, "--appendonly", "yes", "--appendfsync", "always")
+        self.address = self._server.url
+        ask = self._server.ask
+        for name, command in {
+            "subscriptions cut off": ("CLIENT", "KILL", "TYPE", "pubsub"),
+            "commands cut off": ("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"),
+            "scripts flushed": ("SCRIPT", "FLUSH"),
+            "everything flushed": ("FLUSHALL",),
+            "last position gone": ("DEL", f"lapwing:0:l:{TOPICS[0]}"),
+            "history gone": ("DEL", f"lapwing:0:h:{TOPICS[0]}"),
+            "history trimmed": ("XTRIM", f"lapwing:0:h:{TOPICS[0]}", "MAXLEN", "0"),
+        }.items():
+            self.faults[name] = partial(asyncio.to_thread, ask, *command)
+        self.faults["server killed"] = self._restart
+        self.faults["server frozen"] = lambda: self.freeze(self._server.signal)
+
+    async def _restart(self) -> None:
+        self._server.kill()
+        await asyncio.sleep(self.chance.uniform(0, 0.5))
+        await asyncio.to_thread(self._server.start)
+
+    def close(self) -> None:
+        self._server.close()
+
+
+class Valkey(Redis):
+    """The same for Valkey."""
+
+    kind = "valkey"
+
+
+class Nats(Arena):
+    """A server of NATS, whose stream is kept in files."""
+
+    async def start(self) -> None:
+        self._server = await asyncio.to_thread(NatsServer)
+        self.address = self._server.url
+        self.faults["server killed"] = lambda: self._restart(signal.SIGKILL)
+        self.faults["server ended"] = lambda: self._restart(signal.SIGTERM)
+        self.faults["server frozen"] = lambda: self.freeze(self._server.signal)
+        self.faults["stream deleted"] = lambda: self._lose("DELETE")
+        self.faults["stream purged"] = lambda: self._lose("PURGE")
+        self.faults["subject purged"] = lambda: self._lose("PURGE", filter="lapwing.in.kept%3A1")
+
+    async def _lose(self, action: str, **body: str) -> None:
+        await asyncio.to_thread(lambda: self._server.stream(action, **body))
+
+    async def _restart(self, number: signal.Signals) -> None:
+        self._server.signal(number)
+        process = self._server.process
+        assert process is not None
+        await asyncio.to_thread(process.wait)
+        await asyncio.sleep(self.chance.uniform(0, 0.5))
+        await asyncio.to_thread(self._server.start)
+
+    def close(self) -> None:
+        self._server.close()
+
+
+class NatsCluster(Arena):
+    """Three servers of NATS, each of which has all of the stream."""
+
+    async def start(self) -> None:
+        self._stack = ExitStack()
+        self._servers = await asyncio.to_thread(self._stack.enter_context, nats_cluster())
+        hosts = ",".join(f"127.0.0.1:{server.port}" for server in self._servers)
+        self.address = f"nats://{hosts}?replicas=3"
+        self.faults["server killed"] = self._restart
+        self.faults["server frozen"] = lambda: self.freeze(self.chance.choice(self._servers).signal)
+        self.faults["leader steps down"] = self._step_down
+
+    async def _restart(self) -> None:
+        server = self.chance.choice(self._servers)
+        server.kill()
+        await asyncio.sleep(self.chance.uniform(0, 1))
+        await asyncio.to_thread(server.start)
+
+    async def _step_down(self) -> None:
+        server = self.chance.choice(self._servers)
+        await asyncio.to_thread(server.publish, "$JS.API.STREAM.LEADER.STEPDOWN.lapwing", b"")
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+ARENAS: dict[str, type[Arena]] = {
+    "memory": Memory,
+    "workers": Workers,
+    "redis": Redis,
+    "valkey": Valkey,
+    "nats": Nats,
+    "nats-cluster": NatsCluster,
+}

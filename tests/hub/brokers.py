@@ -1,0 +1,38 @@
+"""What tests of the engines on brokers have in common."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from lapwing.hub import PublishError
+from lapwing.hub.hub import Hub
+from tests.hub.rooms import anybody
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def declare(hub: Hub) -> Hub:
+    hub.topic("kept:*", history=200, presence=True)(anybody)
+    hub.topic("live:*")(anybody)
+    return hub
+
+
+async def data_of(messages: Any, count: int) -> list[Any]:
+    async with asyncio.timeout(30):
+        return [(await anext(messages)).data for _ in range(count)]
+
+
+async def surely(hub: Hub, topic: str, data: Any, key: str | None = None) -> int:
+    """Publish until it succeeds."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                return await hub.publish(topic, data, key=key)
+            except PublishError:
+                await asyncio.sleep(0.01)

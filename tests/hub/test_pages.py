@@ -1,0 +1,147 @@
+"""The pages of examples/hub in Chromium, with the SDK and without one: they talk, go offline, and miss nothing."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+import lapwing
+from tests.docs.pages import block
+from tests.peers.browser import Browser
+from tests.peers.needed import NODE, need
+from tests.peers.programs import EXAMPLES, TIMEOUT, Program, Start, free_port, starting, wait_for_port
+
+SDK = NODE / "node_modules" / "centrifuge" / "dist" / "centrifuge.js"
+#: Where examples/hub/room.py has page.html and sdk.html.
+PAGES = {"without-an-sdk": "", "with-the-sdk": "sdk"}
+SAID = "[...document.querySelectorAll('li')].map(each => each.textContent)"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with Browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    with starting() as start:
+        yield start
+
+
+@pytest.fixture
+def room(start: Start) -> tuple[str, Program]:
+    """The running example: host and port, and its process."""
+    need("node")
+    port = free_port()
+    program = start("hub/room.py", port, SDK)
+    wait_for_port(port, program)
+    return f"127.0.0.1:{port}", program
+
+
+@pytest.fixture(params=PAGES)
+def shown(request: pytest.FixtureRequest, browser: Browser, room: tuple[str, Program]) -> Iterator[str]:
+    """The page in the browser, connected; gives host and port."""
+    browser.show(f"http://{room[0]}/{PAGES[request.param]}?name=ann")
+    browser.wait_for("state.textContent == 'connected as ann'")
+    yield room[0]
+    browser.show("about:blank")
+
+
+def network(browser: Browser, *, offline: bool) -> None:
+    browser.ask("Network.enable")
+    browser.ask(
+        "Network.emulateNetworkConditions", offline=offline, latency=0, downloadThroughput=-1, uploadThroughput=-1
+    )
+
+
+def say(browser: Browser, text: str) -> None:
+    browser.run(f"text.value = {json.dumps(text)}; form.requestSubmit()")
+
+
+def test_a_room(browser: Browser, shown: str) -> None:
+    with lapwing.hub.connect(f"ws://{shown}", token="bob") as bob, bob.subscribe("chat:lobby") as messages:
+        say(browser, "hello from the page")
+        message = next(messages)
+        assert (message.data, message.user) == ({"name": "ann", "text": "hello from the page"}, "ann")
+        messages.publish({"name": "bob", "text": "grüß dich"})
+        browser.wait_for(f"{SAID}.includes('bob: grüß dich')")
+        said = browser.run(SAID)
+        assert said.index("ann: hello from the page") < said.index("bob: grüß dich")
+        assert messages.present().users == {"ann", "bob"}
+
+
+def test_offline_and_online_again(browser: Browser, shown: str) -> None:
+    """What was said while the page was away is there once it is back, in order, and once."""
+    with lapwing.hub.connect(f"ws://{shown}", token="bob") as bob:
+        bob.publish("chat:lobby", {"name": "bob", "text": "before"})
+        browser.wait_for(f"{SAID}.includes('bob: before')")
+        network(browser, offline=True)
+        try:
+            # Chromium leaves open WebSockets alone: the page without an SDK notices nothing unless its own breaks.
+            browser.run("typeof ws == 'undefined' ? 0 : ws.close()")
+            browser.wait_for("state.textContent.startsWith('connecting')")
+            for number in range(20):
+                bob.publish("chat:lobby", {"name": "bob", "text": f"away {number}"})
+        finally:
+            network(browser, offline=False)
+        browser.wait_for("state.textContent == 'connected as ann'")
+        bob.publish("chat:lobby", {"name": "bob", "text": "after"})
+        browser.wait_for(f"{SAID}.includes('bob: after')")
+        said = [line for line in browser.run(SAID) if line.startswith(("bob:", "…"))]
+        assert said == ["bob: before", *(f"bob: away {number}" for number in range(20)), "bob: after"]
+
+
+def test_who_may_not_is_told(browser: Browser, room: tuple[str, Program]) -> None:
+    browser.show(f"http://{room[0]}/?name=")
+    browser.run("ws.onmessage = null")
+    with lapwing.connect(f"ws://{room[0]}") as ws:
+        ws.send('{"id":1,"connect":{}}\n{"id":2,"subscribe":{"channel":"chat:lobby"}}')
+        ws.receive()
+        assert json.loads(str(ws.receive())) == {
+            "id": 2,
+            "error": {"code": 103, "message": "say who you are first"},
+        }
+    browser.show("about:blank")
+
+
+def test_the_pages_are_short() -> None:
+    assert len((EXAMPLES / "hub" / "sdk.html").read_text(encoding="utf-8").splitlines()) <= 40
+    script = (EXAMPLES / "hub" / "page.html").read_text(encoding="utf-8")
+    script = script.partition("<script>\n")[2].partition("</script>")[0]
+    assert len(script.splitlines()) <= 48
+
+
+def test_the_command_as_the_page_shows_it(room: tuple[str, Program]) -> None:
+    follow, *printed = block("hub-follow").splitlines()
+    publish = block("hub-publish").strip()
+
+    def words(line: str) -> list[str]:
+        assert line.startswith("$ lapwing ")
+        line = line.removeprefix("$ lapwing ").replace("localhost:8080", room[0])
+        return [sys.executable, "-m", "lapwing", *shlex.split(line)]
+
+    following = subprocess.Popen([*words(follow), "-n", "1"], stdout=subprocess.PIPE, text=True)
+    with lapwing.hub.connect(f"ws://{room[0]}", token="eve") as eve, eve.subscribe("chat:lobby") as messages:
+        while "ann" not in messages.present().users:
+            time.sleep(0.02)
+        subprocess.run(words(publish), check=True, timeout=TIMEOUT)
+    output, _ = following.communicate(timeout=TIMEOUT)
+    assert output.splitlines() == printed
+
+
+def test_clients_in_python(start: Start, room: tuple[str, Program]) -> None:
+    program = start("hub/client.py", f"ws://{room[0]}", "eve")
+    assert program.line() == "rooms: chat:lobby, chat:kitchen"
+    assert program.line() == "here: eve"
+    assert program.line() == "eve: hello from Python"
+    blocking = start("hub/blocking_client.py", f"ws://{room[0]}", "zoe")
+    assert blocking.line() == "zoe: hello from a thread"
+    assert blocking.wait() == 0
+    assert program.line() == "zoe: hello from a thread"

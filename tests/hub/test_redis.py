@@ -1,0 +1,471 @@
+"""The engine on Redis and Valkey: its rules, and each fault with a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lapwing.hub import Engine, History, Lost, PublishError
+from lapwing.hub.engines import link, redis_leases
+from lapwing.hub.engines.link import Refused
+from lapwing.hub.engines.redis import RedisEngine
+from lapwing.hub.hub import Hub
+from lapwing.testing.hub import RULES, Began, Bench, Ear, Got, Journal, Published, Told, verify
+from tests.hub.brokers import data_of, declare, surely, until
+from tests.hub.servers import RedisServer, redis_server
+from tests.peers.programs import free_port
+
+KEPT = History(100, 300.0)
+KINDS = ["redis", "valkey"]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def shared(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    """A server for tests that leave it as it was."""
+    with redis_server(request.param) as server:
+        yield server
+
+
+@pytest.fixture(params=KINDS)
+def server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    """A server of one test alone."""
+    with redis_server(request.param) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the link look more often whether it is deaf, and leases end sooner."""
+    monkeypatch.setattr(link, "_PROBE_EVERY", 0.1)
+    monkeypatch.setattr(link, "_PROBE_PATIENCE", 1.0)
+    monkeypatch.setattr(redis_leases, "_LEASE", 1.5)
+    monkeypatch.setattr(redis_leases, "_RENEWED_EVERY", 0.2)
+
+
+# --- the rules -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+async def test_the_engine_keeps_the_rule(shared: RedisServer, rule: Callable[[Bench], Awaitable[None]]) -> None:
+    shared.ask("FLUSHALL")
+
+    async def forget(engine: Engine, topic: str) -> None:
+        shared.ask("DEL", f"lapwing:0:h:{topic}", f"lapwing:0:l:{topic}")
+
+    await rule(Bench(lambda: RedisEngine(shared.url), forget))
+
+
+@asynccontextmanager
+async def two_hubs(server: RedisServer, **options: Any) -> AsyncIterator[tuple[Hub, Hub]]:
+    async with declare(Hub(server.url, **options)) as one, declare(Hub(server.url, **options)) as two:
+        yield one, two
+
+
+# --- faults of the link ----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _killed_connections(server: RedisServer) -> Iterator[None]:
+    server.ask("CLIENT", "KILL", "TYPE", "pubsub")
+    yield
+
+
+@contextmanager
+def _killed_commands(server: RedisServer) -> Iterator[None]:
+    server.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    yield
+
+
+@contextmanager
+def _frozen(server: RedisServer) -> Iterator[None]:
+    server.signal(signal.SIGSTOP)
+    yield
+    server.signal(signal.SIGCONT)
+
+
+@pytest.mark.parametrize("fault", [_killed_connections, _killed_commands, _frozen], ids=lambda fault: fault.__name__)
+async def test_a_link_that_was_down_is_repaired_from_history_and_told_without_one(
+    server: RedisServer, fault: Any
+) -> None:
+    async with two_hubs(server) as (hub, other), hub.subscribe("kept:1") as kept, hub.subscribe("live:1") as live:
+        for topic, messages in (("kept:1", kept), ("live:1", live)):
+            await other.publish(topic, "before")
+            assert await data_of(messages, 1) == ["before"]
+        with fault(server):
+            await until(lambda: not hub.health.is_up)
+            assert hub.health.why
+        for number in range(20):
+            await surely(other, "kept:1", number, key=f"k{number}")
+        assert await data_of(kept, 20) == list(range(20))
+        with pytest.raises(Lost) as caught:
+            async with asyncio.timeout(30):
+                await anext(live)
+        assert caught.value.why == "interrupted"
+        await surely(other, "live:1", "after")
+        assert await data_of(live, 1) == ["after"]
+        assert hub.health.is_up
+
+
+async def test_a_restart_with_the_data_gone_is_told(server: RedisServer) -> None:
+    async with two_hubs(server) as (hub, other), hub.subscribe("kept:1") as messages:
+        held = await other.publish("kept:1", "before")
+        assert await data_of(messages, 1) == ["before"]
+        server.kill()
+        with pytest.raises(PublishError):
+            await Hub.publish(hub, "kept:1", "lost")
+            await Hub.publish(hub, "kept:1", "lost, too")
+        server.start()
+        assert await surely(other, "kept:1", "after") > held
+        with pytest.raises(Lost):
+            async with asyncio.timeout(30):
+                await anext(messages)
+        await surely(other, "kept:1", "on")
+        async with asyncio.timeout(30):
+            while (await anext(messages)).data != "on":
+                pass
+
+
+async def test_a_reader_whose_output_is_cut_off_by_the_server_misses_nothing(server: RedisServer) -> None:
+    server.ask("CONFIG", "SET", "client-output-buffer-limit", "pubsub 256kb 0 0")
+    async with two_hubs(server) as (hub, other), hub.subscribe("kept:1") as messages:
+        link = hub._core.engine._link  # type: ignore[attr-defined]
+        link._subscriptions.transport.pause_reading()
+        for number in range(150):
+            await other.publish("kept:1", [number, "x" * 20_000])
+        await until(lambda: hub.stats().repairs)
+        assert [each[0] for each in await data_of(messages, 150)] == list(range(150))
+
+
+# --- faults of the store ---------------------------------------------------------------------------------------------
+
+
+async def test_scripts_that_were_flushed_are_sent_again(server: RedisServer) -> None:
+    async with two_hubs(server) as (hub, other), hub.subscribe("kept:1") as messages:
+        server.ask("SCRIPT", "FLUSH")
+        await other.publish("kept:1", 1)
+        assert await data_of(messages, 1) == [1]
+
+
+async def test_everything_flushed_is_told_with_the_next_message(server: RedisServer) -> None:
+    async with two_hubs(server) as (hub, other), hub.subscribe("kept:1") as messages:
+        held = await other.publish("kept:1", 1)
+        assert await data_of(messages, 1) == [1]
+        server.ask("FLUSHALL")
+        assert await other.publish("kept:1", 2) > held
+        with pytest.raises(Lost) as caught:
+            async with asyncio.timeout(30):
+                await anext(messages)
+        assert caught.value.since == held
+
+
+async def test_the_last_position_evicted_alone_is_found_in_the_stream_and_nothing_is_noticed(
+    server: RedisServer,
+) -> None:
+    async with two_hubs(server) as (hub, other), hub.subscribe("kept:1") as messages:
+        held = await other.publish("kept:1", 1)
+        server.ask("DEL", "lapwing:0:l:kept:1")
+        await other.publish("kept:1", 2)
+        assert await data_of(messages, 2) == [1, 2]
+        async with other.subscribe("kept:1", since=held) as later:
+            assert await data_of(later, 1) == [2]
+        assert hub.stats().losses == 0
+
+
+async def test_messages_evicted_alone_are_missed_by_those_behind_only(server: RedisServer) -> None:
+    async with two_hubs(server) as (hub, other), hub.subscribe("kept:1") as messages:
+        behind = await other.publish("kept:1", 1)
+        at_the_top = await other.publish("kept:1", 2)
+        assert await data_of(messages, 2) == [1, 2]
+        server.ask("DEL", "lapwing:0:h:kept:1")
+        async with other.subscribe("kept:1", since=at_the_top) as later:
+            assert later.recovered
+        async with other.subscribe("kept:1", since=behind) as later:
+            with pytest.raises(Lost):
+                await anext(later)
+        await other.publish("kept:1", 3)
+        assert await data_of(messages, 1) == [3]
+
+
+async def test_a_full_server_refuses_and_stores_nothing(server: RedisServer) -> None:
+    async with two_hubs(server) as (hub, other):
+        await other.publish("kept:1", 1)
+        server.ask("CONFIG", "SET", "maxmemory", "1")
+        with pytest.raises(PublishError, match="OOM") as caught:
+            await other.publish("kept:1", 2)
+        assert caught.value.stored is False
+        server.ask("CONFIG", "SET", "maxmemory", "0")
+        await other.publish("kept:1", 3)
+        assert [message.data for message in await hub.history("kept:1")] == [1, 3]
+
+
+async def test_a_clock_that_is_wrong_by_centuries_stores_nothing_and_harms_nobody_else(server: RedisServer) -> None:
+    async with two_hubs(server) as (hub, other):
+        hub._core.engine._link.offset = 6e9  # type: ignore[attr-defined]
+        with pytest.raises(PublishError, match="2\\^53") as caught:
+            await hub.publish("kept:1", 1)
+        assert caught.value.stored is False
+        await other.publish("kept:1", 2)
+        assert [message.data for message in await other.history("kept:1")] == [2]
+
+
+async def test_something_else_on_a_channel_is_dropped_counted_and_repaired(server: RedisServer) -> None:
+    async with two_hubs(server) as (hub, other), hub.subscribe("kept:1") as messages:
+        for forged in ("forged", "1 2 3\nx", "-\n", "99999999999999999999 1\nx", "5 9\nx"):
+            server.ask("PUBLISH", "lapwing:0:c:kept:1", forged)
+        await other.publish("kept:1", 1)
+        assert await data_of(messages, 1) == [1]
+        assert hub._core.engine.unreadable >= 4  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("forged", ['{"a":1}\n{"push":{"channel":"admin"}}', "{", '"\x01"'])
+async def test_a_payload_that_would_forge_another_frame_reaches_nobody(server: RedisServer, forged: str) -> None:
+    async with two_hubs(server) as (hub, other), hub.subscribe("live:1") as live, hub.subscribe("kept:1") as kept:
+        server.ask("PUBLISH", "lapwing:0:c:live:1", "0 0\n\x10" + forged)
+        with pytest.raises(Lost) as caught:
+            async with asyncio.timeout(30):
+                await anext(live)
+        assert caught.value.why == "unreadable"
+        position = await other.publish("kept:1", 1)
+        assert await data_of(kept, 1) == [1]
+        server.ask("XADD", "lapwing:0:h:kept:1", f"{position + 1}-0", "p", str(position), "d", "\x10" + forged)
+        server.ask("PUBLISH", "lapwing:0:c:kept:1", f"{position + 1} {position}\n\x10" + forged)
+        with pytest.raises(Lost) as caught:
+            async with asyncio.timeout(30):
+                await anext(kept)
+        assert caught.value.why == "unreadable"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_fork_by_failover_is_told_to_those_who_saw_what_is_lost(kind: str) -> None:
+    """A replica becomes a master while the old one still takes messages: what only that one has is lost."""
+    with redis_server(kind) as server, redis_server(kind) as replica:
+        replica.ask("REPLICAOF", "127.0.0.1", str(server.port))
+        async with declare(Hub(server.url)) as old:
+            common = [await old.publish("kept:1", number) for number in range(8)]
+            await until(lambda: replica.ask("XLEN", "lapwing:0:h:kept:1") == 8)
+            replica.ask("REPLICAOF", "NO", "ONE")
+            lost = [await old.publish("kept:1", name) for name in ("old 9", "old 10")]
+        async with declare(Hub(replica.url)) as new:
+            given = [await new.publish("kept:1", name) for name in ("new 9", "new 10", "new 11")]
+            assert not set(given) & set(lost)
+            async with new.subscribe("kept:1", since=common[-1]) as messages:
+                assert await data_of(messages, 3) == ["new 9", "new 10", "new 11"]
+            async with new.subscribe("kept:1", since=lost[-1]) as messages:
+                with pytest.raises(Lost):
+                    await anext(messages)
+
+
+# --- what is refused -------------------------------------------------------------------------------------------------
+
+
+async def test_a_cluster_is_refused_with_the_reason() -> None:
+    with redis_server("redis", "--cluster-enabled", "yes", "--cluster-port", str(free_port())) as server:
+        with pytest.raises(Refused, match="is a node of a Redis Cluster"):
+            await declare(Hub(server.url)).__aenter__()
+
+
+async def test_a_replica_is_no_master(server: RedisServer) -> None:
+    server.ask("REPLICAOF", "127.0.0.1", "1")
+    with pytest.raises(ConnectionError, match="the server is slave, and no master"):
+        await declare(Hub(server.url, timeout=0.5)).__aenter__()
+
+
+async def test_a_master_that_becomes_a_replica_is_left(server: RedisServer) -> None:
+    async with declare(Hub(server.url, timeout=0.5)) as hub:
+        server.ask("REPLICAOF", "127.0.0.1", "1")
+        await until(lambda: not hub.health.is_up)
+        with pytest.raises(PublishError) as caught:
+            await hub.publish("kept:1", 1)
+        assert caught.value.stored is False
+        server.ask("REPLICAOF", "NO", "ONE")
+        await until(lambda: hub.health.is_up)
+        await hub.publish("kept:1", 1)
+
+
+async def test_users_passwords_and_what_a_user_may_not_do() -> None:
+    with redis_server("redis", "--requirepass", "secret") as server:
+        with pytest.raises(ConnectionError, match=r"NOAUTH|AUTH") as caught:
+            await declare(Hub(server.url, timeout=0.5)).__aenter__()
+        wrong = f"redis://:wrong@127.0.0.1:{server.port}"
+        with pytest.raises(ConnectionError, match="WRONGPASS") as caught:
+            await declare(Hub(wrong, timeout=0.5)).__aenter__()
+        assert ":wrong" not in str(caught.value)
+        async with declare(Hub(f"redis://:secret@127.0.0.1:{server.port}")) as hub:
+            await hub.publish("kept:1", 1)
+        server.ask("ACL", "SETUSER", "app", "on", ">pw", "~lapwing:*", "+@all", "&lapwing:*", password="secret")
+        server.ask("ACL", "SETUSER", "deaf", "on", ">pw", "~lapwing:*", "+@all", "resetchannels", password="secret")
+        async with declare(Hub(f"redis://app:pw@127.0.0.1:{server.port}")) as hub:
+            await hub.publish("kept:1", 2)
+        with pytest.raises(ConnectionError, match=r"NOPERM|permission|cannot be used"):
+            await declare(Hub(f"redis://deaf:pw@127.0.0.1:{server.port}", timeout=0.5)).__aenter__()
+
+
+async def test_databases_and_namespaces_are_apart(server: RedisServer) -> None:
+    async with (
+        declare(Hub(server.url)) as one,
+        declare(Hub(f"{server.url}/1")) as two,
+        declare(Hub(server.url, namespace="other")) as three,
+        one.subscribe("kept:1") as messages,
+    ):
+        await two.publish("kept:1", "elsewhere")
+        await three.publish("kept:1", "elsewhere")
+        await one.publish("kept:1", "here")
+        assert await data_of(messages, 1) == ["here"]
+
+
+# --- presence --------------------------------------------------------------------------------------------------------
+
+
+async def test_presence_is_that_of_all_processes_and_ends_with_the_lease(server: RedisServer) -> None:
+    one, two, three = (RedisEngine(server.url) for _ in range(3))
+    ears = [Ear(), Ear(), Ear()]
+    for engine, ear in zip((one, two, three), ears, strict=True):
+        await engine.start(ear)
+    await three.listen(["t"])
+    await one.enter("t", "a", b"A")
+    await two.enter("t", "b", b"B")
+    await ears[2].until(lambda: len(ears[2].events) >= 2)
+    assert await three.present("t", 10) == ({"a": b"A", "b": b"B"}, 2, True)
+    # A process that is gone without a word: its link and its lease end.
+    two._leases._keeper.cancel()  # type: ignore[union-attr]
+    await two._link.stop()
+    await until(lambda: ("left", "t", "b", b"B") in ears[2].events)
+    assert await three.present("t", 10) == ({"a": b"A"}, 1, True)
+    for engine in (one, three):
+        await engine.stop()
+    assert not {key for key in server.all_keys() if ":p:" in key or ":o:" in key}
+
+
+async def test_a_process_whose_lease_was_lost_enters_its_clients_again(server: RedisServer) -> None:
+    one, two = RedisEngine(server.url), RedisEngine(server.url)
+    ear = Ear()
+    await one.start(Ear())
+    await two.start(ear)
+    await two.listen(["t"])
+    await one.enter("t", "a", b"A")
+    before = one._leases.node
+    server.ask("FLUSHALL")
+    await until(lambda: one._leases.node != before)
+    await ear.until(lambda: [event[0] for event in ear.events].count("joined") == 2)
+    assert await two.present("t", 10) == ({"a": b"A"}, 1, True)
+    for engine in (one, two):
+        await engine.stop()
+
+
+async def test_nothing_of_ours_is_left_without_history(server: RedisServer) -> None:
+    async with two_hubs(server) as (hub, other):
+        for number in range(300):
+            await other.publish(f"live:{number}", number)
+        async with hub.subscribe(*(f"live:{number}" for number in range(300))):
+            assert len(server.ask("PUBSUB", "CHANNELS", "lapwing:0:c:live:*")) == 300
+        await until(lambda: not server.ask("PUBSUB", "CHANNELS", "lapwing:0:c:live:*"))
+        assert not [key for key in server.all_keys() if "live" in key]
+    assert {key.split(":")[2] for key in server.all_keys()} <= {
+        "n",  # the leases
+        "h",  # the hub's own topic
+        "l",
+        "d",  # the declarations
+        "topics",
+    }
+    await until(lambda: not server.ask("PUBSUB", "CHANNELS", "*"))
+
+
+async def test_a_message_that_the_link_lost_without_a_word_is_found_by_the_next_look(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RedisEngine, "check_every", 0.2)
+    async with two_hubs(server) as (hub, other), hub.subscribe("kept:1") as messages:
+        monkeypatch.setattr(hub._core.engine, "message", lambda channel, data: None)
+        await other.publish("kept:1", "unheard")
+        assert await data_of(messages, 1) == ["unheard"]
+        assert hub.stats().repairs == 1
+
+
+async def test_replicas_that_do_not_confirm_are_said_so(server: RedisServer) -> None:
+    async with declare(Hub(f"{server.url}?replicas=1", timeout=3.0)) as hub:
+        with pytest.raises(PublishError, match="expected the message on 1 replicas") as caught:
+            await hub.publish("kept:1", 1)
+        assert caught.value.stored is None
+
+
+# --- sentinel --------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def sentinel(master: RedisServer) -> Iterator[RedisServer]:
+    """A sentinel that watches a master."""
+    with tempfile.TemporaryDirectory() as directory:
+        configuration = Path(directory) / "sentinel.conf"
+        configuration.write_text(
+            f"sentinel monitor main 127.0.0.1 {master.port} 1\n"
+            "sentinel down-after-milliseconds main 500\n"
+            "sentinel failover-timeout main 3000\n",
+            encoding="ascii",
+        )
+        with redis_server("redis", configuration=configuration) as watching:
+            yield watching
+
+
+async def test_a_failover_by_sentinel_under_load_is_followed_and_every_loss_is_told() -> None:
+    journal = Journal()
+    notes = journal.subscribers["s"] = []
+    with redis_server("redis") as master, redis_server("redis") as replica:
+        replica.ask("REPLICAOF", "127.0.0.1", str(master.port))
+        await until(lambda: b"master_link_status:up" in replica.ask("INFO", "replication"))
+        with sentinel(master) as watching:
+            await until(lambda: len(watching.ask("SENTINEL", "replicas", "main")) == 1)
+            url = f"redis+sentinel://127.0.0.1:{watching.port}/main"
+            stop = asyncio.Event()
+
+            async def publish(hub: Hub) -> None:
+                number = 0
+                while not stop.is_set():
+                    number += 1
+                    try:
+                        position = await hub.publish("kept:1", f"m{number}")
+                    except PublishError as error:
+                        journal.published.append(Published(f"m{number}", None, error.stored))
+                    else:
+                        journal.published.append(Published(f"m{number}", int(position)))
+                    await asyncio.sleep(0.002)
+
+            async def subscribe(messages: Any) -> None:
+                while True:
+                    try:
+                        async for message in messages:
+                            notes.append(Got(message.data, int(message.position)))
+                    except Lost as lost:
+                        assert lost.now is not None
+                        notes.append(Told(int(lost.now)))
+                    else:
+                        return
+
+            async with declare(Hub(url)) as hub, declare(Hub(url)) as other, hub.subscribe("kept:1") as messages:
+                notes.append(Began(int(messages.position)))
+                tasks = [asyncio.ensure_future(publish(other)), asyncio.ensure_future(subscribe(messages))]
+                await until(lambda: len(notes) > 50)
+                master.kill()
+                await until(lambda: not hub.health.is_up)
+                await until(lambda: hub.health.is_up and other.health.is_up)
+                count = len(notes)
+                await until(lambda: len(notes) > count + 50)
+                stop.set()
+                await tasks[0]
+                last = await other.publish("kept:1", "end")
+                await until(lambda: isinstance(notes[-1], Got) and notes[-1].message == "end")
+                messages.close()
+                await tasks[1]
+                kept = {message.data for message in await hub.history("kept:1", 200)}
+    journal.published.append(Published("end", int(last)))
+    # What the old master had acknowledged and the replica did not have is explained by the fault.
+    seen = {note.message for note in notes if isinstance(note, Got)}
+    journal.lost = {each.message for each in journal.published if each.position is not None} - seen - kept
+    assert verify(journal) == []
+    assert hub._core.engine._url.service == "main"  # type: ignore[attr-defined]
