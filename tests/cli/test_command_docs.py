@@ -84,7 +84,7 @@ def test_the_session_shows_what_it_shows(command: Command, serve_talk: Callable[
         terminal.child.close(force=True)
 
 
-@pytest.mark.parametrize("name", ["connect", "ping", "record", "replay", "doctor"])
+@pytest.mark.parametrize("name", ["connect", "publish", "ping", "record", "replay", "doctor"])
 def test_every_option_is_documented(name: str) -> None:
     parser = argparse.ArgumentParser(add_help=False)
     importlib.import_module(f"lapwing.cli.{name}").add_arguments(parser)

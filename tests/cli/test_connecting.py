@@ -98,7 +98,7 @@ def test_insecure_and_cacert_make_contexts(tls: Certificates) -> None:
         (["ws://h", "-k"], "--insecure is for TLS: use wss://"),
         (["ws://h", "--cert", "x"], "--cert is for TLS"),
         (["wss://h", "-k", "--cacert", "x"], "got both"),
-        (["wss://h", "--key", "x"], "--key: expected the certificate"),
+        (["wss://h", "--key", "x"], "--key: expected its certificate"),
         (["wss://h", "--cacert", "/nonexistent"], "--cacert: cannot use '/nonexistent'"),
         (["wss://h", "--cert", "/nonexistent"], "--cert: cannot use '/nonexistent'"),
         (["ws://h", "--proxy-insecure"], "are for --proxy https://"),
@@ -176,7 +176,32 @@ def test_nothing_listens(capsys: pytest.CaptureFixture[str]) -> None:
         port = listening.getsockname()[1]
     status, told = _complaint(capsys, f"ws://127.0.0.1:{port}")
     assert status == Status.NOT_CONNECTED
-    assert "nothing listens there: is the server running" in told
+    assert "nothing listens there. Is the server running" in told
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("http_proxy", "http://127.0.0.1:{}"), ("ALL_PROXY", "socks5h://127.0.0.1:{}")]
+)
+def test_a_proxy_that_is_not_there_is_named_with_its_variable(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    monkeypatch.setenv(variable, value.format(port))
+    monkeypatch.delenv("no_proxy", raising=False)
+    status, told = _complaint(capsys, "ws://server.example")
+    assert status == Status.NOT_CONNECTED
+    assert f"cannot connect to the proxy (from {variable}) 127.0.0.1:{port}: nothing listens there" in told
+
+
+def test_a_proxy_that_answers_nonsense_is_named_with_its_variable(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with _answering(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n") as port:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
+        status, told = _complaint(capsys, "ws://server.example")
+    assert status == Status.NOT_CONNECTED
+    assert f"the proxy http://127.0.0.1:{port} (from http_proxy)" in told
 
 
 def test_no_answer_in_time(capsys: pytest.CaptureFixture[str]) -> None:
@@ -184,7 +209,7 @@ def test_no_answer_in_time(capsys: pytest.CaptureFixture[str]) -> None:
         url = f"ws://127.0.0.1:{listening.getsockname()[1]}"
         status, told = _complaint(capsys, url, "--connect-timeout", "0.05")
     assert status == Status.NOT_CONNECTED
-    assert "no open connection within 0.05 s: --connect-timeout SECONDS waits longer" in told
+    assert "no open connection within 0.05 s. --connect-timeout SECONDS waits longer." in told
 
 
 @pytest.mark.parametrize(
@@ -192,8 +217,8 @@ def test_no_answer_in_time(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("401 Unauthorized", Status.REFUSED, "--user NAME:PASSWORD"),
         ("403 Forbidden", Status.REFUSED, "--origin"),
-        ("404 Not Found", Status.REFUSED, "check the path"),
-        ("503 Service Unavailable", Status.REFUSED, "try again later"),
+        ("404 Not Found", Status.REFUSED, "Check the path"),
+        ("503 Service Unavailable", Status.REFUSED, "Try again later"),
         ("200 OK", Status.REFUSED, "200 OK"),
     ],
 )
@@ -208,7 +233,7 @@ def test_the_server_refuses(answer: str, status: Status, words: str, capsys: pyt
 def test_not_tls(capsys: pytest.CaptureFixture[str], server: ServerThread) -> None:
     status, told = _complaint(capsys, f"wss://127.0.0.1:{server.port}")
     assert status == Status.NOT_CONNECTED
-    assert "does not speak TLS: use ws://" in told
+    assert "does not speak TLS. Use ws://" in told
 
 
 def test_certificates(
@@ -233,7 +258,7 @@ def test_a_proxy_that_is_none(capsys: pytest.CaptureFixture[str], server: Server
     assert "--proxy http://NAME:PASSWORD@HOST:PORT" in told
     with _answering(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n") as port:
         status, told = _complaint(capsys, server.url, "-x", f"http://127.0.0.1:{port}")
-    assert "--no-proxy goes straight to the server" in told
+    assert "--no-proxy connects directly" in told
 
 
 def test_an_option_that_the_library_refuses(capsys: pytest.CaptureFixture[str], server: ServerThread) -> None:

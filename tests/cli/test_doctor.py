@@ -98,7 +98,7 @@ def test_what_is_missing_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     real = doctor._version
     monkeypatch.setattr(doctor, "_version", lambda name: None if name in ("python-socks", "rich") else real(name))
     facts, warnings = doctor.examine()
-    assert "python-socks is missing: pip install --force-reinstall lapwing" in warnings
+    assert "python-socks is missing: pip install python-socks" in warnings
     assert facts["extras"]["cli"] is None
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import unicodedata
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.color import ColorSystem
 
 from lapwing import Closed
 from lapwing.cli import closing, events, orders
@@ -94,15 +96,15 @@ def test_every_registered_close_code_has_words() -> None:
         assert ": " in closing.meaning(code)
     assert {closing.meaning(code) for code in (2000, 3999, 4999, 999)} == {
         "not assigned: reserved for the protocol itself",
-        "registered by a library or framework: see its documentation",
-        "the application's own: see its documentation",
+        "a code of a library or framework",
+        "a code of the application",
         "not a close code",
     }
 
 
 def test_the_end_in_words() -> None:
     assert closing.words(Closed(True, 4001, "b\x1bye")) == (
-        r"""closed: 4001, the application's own: see its documentation, reason "b\eye\""""[:-2] + '"'
+        r"""closed: 4001, a code of the application, reason "b\eye\""""[:-2] + '"'
     )
     assert closing.words(Closed(False, 1006, "")).startswith("lost: 1006, abnormal closure")
     assert closing.status_of(Closed(True, 1000, "")) == Status.OK
@@ -131,7 +133,7 @@ def test_orders_and_messages(line: str, expected: orders.Order | str) -> None:
 
 @pytest.mark.parametrize("line", ["/", "/nope", "/p", "/ ping"])
 def test_unknown_orders(line: str) -> None:
-    with pytest.raises(Failed, match="there is no order"):
+    with pytest.raises(Failed, match="unknown command"):
         orders.order_in(line)
 
 
@@ -211,13 +213,42 @@ def test_messages_are_shown_line_by_line() -> None:
 
 def test_bytes_are_shown_in_rows() -> None:
     assert _shown(b"\0Az") == "< binary, 3 bytes\n  0000  00 41 7a  .Az\n"
-    assert _shown(bytes(300)).endswith("\n  ...\n")
+    assert _shown(bytes(300)).endswith("\n  ... 300 bytes in all; /save FILE writes all of it to a file\n")
 
 
 def test_long_messages_are_cut() -> None:
-    shown = _shown("x" * (MAX_SHOWN + 1))
-    assert "x" * MAX_SHOWN + "\n  ... 10,001 characters in all: /save FILE keeps them\n" in shown
-    assert "x" * (MAX_SHOWN + 1) not in shown
+    """To less than a screen, wrapped lines counted, with the way to the rest."""
+    rest = "; /save FILE writes all of it to a file"
+    for message, size in (
+        ("x" * (MAX_SHOWN + 1), f"10,001 characters in all{rest}"),
+        ("line\n" * 1000, f"5,000 characters in all{rest}"),
+        ('{"a":[' + "1," * 999 + "1]}", f"2,007 characters in all{rest}"),
+        (bytes(200), f"200 bytes in all{rest}"),
+    ):
+        shown = _shown(message).splitlines()
+        assert shown[-1].strip() == f"... {size}"
+        rows = sum(-(-len(line) // 80) for line in shown)
+        assert 8 < rows <= 20 < 25, "the terminal has 25 lines, some of them for what is around the message"
+    whole = "line\n" * 10
+    assert "..." not in _shown(whole)
+
+
+def test_colours_can_be_read_on_black(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither blue nor dark grey, in which rich writes the names in JSON and asides."""
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    file = io.StringIO()
+    display = Display(file, timestamps=True)
+    monkeypatch.setattr(display._console, "_color_system", ColorSystem.STANDARD)
+    monkeypatch.setattr(display._console, "_force_terminal", True)
+    display.message("received", '{"a":[1,null,true,"text"]}\n')
+    display.message("sent", "x" * 20_000)
+    display.notice("aside")
+    display.error("failed")
+    display.control("beside")
+    codes = {code for found in re.findall(r"\x1b\[([\d;]+)m", file.getvalue()) for code in found.split(";")}
+    assert "31" not in codes, "red is darker than bright red"
+    assert codes, "no colours at all"
+    assert not codes & {"34", "90", "30", "2"}, codes
 
 
 class _Pieces(io.StringIO):

@@ -102,7 +102,7 @@ def test_the_server_closes(capsys: pytest.CaptureFixture[str]) -> None:
 
     with ServerThread(RUNTIMES["asyncio+epoll"], default=shut) as server:
         assert main(["ping", "-i", "0", server.url]) == Status.ENDED_BADLY
-    assert 'closed: 4003, the application\'s own: see its documentation, reason "enough"' in capsys.readouterr().out
+    assert 'closed: 4003, a code of the application, reason "enough"' in capsys.readouterr().out
 
 
 def test_a_server_that_sends_messages_is_answered(capsys: pytest.CaptureFixture[str]) -> None:

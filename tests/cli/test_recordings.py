@@ -273,10 +273,10 @@ def test_a_client_is_played(pace: list[str], command: Command, conversation: Pat
 @pytest.mark.parametrize(
     ("answers", "difference"),
     [
-        ({**ANSWERS, "one": ["another", b"\0\1\2"]}, "message 2 is another than in the recording"),
+        ({**ANSWERS, "one": ["another", b"\0\1\2"]}, "message 2 differs from the recording"),
         ({**ANSWERS, b"\xff": ["answer to two", "more"]}, "message 5 is one more than in the recording"),
-        ({**ANSWERS, b"\xff": []}, "it sent 3 messages, fewer than in the recording"),
-        ({**ANSWERS, "one": []}, "it sent 1 messages, where there were 3 in the recording"),
+        ({**ANSWERS, b"\xff": []}, "the other side sent 3 messages, fewer than in the recording"),
+        ({**ANSWERS, "one": []}, "the other side sent 1 messages, expected 3 as in the recording"),
     ],
 )
 def test_differences_are_found(
@@ -412,7 +412,7 @@ def test_a_cut_off_recording_is_played_with_a_notice(command: Command, server: S
     done = command.run("replay", str(path), server.url, "-w", "0.2")
     assert done.returncode == 0
     assert json.loads(done.stdout) == {"type": "text", "data": "one"}
-    assert f"lapwing: {path}:3: the last line is cut off, and left out\n" in done.stderr
+    assert f"lapwing: {path}:3: the last line is cut off, and is ignored\n" in done.stderr
 
 
 @pytest.mark.parametrize(

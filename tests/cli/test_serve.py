@@ -10,6 +10,7 @@ import queue
 import re
 import shlex
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -26,10 +27,11 @@ import lapwing
 from lapwing.cli import serve as serve_command
 from lapwing.cli.access import AccessLog
 from lapwing.cli.reloading import Changes
-from lapwing.cli.target import Target, TargetError, load
+from lapwing.cli.target import Target, TargetError, load, load_application
 from tests.docs.pages import block
 from tests.peers.browser import Browser
 from tests.peers.certificates import Certificates
+from tests.peers.programs import free_port
 from tests.peers.servers import echo
 
 ROOT = Path(__file__).parents[2]
@@ -74,9 +76,15 @@ class Served:
                 return line
             seen.append(line)
 
+    def addresses(self, count: int) -> str:
+        """The lines that say where it serves, one beside the other."""
+        lines = [self.line("serving +ws"), *(self._lines.get(timeout=TIMEOUT) or "" for _ in range(count - 1))]
+        assert all(re.fullmatch(r"(serving|chat page|live page) +\S+", line) for line in lines), lines
+        return "  ".join(lines)
+
     def url(self) -> str:
         """The address of the WebSocket, which a line says once it serves."""
-        found = re.search(r"serving (wss?://\S+)/", self.line("serving ws"))
+        found = re.search(r"serving +(wss?://\S+)/", self.line("serving +ws"))
         assert found
         return found[1]
 
@@ -148,8 +156,8 @@ def _without_ports(line: str) -> str:
 
 def test_the_page_shows_what_it_prints(serve: Serve) -> None:
     served = serve("--access-log")
-    _, printed = block("serve-demo").splitlines()
-    line = served.line("serving ws")
+    printed = "  ".join(block("serve-demo").splitlines()[1:])
+    line = served.addresses(3)
     line, token = line.split("#token=")
     printed, shown = printed.split("#token=")
     assert _without_ports(line) == _without_ports(printed)
@@ -165,18 +173,21 @@ def test_the_page_shows_what_it_prints(serve: Serve) -> None:
 def test_the_commands_of_the_page_are_understood() -> None:
     parser = argparse.ArgumentParser()
     serve_command.add_arguments(parser)
-    for command in block("serve-own").splitlines():
+    for command in [*block("serve-own").splitlines(), *block("serve-app").splitlines()]:
         prompt, program, name, *arguments = shlex.split(command)
         assert (prompt, program, name) == ("$", "lapwing", "serve")
-        assert parser.parse_args(arguments).target in {"app:handlers", "app.py:echo"}
+        understood = parser.parse_args(arguments)
+        known = {"app:handlers", "app.py:echo", "asgi_server.py:app", "shop.asgi:application"}
+        assert (understood.target or understood.app) in known
 
 
 # --- as a whole --------------------------------------------------------------------------------------------------
 
 
 def test_an_echo_a_chat_and_the_pages(serve: Serve) -> None:
-    served = serve("--access-log", "--health", "/healthz")
-    line = served.line("serving ws")
+    probes = free_port()
+    served = serve("--access-log", "--health", "/healthz", "--health-port", str(probes))
+    line = served.addresses(3)
     line, token = line.split("#token=")
     addresses = re.findall(r"\S+://\S+", line)
     assert [re.sub(r":\d+", "", each) for each in addresses] == [
@@ -188,6 +199,8 @@ def test_an_echo_a_chat_and_the_pages(serve: Serve) -> None:
     with lapwing.connect(url, timeout=TIMEOUT) as ws:
         ws.send("hello")
         assert ws.receive() == "hello"
+    with urllib.request.urlopen(f"http://localhost:{probes}/readyz", timeout=TIMEOUT) as response:
+        assert response.read() == b"ready\n"
     with lapwing.connect(url, "chat", timeout=TIMEOUT) as ws:
         ws.send('{"name": "ada"}')
         assert json.loads(ws.receive() or "") == {"kind": "comes", "name": "ada", "here": ["ada"]}
@@ -219,8 +232,44 @@ def test_an_echo_a_chat_and_the_pages(serve: Serve) -> None:
 
 def test_ctrl_c_ends_it(serve: Serve) -> None:
     served = serve("--no-inspector")
-    assert "live page" not in served.line("serving")
+    served.addresses(2)
     assert served.end(signal.SIGINT) == 0
+    assert served.rest() == [], "the live page is named"
+
+
+AT_ONCE = """
+import io, os, signal, sys
+from lapwing.cli import main
+
+class Output(io.StringIO):
+    def write(self, text):
+        if "serving" in text:
+            os.kill(os.getpid(), int(sys.argv[1]))
+        return sys.__stdout__.write(text)
+
+sys.stdout = Output()
+sys.exit(main(["serve", "--port", "0", "--no-inspector", *sys.argv[2:]]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "arguments"),
+    [
+        (signal.SIGINT, []),
+        (signal.SIGTERM, []),
+        (signal.SIGINT, ["--workers", "1"]),
+        (signal.SIGTERM, ["--workers", "1"]),
+    ],
+    ids=["SIGINT", "SIGTERM", "SIGINT, workers", "SIGTERM, workers"],
+)
+def test_a_signal_that_comes_with_the_address_ends_it(number: signal.Signals, arguments: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", AT_ONCE, str(int(number)), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(
@@ -250,15 +299,16 @@ def test_the_token_of_the_live_page(
         encoding="utf-8",
     )
     served = serve("app:options", *arguments, LAPWING_TOKEN="the-token-of-the-environment")
-    line = served.line("serving")
-    if shown is None:
-        assert "live page" not in line
-    else:
+    line = served.addresses(1 if shown is None else 2)
+    if shown is not None:
         assert re.sub(r":\d+", "", line).endswith(
-            "live page http://localhost" + shown.format(made="the-token-of-the-environment")
+            "live page  http://localhost" + shown.format(made="the-token-of-the-environment")
         )
-    if "proxy_protocol" not in says:
-        with lapwing.connect(re.findall(r"ws://\S+", line)[0], timeout=TIMEOUT) as ws:  # it takes signals now
+    url = re.findall(r"(?:ws|http)://\S+", line)[0].replace("http:", "ws:").partition("/_lapwing")[0]
+    with socket.create_connection(("localhost", int(url.rpartition(":")[2].strip("/"))), TIMEOUT) as sock:
+        if "proxy_protocol" in says:
+            sock.sendall(b"PROXY TCP4 192.0.2.1 192.0.2.2 50000 80\r\n")
+        with lapwing.connect(url, sock=sock, timeout=TIMEOUT) as ws:  # it takes signals now
             ws.send("hello")
             assert ws.receive() == "hello"
     assert served.end(signal.SIGINT) == 0
@@ -297,7 +347,7 @@ def test_tls_workers_and_a_token(serve: Serve, tls: Certificates) -> None:
         "--token",
         LAPWING_TOKEN=token,
     )
-    line = served.line("serving wss")
+    line = served.addresses(3)
     assert line.endswith(f"/_lapwing/#token={token}")
     context = ssl.create_default_context(cafile=tls.ca_file)
     url = re.findall(r"\S+://\S+", line)[0]
@@ -325,7 +375,7 @@ def test_tls_workers_and_a_token(serve: Serve, tls: Certificates) -> None:
         (["broken.py:handlers"], 1, "SyntaxError"),
         (["raises:handlers"], 1, "ZeroDivisionError"),
         (["imports:handlers"], 1, "ModuleNotFoundError: No module named 'not_installed'"),
-        (["--interface", "no-such-host.invalid"], 1, "'no-such-host.invalid' is not known"),
+        (["--interface", "no-such-host.invalid"], 1, "unknown interface 'no-such-host.invalid'"),
         (["--tls", "missing.pem"], 1, "missing.pem"),
         (["--workers", "0"], 1, "workers to be 1 or more"),
         (["--token", "short"], 1, "at least 16 characters"),
@@ -482,6 +532,78 @@ def test_what_no_target_is(tmp_path: Path, text: str, words: str) -> None:
 def test_no_target_at_all(text: str) -> None:
     with pytest.raises(TargetError, match="expected MODULE:NAME"):
         load(text)
+
+
+APPLICATION = """
+import os
+
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        scope["state"]["greeting"] = "hello"
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        os.write(1, b"shut down\\n")  # whole, beside the other workers
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    await receive()
+    if scope["path"] == "/live/denied":
+        await send({"type": "websocket.http.response.start", "status": 402})
+        await send({"type": "websocket.http.response.body"})
+        return
+    if scope["path"] == "/live/closed":
+        await send({"type": "websocket.close"})
+        return
+    await send({"type": "websocket.accept"})
+    await send({"type": "websocket.send", "text": scope["state"]["greeting"] + scope["path"]})
+    await receive()
+"""
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+def test_an_asgi_application(serve: Serve, tmp_path: Path, workers: int | None) -> None:
+    (tmp_path / "shop.py").write_text(APPLICATION, encoding="utf-8")
+    more = [] if workers is None else ["--workers", str(workers)]
+    served = serve("--app", "shop", "--root-path", "/live", "--access-log", "--drain", "0", *more)
+    line = served.addresses(2)  # and no chat page
+    url = re.findall(r"\S+://\S+", line)[0]
+    for path, status in [("denied?***", 402), ("closed", 403)]:
+        with pytest.raises(lapwing.HandshakeError) as caught:
+            lapwing.Client(timeout=TIMEOUT).connect(url + path.replace("***", "secret"))
+        assert caught.value.status == status
+        assert served.line('"GET').endswith(f'"GET /{path}" {status}')
+    assert _get(url.replace("ws", "http") + "page")[0] == 426
+    assert served.line('"GET').endswith('"GET /page" 426')
+    with lapwing.connect(url + "room", timeout=TIMEOUT) as ws:
+        assert ws.receive() == "hello/live/room"
+        os.kill(served.process.pid, signal.SIGTERM)
+        assert ws.receive() is None
+        assert ws.closed == (True, 1012, "the server is restarting: connect again")
+    assert served.process.wait(TIMEOUT) == 0
+    assert served.end() == 0
+    *ends, line = sorted(served.rest(), reverse=True)  # of several workers, in some order
+    assert ends == ["shut down"] * (workers or 1)
+    assert re.search(r'"GET /room" 101 - 1012 [\d.]+s in 0/0 out 1/15$', line)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("app = 5", "expected an ASGI application"),
+        ("class app: pass", "expected an ASGI application"),
+        ("other = 5", "there is no 'app' in"),
+    ],
+)
+def test_what_no_application_is(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "no_target.py"
+    path.write_text(f"{text}\n", encoding="utf-8")
+    with pytest.raises(TargetError, match=re.escape(words)):
+        load_application(str(path), "")
+    with pytest.raises(TargetError):
+        load_application(str(path), "no/path")
+    sys.modules.pop("no_target")
+    sys.path.remove(str(tmp_path))
 
 
 async def test_the_access_log() -> None:

@@ -46,12 +46,51 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"  {name:<9} {line}\n" in told
 
 
-@pytest.mark.parametrize("words", [[], ["connekt"], ["--verzion"]])
-def test_a_wrong_command_is_a_usage_error(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_command_it_prints_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith("usage: lapwing")
+    assert all(f"  {name:<9} {line}\n" in told.out for name, line in COMMANDS.items())
+    assert told.err == ""
+
+
+def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["connekt"]) == Status.USAGE
+    assert capsys.readouterr().err == "lapwing: unknown command connekt. `lapwing --help` lists the commands.\n"
+
+
+def test_an_unknown_option_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(words)
+        main(["--verzion"])
     assert ended.value.code == 2
     assert "usage: lapwing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("url", ["ws://127.0.0.1:1", "WSS://127.0.0.1:1", "ws+unix:///nowhere/socket:/"])
+def test_a_url_alone_connects(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([url, "-m", "hello", "-n", "1"]) == Status.NOT_CONNECTED
+    assert capsys.readouterr().err.startswith("lapwing connect: ")
+
+
+@pytest.mark.parametrize("columns", [60, 200])
+def test_help_is_as_wide_as_the_terminal(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with pytest.raises(SystemExit):
+        main(["connect", "--help"])
+    told = capsys.readouterr().out
+    for paragraph in told[told.index("On a terminal") : told.index("exit status")].strip().split("\n\n"):
+        lines = paragraph.splitlines()
+        assert max(map(len, lines)) <= columns
+        assert all(len(line) > columns - 30 for line in lines[:-1]), "lines end before they have to"
+
+
+def test_help_keeps_what_is_indented(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "70")
+    with pytest.raises(SystemExit):
+        main(["serve", "--help"])
+    assert "\n  lapwing serve app.py:echo          " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["connect", "ping", "record", "replay", "doctor"])
@@ -76,7 +115,7 @@ def test_without_the_extra_a_session_says_how_to_get_it(
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     assert main(["connect", "ws://127.0.0.1:1"]) == Status.USAGE
-    assert capsys.readouterr().err == f"lapwing connect needs {library}: pip install 'lapwing[cli]'\n"
+    assert capsys.readouterr().err == f"lapwing connect needs {library}: pip install rich prompt-toolkit\n"
 
 
 def test_failures_end_a_command_with_one_line(

@@ -154,7 +154,7 @@ def test_text_of_a_file_and_with_a_slash(terminal: Terminal, command: Command) -
     terminal.type("//not an order")
     terminal.wait_for("< .*/not an order")
     terminal.type("/nonsense")
-    terminal.wait_for("there is no order /nonsense")
+    terminal.wait_for("unknown command /nonsense")
 
 
 def test_ping_and_help(terminal: Terminal) -> None:
@@ -167,7 +167,7 @@ def test_ping_and_help(terminal: Terminal) -> None:
 
 def test_the_server_closes_and_it_is_connected_again(terminal: Terminal) -> None:
     terminal.type("bye")
-    terminal.wait_for(r"closed: 4001, the application's own")
+    terminal.wait_for(r"closed: 4001, a code of the application")
     terminal.type("hello?")
     terminal.wait_for("not connected: /reconnect connects again")
     terminal.type("/reconnect")
@@ -180,7 +180,7 @@ def test_the_server_closes_and_it_is_connected_again(terminal: Terminal) -> None
 
 def test_closing_with_a_code(terminal: Terminal) -> None:
     terminal.type("/close 1006")
-    terminal.wait_for("expected a close code that may be sent")
+    terminal.wait_for("expected a close code, such as 1000")
     terminal.type("/close 4001 good bye")
     terminal.wait_for(r'closed: 4001, .*\s*.*"good\s+bye"')
     terminal.type("/quit")
@@ -255,7 +255,7 @@ def test_a_history_that_cannot_be_kept(
 ) -> None:
     Path(command.directory / "state").write_text("a file, where a directory belongs", encoding="utf-8")
     terminal = open_terminal(server.url)
-    terminal.wait_for("the history is not kept")
+    terminal.wait_for("the history is not saved")
     terminal.type("hello")
     terminal.wait_for("< .*hello")
 

@@ -8,7 +8,8 @@ import pytest
 
 import lapwing
 from lapwing.inspector.guard import TOKEN_PREFIX, check
-from lapwing.protocol.http import Headers, HTTPError
+from lapwing.protocol.http import Headers
+from lapwing.protocol.refusal import HTTPError
 
 TOKEN = "a-token-of-some-length"
 
@@ -24,7 +25,7 @@ def _refusal(*headers: tuple[str, str], token: str = TOKEN) -> int | None:
 
 def _as_subprotocol(token: str) -> tuple[str, str]:
     encoded = base64.urlsafe_b64encode(token.encode()).decode().rstrip("=")
-    return "Sec-WebSocket-Protocol", f"lapwing.inspector.1, {TOKEN_PREFIX}{encoded}"
+    return "Sec-WebSocket-Protocol", f"lapwing.inspector.2, {TOKEN_PREFIX}{encoded}"
 
 
 @pytest.mark.parametrize("token", [TOKEN, "ünïcode-tökens-as-well"])

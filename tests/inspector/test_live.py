@@ -16,12 +16,21 @@ import pytest
 
 import lapwing
 from lapwing.auth import Answer
+from lapwing.inspector.live import LivePage
+from tests.hub.rooms import anybody
 from tests.peers.servers import echo
 
-LIVE = "lapwing.inspector.1"
+LIVE = "lapwing.inspector.2"
 TOKEN = "a-token-of-some-length"
 #: Seconds for anything to come.
 PATIENCE = 20.0
+
+
+def live_page(server: lapwing.Server) -> LivePage:
+    """The live page that is attached to a server."""
+    page = server._page
+    assert isinstance(page, LivePage)
+    return page
 
 
 class Page:
@@ -130,7 +139,7 @@ async def test_the_files_of_the_page() -> None:
         assert "unsafe" not in policy
         assert "frame-ancestors 'none'" in policy
         assert b"<script type" in body
-        for name in ("main.js", "style.css", "panel.css", "icon.svg", "table.js"):
+        for name in ("main.js", "style.css", "panel.css", "icon.svg", "table.js", "topics.js"):
             status, headers, body = await _get(server, f"/_lapwing/{name}")
             assert (status, headers["x-content-type-options"]) == (200, "nosniff")
             assert body
@@ -233,7 +242,8 @@ async def test_numbers_of_connections() -> None:
             async with lapwing.connect(_url(server, "/?token=secret"), "chat") as ws:
                 await page.until(lambda: page.introduced)
                 [(number, introduction)] = page.introduced.items()
-                _, peer, subprotocol, _, is_thread, user = introduction
+                _, peer, subprotocol, _, is_thread, user, path = introduction
+                assert path == "/?***"
                 assert peer == "127.0.0.1:{}".format(*ws.local_address[1:])  # type: ignore[index]
                 assert (subprotocol, is_thread, user) == ("chat", 0, "<b>ada</b>")
                 for _ in range(3):
@@ -249,6 +259,40 @@ async def test_numbers_of_connections() -> None:
                 assert (details["path"], details["agent"], details["handler"]) == ("/?***", "lapwing", "task")
             await page.until(lambda: not page.introduced)
             await page.until(lambda: page.server["closed"] == {"1000": 1})
+
+
+async def test_a_connection_keeps_its_number() -> None:
+    """For each page, and when the only page has been loaded anew."""
+    async with lapwing.listen(0, "127.0.0.1", default=echo, inspector=True) as server:
+        live = live_page(server)
+        async with lapwing.connect(_url(server)), lapwing.connect(_url(server)) as ws:
+            found = []
+            for _ in range(2):
+                async with watching(server) as page:
+                    await page.until(lambda page=page: len(page.introduced) == 2)  # type: ignore[misc]
+                    found.append({number: row[1] for number, row in page.introduced.items()})
+                    async with watching(server) as other:
+                        await other.until(lambda other=other: len(other.introduced) == 2)  # type: ignore[misc]
+                        found.append({number: row[1] for number, row in other.introduced.items()})
+                async with asyncio.timeout(PATIENCE):
+                    while live._watchers or live._connections:
+                        await asyncio.sleep(0)
+            assert all(each == found[0] for each in found)
+            await ws.close()
+            async with lapwing.connect(_url(server)), watching(server) as page:
+                await page.until(lambda: len(page.introduced) == 2)
+                assert len(set(page.introduced) - set(found[0])) == 1, "a number is not given twice"
+
+
+async def test_what_an_operator_closed_is_told() -> None:
+    async with lapwing.listen(0, "127.0.0.1", default=echo, inspector=True) as server, watching(server) as page:
+        async with lapwing.connect(_url(server)) as ws:
+            await page.until(lambda: page.introduced)
+            assert page.server["operator"] == {}
+            await page.ask("close", number=next(iter(page.introduced)), code=1008, reason="enough")
+            assert await ws.receive() is None
+        await page.until(lambda: page.server["closed"] == {"1008": 1})
+        assert page.server["operator"] == {"1008": 1}
 
 
 async def test_the_server_knows_nothing_of_the_page() -> None:
@@ -438,7 +482,7 @@ async def test_watchers_are_few() -> None:
         for page in pages:
             await page.close()
         async with asyncio.timeout(PATIENCE):
-            while server._live_page._watchers:  # type: ignore[union-attr]
+            while live_page(server)._watchers:
                 await asyncio.sleep(0)
         async with watching(server):
             pass
@@ -446,8 +490,7 @@ async def test_watchers_are_few() -> None:
 
 async def test_nothing_is_done_while_nobody_watches() -> None:
     async with lapwing.listen(0, "127.0.0.1", default=echo, inspector=True) as server:
-        live = server._live_page
-        assert live is not None
+        live = live_page(server)
         async with lapwing.connect(_url(server)):
             async with watching(server) as page:
                 await page.until(lambda: page.introduced)
@@ -462,8 +505,7 @@ async def test_nothing_is_done_while_nobody_watches() -> None:
 async def test_a_page_that_does_not_read_holds_up_nobody() -> None:
     """It is told less, and everything once it reads again."""
     async with lapwing.listen(0, "127.0.0.1", default=echo, inspector=True) as server:
-        live = server._live_page
-        assert live is not None
+        live = live_page(server)
         async with watching(server) as page:
             await page.until(lambda: page.server)
             [(watcher, _)] = live._watchers.values()
@@ -491,5 +533,27 @@ async def test_the_end_of_the_server_ends_it(way: str) -> None:
                 pass
             assert page.ws.closed is not None
             assert page.ws.closed.code == 1012
-    assert server._live_page is not None
-    assert not server._live_page._connections
+    assert not live_page(server)._connections
+
+
+async def test_the_topics_of_the_hub() -> None:
+    hub = lapwing.Hub()
+    options: dict[str, Any] = {"default": echo, "inspector": True}
+    hub.topic("chat:*", history=10)(anybody)
+    hub.topic("live:*")(anybody)
+    async with (
+        lapwing.listen(0, "127.0.0.1", hub=hub, **options) as server,
+        watching(server) as page,
+    ):
+        async with hub.subscribe("chat:1", "live:" + "x" * 200) as messages:
+            await hub.publish("chat:1", 1)
+            await anext(messages)
+            await page.until(lambda: page.server.get("hub") and page.server["hub"]["topics"])
+            await page.until(lambda: page.server["hub"]["topics"][0][3] == 1)
+            shown = page.server["hub"]
+            assert shown["up"] is True
+            assert shown["patterns"] == [["chat:*", 1, 1, 0, 1, 0, 0], ["live:*", 1, 1, 0, 0, 0, 0]]
+            assert shown["topics"] == [["chat:1", 1, 0, 1], [("live:" + "x" * 200)[:120], 1, 0, 0]]
+    async with lapwing.listen(0, "127.0.0.1", **options) as server, watching(server) as page:
+        await page.until(lambda: "hub" in page.server)
+        assert page.server["hub"] is None

@@ -15,6 +15,9 @@ import pytest
 
 import lapwing
 from tests.conftest import Runtime
+from tests.faces.programs import program
+from tests.inspector.test_live import TOKEN
+from tests.inspector.test_workers import PROGRAM
 from tests.peers.browser import Browser
 from tests.peers.programs import Program, free_port, wait_for_port
 from tests.peers.servers import TIMEOUT, ServerThread, echo
@@ -204,6 +207,101 @@ def test_holding_and_clearing_the_frames(page: Browser) -> None:
         assert _frames(page) == [["in", "go on"], ["out", "go on"]]
 
 
+def test_json_is_indented_and_can_be_copied_and_searched(page: Browser) -> None:
+    with served() as server, lapwing.connect(server.url, timeout=TIMEOUT) as ws:
+        _open(page, server)
+        _choose(page, ws)
+        ws.send('{"price":1.50,"size":12345678901234567890,"tags":[]}')
+        ws.send("plain text")
+        page.wait_for("document.querySelectorAll('#frames li:not(.control)').length == 4")
+        payload = "document.querySelector('#frames li:not(.control) .payload')"
+        page.run(f"{payload}.click()")
+        assert page.run(f"{payload}.textContent") == (
+            '{\n  "price": 1.50,\n  "size": 12345678901234567890,\n  "tags": []\n}'
+        ), "the digits are those that came"
+        page.run("navigator.clipboard.writeText = async text => { window.copied = text; }")
+        page.run("document.querySelector('#frames .copy').click()")
+        page.wait_for("document.querySelector('#frames .copy').textContent == 'Copied'")
+        assert page.run("window.copied") == page.run(f"{payload}.textContent")
+        page.run(f"{payload}.click()")
+        assert page.run(f"{payload}.textContent") == '{"price":1.50,"size":12345678901234567890,"tags":[]}'
+
+        page.run("document.querySelector('#tail-search').focus()")
+        page.write("PLAIN")
+        visible = "[...document.querySelectorAll('#frames li:not(.control)')].filter(item => !item.hidden).length"
+        page.wait_for(f"{visible} == 2")
+        ws.send("plain again")
+        ws.send("something else")
+        page.wait_for(f"{visible} == 4")
+        page.press("Escape")
+        page.wait_for(f"{visible} == 8 && document.querySelector('#tail-search').value == ''")
+        assert not page.run("document.querySelector('#panel').hidden"), "the first Escape clears the search alone"
+
+
+def test_the_panel_can_be_widened(page: Browser) -> None:
+    with served() as server, lapwing.connect(server.url, timeout=TIMEOUT) as ws:
+        _open(page, server)
+        _choose(page, ws)
+        width = "document.querySelector('#panel').offsetWidth"
+        before = page.run(width)
+        page.run("document.querySelector('#panel-edge').focus()")
+        page.press("ArrowLeft")
+        page.press("ArrowLeft")
+        page.wait_for(f"{width} == {before + 80}")
+        for _ in range(40):
+            page.press("ArrowLeft")
+        assert page.run(f"innerWidth - {width}") >= 240, "something of the table stays"
+        _open(page, server)
+        _choose(page, ws)
+        page.wait_for(f"{width} > {before + 80}")
+
+
+def test_escape_leaves_the_focus_where_it_was(page: Browser) -> None:
+    with served() as server, lapwing.connect(server.url, timeout=TIMEOUT) as ws:
+        _open(page, server)
+        page.run("document.querySelector('#filter').focus()")
+        assert ws.local_address
+        page.write(str(ws.local_address[1]))
+        page.wait_for("document.querySelector('#count').textContent == '1'")
+        page.press("Escape")
+        page.wait_for("document.querySelector('#filter').value == ''")
+        assert page.run("document.activeElement.id") == "filter"
+        _choose(page, ws)
+        page.run("document.querySelector('#filter').focus()")
+        page.press("Escape")
+        page.wait_for("document.querySelector('#panel').hidden")
+        assert page.run("document.activeElement.id") == "filter"
+
+
+def test_user_and_path_are_columns(page: Browser) -> None:
+    def on_request(request: lapwing.IncomingRequest) -> None:
+        request.user = "ada"
+
+    with (
+        served(on_request=on_request) as server,
+        lapwing.connect(f"{server.url}/rooms/7?token=secret", timeout=TIMEOUT),
+    ):
+        _open(page, server)
+        cell = "document.querySelector('#rows .row:not([hidden]) .{}')?.textContent"
+        page.wait_for(f"{cell.format('user')} == 'ada'")
+        assert page.run(cell.format("path")) == "/rooms/7?***"
+        page.run("document.querySelector('#filter').focus()")
+        page.write("rooms/7 ada")
+        page.wait_for("document.querySelector('#count').textContent == '1'")
+
+
+def test_what_an_operator_closes_is_not_abnormal(page: Browser) -> None:
+    with served() as server, lapwing.connect(server.url, timeout=TIMEOUT) as ws:
+        _open(page, server)
+        _choose(page, ws)
+        page.run("document.querySelector('#code').value = 1008")
+        page.run("document.querySelector('#close button').click()")
+        assert ws.receive() is None
+        note = "[...document.querySelectorAll('#tiles dt')].find(term => term.textContent == 'Closed').parentElement"
+        page.wait_for(f"{note}.querySelector('.value').textContent == '1'")
+        assert page.run(f"{note}.querySelector('.note').textContent") == "0 abnormal"
+
+
 def test_a_server_that_comes_back(page: Browser) -> None:
     inspector = lapwing.Inspector(token="the-same-token-as-before")
     with served(inspector=inspector) as server, lapwing.connect(server.url, timeout=TIMEOUT) as ws:
@@ -256,6 +354,8 @@ def test_by_keyboard_alone(page: Browser) -> None:
         page.wait_for("document.querySelector('#nothing').textContent == 'No connection fits the filter.'")
         page.press("Escape")
         page.wait_for("document.querySelector('#count').textContent == '3'")
+        assert page.run("document.activeElement.id") == "filter"
+        page.press("ArrowDown")
         page.press("p")
         page.wait_for("document.querySelector('#pause').getAttribute('aria-pressed') == 'true'")
         page.press("p")
@@ -449,3 +549,56 @@ def test_a_thousand_connections(page: Browser) -> None:
             thread.join()
     finally:
         server.close()
+
+
+def test_several_workers(page: Browser) -> None:
+    """Each connection is called by its worker's number and its own, and can be looked at, whichever has the page."""
+    with program(PROGRAM, TOKEN) as process, ExitStack() as stack:
+        assert process.stdout is not None
+        ports = [int(process.stdout.readline()) for _ in range(2)]
+        opened: dict[str, lapwing.Client] = {}
+        while len(opened) < 2:
+            ws = stack.enter_context(lapwing.connect(f"ws://127.0.0.1:{ports[0]}", timeout=TIMEOUT))
+            opened.setdefault(str(ws.receive()), ws)
+        page.show(f"http://127.0.0.1:{ports[0]}/_lapwing/#token={TOKEN}")
+        _live(page)
+        for ws in opened.values():
+            _choose(page, ws)
+            page.wait_for("/^#[01]·\\d+ · /.test(document.querySelector('#panel-state').textContent)")
+            ws.send(b"seen")
+            page.wait_for("document.querySelector('#frames li:not(.control)')")
+        workers = (
+            "[...document.querySelectorAll('#tiles div')].find(each => each.innerText.includes('connections each'))"
+        )
+        page.wait_for(f"{workers}?.querySelector('.value').textContent == '2'")
+
+
+def test_topics_are_shown_as_text(page: Browser) -> None:
+    hub = lapwing.Hub()
+    hub.topic("chat:*", history=10)(lambda _: None)
+    with served(hub=hub) as server:
+        _open(page, server)
+        _live(page)
+        page.wait_for("!document.querySelector('#topics').hidden")
+
+        async def talk() -> None:
+            async with hub.subscribe("chat:1"), hub.subscribe(f"chat:{MARKUP}"):
+                while not stop.is_set():
+                    await hub.publish("chat:1", 1)
+                    await asyncio.sleep(0.01)
+
+        stop = threading.Event()
+        talking = threading.Thread(target=server.call, args=(talk,))
+        talking.start()
+        try:
+            page.wait_for("document.querySelectorAll('#topics-names tr').length == 2")
+            names = "[...document.querySelectorAll('#topics-names th')].map(cell => cell.textContent)"
+            assert set(page.run(names)) == {"chat:1", f"chat:{MARKUP}"}
+            page.wait_for("parseFloat(document.querySelector('#topics-patterns').rows[0].cells[4].textContent) > 1")
+            row = "[...document.querySelector('#topics-patterns').rows[0].cells].map(cell => cell.textContent)"
+            shown = page.run(row)
+            assert [shown[0], shown[1], shown[2], shown[5], shown[6]] == ["chat:*", "2", "2", "0", "0"]
+            assert page.run("document.querySelector('#topics-count').textContent") == "2"
+        finally:
+            stop.set()
+            talking.join()

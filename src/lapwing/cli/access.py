@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import lapwing
+import lapwing.asgi
 from lapwing.protocol.secrecy import shown_target
 
 if TYPE_CHECKING:
@@ -31,11 +32,16 @@ class AccessLog:
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
+        self._applications: dict[lapwing.asgi.Handler, lapwing.asgi.Handler] = {}
 
     def handler(self, handler: Any) -> Any:
-        """Return a handler that does what this one does, and logs it."""
+        """Return a handler that calls this one, and logs the connection."""
         if handler is None or not callable(handler):
-            return handler  # whoever checks handlers complains
+            return handler  # the check of handlers refuses it
+        if isinstance(handler, lapwing.asgi.Handler):
+            if handler not in self._applications:
+                self._applications[handler] = handler._within(self._application)
+            return self._applications[handler]
         if not _is_async(handler):
 
             @functools.wraps(handler, updated=())
@@ -61,6 +67,47 @@ class AccessLog:
                 self._connection(ws, time.monotonic() - began, code)
 
         return awaited
+
+    def _application(self, app: lapwing.asgi.Application) -> lapwing.asgi.Application:
+        """Return an ASGI application that does what this one does, and logs its WebSockets and its refusals."""
+
+        async def logged(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] != "websocket":
+                await app(scope, receive, send)
+                return
+            began, code, status = time.monotonic(), 1011, "500"
+            ws: lapwing.Connection = scope["extensions"]["lapwing"]["connection"]
+
+            async def watched(event: Any) -> None:
+                nonlocal status
+                await send(event)
+                if event["type"] == "websocket.accept":
+                    status = "101"
+                elif status != "101" and event["type"] == "websocket.close":
+                    status = "403"
+                elif event["type"] == "websocket.http.response.start":
+                    status = str(event["status"])
+
+            async def watching() -> Any:
+                nonlocal status
+                event = await receive()
+                if status == "500" and event["type"] == "websocket.disconnect":
+                    status = "-"  # the client has left, or got a 503, before the application has decided
+                return event
+
+            try:
+                await app(scope, watching, watched)
+                code = 1000
+            finally:
+                if status == "101":
+                    self._connection(ws, time.monotonic() - began, code)
+                else:
+                    target = scope["raw_path"].decode("latin-1").removeprefix(scope["root_path"])
+                    if scope["query_string"]:
+                        target += "?" + scope["query_string"].decode("latin-1")
+                    self._line(ws.peer_address, "GET", target, status)
+
+        return logged
 
     def on_request(self, hook: Any) -> Any:
         """Return a hook that decides as this one does, or lets all in, and logs what becomes no WebSocket."""

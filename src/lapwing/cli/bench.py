@@ -1,10 +1,11 @@
-"""Put load on a WebSocket server and measure it.
+"""Measure a WebSocket server under load.
 
-Every message is expected back, as from an echo server; --no-echo only sends. Without --rate each connection sends the
-next message when an answer has come; with it, messages are due at fixed times, and latency is counted from then.
-Ctrl-C ends early and shows what was measured so far.
+It expects an answer to each message, as from an echo server; with --no-echo it only sends. Without --rate each
+connection sends its next message after the answer to the last one. With --rate messages are due at fixed times, and
+their latency is measured from these times. Ctrl-C ends the measurement early and shows the results so far.
 
-exit status: 0 all well, 1 errors or lost connections, 2 usage, 3 no connection, 4 refused, 130 ended early
+exit status: 0 success, 1 errors or lost connections, 2 usage error, 3 could not connect, 4 refused by the server,
+130 ended early
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from lapwing.protocol import parse_url
 
 from . import connecting
 from .benching import chart, report
@@ -30,7 +33,9 @@ if TYPE_CHECKING:
 
     from .benching.plan import Findings
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["USAGE", "add_arguments", "run"]
+
+USAGE = "URL [OPTIONS]"
 
 #: How long it takes when neither a duration nor a number of messages is given, in seconds.
 _DURATION = 10.0
@@ -43,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     connecting.add_arguments(parser)
     group = parser.add_argument_group("load")
-    group.add_argument("-c", "--connections", type=int, default=10, metavar="N", help="in all (default 10)")
+    group.add_argument("-c", "--connections", type=int, default=10, metavar="N", help="connections in all (default 10)")
     group.add_argument(
         "-r", "--rate", type=float, metavar="R", help="messages per second over all connections (default: no limit)"
     )
@@ -52,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_sizes,
         default=(256,),
         metavar="BYTES",
-        help="of payload: a number, several with commas, or a range such as 16-4096 (default 256)",
+        help="size of the payloads: a number, several with commas, or a range such as 16-4096 (default 256)",
     )
     kind = group.add_mutually_exclusive_group()
     kind.add_argument("--text", action="store_true", help="send TEXT: random letters and digits")
@@ -61,10 +66,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--outstanding",
         type=int,
         metavar="N",
-        help=f"messages of a connection that may be unanswered (default 1; {_MANY} with --rate)",
+        help=f"unanswered messages allowed on each connection (default 1; {_MANY} with --rate)",
     )
-    group.add_argument("--no-echo", action="store_true", help="expect no answers: only send, and ping at the end")
-    group.add_argument("--processes", type=int, default=1, metavar="N", help="that share the load (default 1)")
+    group.add_argument(
+        "--no-echo", action="store_true", help="only send, without answers; a ping at the end checks that all arrived"
+    )
+    group.add_argument(
+        "--processes", type=int, default=1, metavar="N", help="processes that share the load (default 1)"
+    )
     group = parser.add_argument_group("time")
     end = group.add_mutually_exclusive_group()
     end.add_argument(
@@ -72,25 +81,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--duration",
         type=connecting.seconds,
         metavar="SECONDS",
-        help=f"to measure for (default {_DURATION:g}, without -n)",
+        help=f"time to measure (default {_DURATION:g}, without -n)",
     )
-    end.add_argument("-n", "--messages", type=int, metavar="N", help="to measure, in all")
+    end.add_argument("-n", "--messages", type=int, metavar="N", help="messages to measure, in all")
     group.add_argument(
-        "--warmup", type=connecting.seconds, default=0.0, metavar="SECONDS", help="of load before that (default 0)"
+        "--warmup",
+        type=connecting.seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="time of load before the measurement (default 0)",
     )
     group.add_argument(
-        "--ramp-up", type=connecting.seconds, default=0.0, metavar="SECONDS", help="to connect over (default 0)"
+        "--ramp-up",
+        type=connecting.seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="time over which to connect (default 0)",
     )
     group.add_argument(
         "--patience",
         type=connecting.seconds,
         default=5.0,
         metavar="SECONDS",
-        help="to wait for an answer (default 5)",
+        help="time limit for an answer (default 5)",
     )
     group = parser.add_argument_group("output")
-    group.add_argument("--json", metavar="FILE", help="write the results as JSON; - for stdout, instead of the table")
-    group.add_argument("--histogram", metavar="FILE", help="draw the latencies: FILE.svg, or FILE.html")
+    group.add_argument("--json", metavar="FILE", help="write the results as JSON; - prints them instead of the table")
+    group.add_argument(
+        "--histogram", metavar="FILE", help="draw a histogram of the latencies, as FILE.svg or FILE.html"
+    )
     group.add_argument("-q", "--quiet", action="store_true", help="show no progress")
 
 
@@ -118,14 +137,14 @@ def run(arguments: argparse.Namespace) -> int:
     workers = Workers(plans, arguments)
     with _progress(workers.findings, arguments) as show:
         findings = workers.run(show)
-    _tell(findings, arguments)
+    _tell(findings, arguments, report.described(plans, neutralise(str(parse_url(arguments.url)), one_line=True)))
     if findings.interrupted:
         return Status.INTERRUPTED
     return Status.OK if findings.is_good and findings.received else Status.ENDED_BADLY
 
 
 def _plans(arguments: argparse.Namespace) -> list[Plan]:
-    """Share what is asked for out among the processes."""
+    """Divide the load among the processes."""
     for name in ("connections", "processes", "messages", "outstanding"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
@@ -224,13 +243,13 @@ class _progress:  # noqa: N801 - it is called like a function
         self._progress.update(self._task, description=description, completed=min(done, 1.0), live=live)
 
 
-def _tell(findings: Findings, arguments: argparse.Namespace) -> None:
+def _tell(findings: Findings, arguments: argparse.Namespace, title: str) -> None:
     """Print the table, and write the files."""
     console = Console()
     if arguments.json != "-":
         if findings.interrupted:
-            console.print("ended early: what was measured so far", style="yellow")
-        console.print(report.table(findings, echo=not arguments.no_echo))
+            console.print("ended early, the results so far:", style="yellow")
+        console.print(report.table(findings, echo=not arguments.no_echo, title=title))
     if arguments.json is not None:
         text = json.dumps(report.as_json(findings, _described(arguments)), indent=1)
         if arguments.json == "-":
@@ -239,7 +258,7 @@ def _tell(findings: Findings, arguments: argparse.Namespace) -> None:
             Path(arguments.json).write_text(text + "\n", encoding="utf-8")
     if arguments.histogram is not None:
         if not findings.latency.count:
-            raise Failed("--histogram: no message was answered, there is nothing to draw", Status.ENDED_BADLY)
+            raise Failed("--histogram: no message was answered, so there is nothing to draw", Status.ENDED_BADLY)
         draw = chart.svg if arguments.histogram.endswith(".svg") else chart.page
         kind = "latency" if not arguments.no_echo else "time to hand a message over"
         title = f"{kind} of {findings.latency.count:,} messages"
@@ -255,7 +274,7 @@ def _shown(arguments: argparse.Namespace) -> str:
 
 
 def _described(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What was asked for."""
+    """The chosen load."""
     return {
         "url": _shown(arguments),
         "connections": arguments.connections,

@@ -1,6 +1,6 @@
 """What all commands that go to a server share: the options, named as curl and wscat name them, and what failures mean.
 
-`add_arguments` declares URL and options; `target` makes of what was parsed what `lapwing.connect` takes; within
+`add_arguments` declares URL and options; `target` turns the parsed arguments into those of `lapwing.connect`; within
 `explained` a failure to connect becomes a `Failed` of one line that names the next step::
 
     url, options = connecting.target(arguments)
@@ -27,17 +27,18 @@ if TYPE_CHECKING:
 
 __all__ = ["add_arguments", "cause", "explained", "given", "patience", "seconds", "target"]
 
-#: Bytes that a received message may have by default: more than the library's, since nobody serves thousands with it.
+#: Bytes that a received message may have by default: more than the library's, since it does not serve thousands of
+#: clients.
 MAX_MESSAGE_SIZE = 64 * 1024 * 1024
 
-#: What a status suggests to do about it.
+#: The remedy for a status.
 _STEPS = {
-    401: "--user NAME:PASSWORD, or --header 'Authorization: Bearer TOKEN'",
-    403: "perhaps it wants an --origin, or credentials: --user, --header",
-    404: "check the path of the URL",
-    407: "--proxy http://NAME:PASSWORD@HOST:PORT",
-    429: "try again later",
-    503: "try again later",
+    401: "Pass --user NAME:PASSWORD, or --header 'Authorization: Bearer TOKEN'.",
+    403: "Perhaps it expects an --origin, or credentials in --user or --header.",
+    404: "Check the path of the URL.",
+    407: "Name the proxy with its credentials: --proxy http://NAME:PASSWORD@HOST:PORT.",
+    429: "Try again later.",
+    503: "Try again later.",
 }
 
 
@@ -52,28 +53,28 @@ def add_arguments(parser: argparse.ArgumentParser, *, url: bool = True) -> None:
         parser.add_argument("url", metavar="URL", help="ws://HOST[:PORT]/PATH, wss:// for TLS, ws+unix://SOCKET:/PATH")
     _add_handshake(parser.add_argument_group("handshake"))
     _add_tls(parser.add_argument_group("TLS"))
-    _add_way(parser.add_argument_group("the way there"))
+    _add_way(parser.add_argument_group("proxy and route"))
     group = parser.add_argument_group("limits")
     group.add_argument(
         "--connect-timeout",
         type=seconds,
         default=10.0,
         metavar="SECONDS",
-        help="for everything up to the open connection (default 10)",
+        help="time limit for connecting, up to the open connection (default 10)",
     )
     group.add_argument(
         "--ping-interval",
         type=seconds,
         default=20.0,
         metavar="SECONDS",
-        help="of silence before a ping asks whether the server is there, 0 for no pings (default 20)",
+        help="seconds of silence before a ping is sent, 0 for no pings (default 20)",
     )
     group.add_argument(
         "--max-message-size",
         type=int,
         default=MAX_MESSAGE_SIZE,
         metavar="BYTES",
-        help="that a received message may have, 0 for no limit (default 64 MiB)",
+        help="limit of a received message, 0 for no limit (default 64 MiB)",
     )
 
 
@@ -84,7 +85,7 @@ def _add_handshake(group: argparse._ArgumentGroup) -> None:
         action="append",
         default=[],
         metavar="'NAME: VALUE'",
-        help="a header field for the request, or @FILE with one a line; repeatable",
+        help="a header field for the request, or @FILE with one per line; repeatable",
     )
     group.add_argument(
         "-s",
@@ -92,11 +93,11 @@ def _add_handshake(group: argparse._ArgumentGroup) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="a subprotocol to ask for; repeatable, in the order of preference",
+        help="a subprotocol to offer; repeatable, in order of preference",
     )
-    group.add_argument("-o", "--origin", metavar="ORIGIN", help="the Origin header, as a browser sends it")
+    group.add_argument("-o", "--origin", metavar="ORIGIN", help="the Origin header, as sent by a browser")
     group.add_argument(
-        "-u", "--user", metavar="NAME:PASSWORD", help="Basic authentication; without a password it is asked for"
+        "-u", "--user", metavar="NAME:PASSWORD", help="Basic authentication; without :PASSWORD the command asks for it"
     )
     group.add_argument(
         "--compress",
@@ -111,16 +112,12 @@ def _add_handshake(group: argparse._ArgumentGroup) -> None:
 
 def _add_tls(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "-k", "--insecure", action="store_true", help="accept any certificate: for test servers, nothing is secret"
+        "-k", "--insecure", action="store_true", help="accept any certificate: not secure, for test servers only"
     )
-    group.add_argument(
-        "--cacert", metavar="FILE", help="trust the authorities in this file (PEM) instead of the system's"
-    )
-    group.add_argument(
-        "-E", "--cert", metavar="FILE", help="the client's certificate (PEM), with its key or beside --key"
-    )
-    group.add_argument("--key", metavar="FILE", help="the key to --cert (PEM)")
-    group.add_argument("--server-name", metavar="NAME", help="the name that the server's certificate must carry")
+    group.add_argument("--cacert", metavar="FILE", help="trust the authorities in this file (PEM), not the system's")
+    group.add_argument("-E", "--cert", metavar="FILE", help="the client's certificate (PEM), which may include its key")
+    group.add_argument("--key", metavar="FILE", help="the key of --cert (PEM)")
+    group.add_argument("--server-name", metavar="NAME", help="the expected name in the server's certificate")
 
 
 def _add_way(group: argparse._ArgumentGroup) -> None:
@@ -130,15 +127,13 @@ def _add_way(group: argparse._ArgumentGroup) -> None:
         "--proxy",
         metavar="URL",
         help="http://, https://, socks4://, socks4a://, socks5:// or socks5h://[NAME:PASSWORD@]HOST:PORT "
-        "(default: what the environment names: https_proxy and its like)",
+        "(default: from the environment, such as https_proxy)",
     )
-    proxy.add_argument(
-        "--no-proxy", action="store_true", help="go straight to the server whatever the environment names"
-    )
+    proxy.add_argument("--no-proxy", action="store_true", help="connect directly, also if the environment has a proxy")
     group.add_argument("--proxy-insecure", action="store_true", help="--insecure for an https:// proxy")
     group.add_argument("--proxy-cacert", metavar="FILE", help="--cacert for an https:// proxy")
     group.add_argument(
-        "--unix-socket", metavar="PATH", help="connect to this socket; the URL says what to ask for there"
+        "--unix-socket", metavar="PATH", help="connect to this socket; the URL only provides the request"
     )
 
 
@@ -234,7 +229,7 @@ def _headers(arguments: argparse.Namespace) -> list[tuple[str, str]]:
 def _header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
     if not colon or not name.strip():
-        # The value may be a secret, and what is printed here may be kept in the log of a job.
+        # The value may be a secret, and this output may be kept in the log of a job.
         got = "no name before the colon" if colon else f"no colon behind {re.split(r'[^A-Za-z0-9_-]', text)[0]!r}"
         raise Failed(f"--header: expected 'NAME: VALUE' or @FILE, got {got}")
     return name.strip(), value.strip()
@@ -274,7 +269,7 @@ def _refuse_tls(arguments: argparse.Namespace) -> None:
 def _context(arguments: argparse.Namespace) -> ssl.SSLContext | None:
     """Make the context of TLS that the options ask for; None for the library's own."""
     if arguments.key and not arguments.cert:
-        raise Failed("--key: expected the certificate that it belongs to, in --cert")
+        raise Failed("--key: expected its certificate, in --cert")
     if not (arguments.insecure or arguments.cacert or arguments.cert):
         return None
     context = _trust(arguments.cacert, arguments.insecure, "--cacert")
@@ -290,7 +285,7 @@ def _trust(cafile: str | None, insecure: bool, option: str) -> ssl.SSLContext:
     import ssl
 
     if cafile and insecure:
-        raise Failed(f"expected either {option} or its --insecure, got both: who is trusted?")
+        raise Failed(f"expected either {option} or its --insecure, got both")
     try:
         context = ssl.create_default_context(cafile=cafile)
     except OSError as error:
@@ -319,7 +314,7 @@ def _through_unix(url: URL, arguments: argparse.Namespace, options: dict[str, An
 
 @contextmanager
 def explained(arguments: argparse.Namespace) -> Iterator[None]:
-    """Turn a failure to connect into a `Failed` that says in one line what it was, and what to do about it."""
+    """Turn a failure to connect into a `Failed` of one line with its cause and a remedy."""
     try:
         yield
     except Exception as error:
@@ -339,31 +334,35 @@ def cause(error: Exception) -> str:
 
 
 def explain(error: OSError | ValueError | TypeError, arguments: argparse.Namespace) -> Failed:
-    """Say what an attempt to connect failed with."""
+    """Describe the failure of an attempt to connect."""
     if isinstance(error, (ValueError, TypeError)) and not isinstance(error, OSError):
         return Failed(neutralise(str(error), one_line=True))
     import ssl
 
     words = cause(error)
+    if "pass that as ssl=" in words:  # the remedy of a program
+        words = (
+            words.partition(" To present one,")[0] + " Pass --cert FILE, and --key FILE if the key is in another file."
+        )
     if isinstance(error, ssl.SSLCertVerificationError):
         return _explain_certificate(error)
     if isinstance(error, TimeoutError) and error.errno is None:
-        words = f"no open connection within {arguments.connect_timeout:g} s: --connect-timeout SECONDS waits longer"
+        words = f"no open connection within {arguments.connect_timeout:g} s. --connect-timeout SECONDS waits longer."
     return Failed(words, Status.NOT_CONNECTED)
 
 
 def _explain_certificate(error: ssl.SSLCertVerificationError) -> Failed:
     if "proxy" in (error.strerror or ""):
         return Failed(
-            f"the proxy's certificate is not trusted ({error.verify_message}): --proxy-cacert FILE trusts its "
-            "authority, --proxy-insecure anything",
+            f"the proxy's certificate is not trusted ({error.verify_message}). --proxy-cacert FILE trusts its "
+            "authority, --proxy-insecure any certificate.",
             Status.NOT_CONNECTED,
         )
     if error.verify_code in (62, 64):  # another name, another IP address
-        step = "--server-name NAME if it is known by another name, or --insecure for a test server"
+        step = "Pass --server-name NAME if it is known by another name, or --insecure for a test server."
     else:
-        step = "--cacert FILE to trust its authority, or --insecure for a test server"
-    return Failed(f"certificate not trusted ({error.verify_message}): {step}", Status.NOT_CONNECTED)
+        step = "Pass --cacert FILE to trust its authority, or --insecure for a test server."
+    return Failed(f"certificate not trusted ({error.verify_message}). {step}", Status.NOT_CONNECTED)
 
 
 def _explain_refusal(error: HandshakeError) -> Failed:
@@ -373,5 +372,5 @@ def _explain_refusal(error: HandshakeError) -> Failed:
     status = Status.NOT_CONNECTED if isinstance(error, ProxyError) or error.status is None else Status.REFUSED
     step = _STEPS.get(error.status or 0)
     if isinstance(error, ProxyError) and error.status != 407:
-        step = "--no-proxy goes straight to the server"
-    return Failed(f"{words}: {step}" if step else words, status)
+        step = "--no-proxy connects directly."
+    return Failed(f"{words.rstrip('.')}. {step}" if step else words, status)

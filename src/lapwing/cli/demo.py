@@ -1,7 +1,7 @@
-"""What `lapwing serve` serves by itself, on one port: an echo, and a chat room with its page.
+"""The default program of `lapwing serve`, on one port: an echo, and a chat room with its page.
 
-It is an example as well: copy this file and the directory `static` beside it, change
-what you like, and run it by `lapwing serve demo.py:options`.
+It is also an example: copy this file and the directory `static` next to it, edit
+them, and run `lapwing serve demo.py:options`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ HEADERS = {
     "Cache-Control": "no-cache",
 }
 
-# Read once: nothing that a request says becomes the name of a file.
+# Read once: no part of a request becomes the name of a file.
 page = {
     "/" if file.suffix == ".html" else f"/{file.name}": lapwing.Response.of(
         200, file.read_bytes(), {"Content-Type": TYPES[file.suffix], **HEADERS}
@@ -36,20 +36,20 @@ here: list[str] = []
 
 
 def on_request(request: lapwing.IncomingRequest) -> lapwing.Response | None:
-    """Answer browsers with the files of the page."""
+    """Serve the files of the page to browsers."""
     if request.is_websocket or request.method not in ("GET", "HEAD"):
-        return None  # it goes on as it would have
+        return None  # let the request continue
     return page.get(request.path) or lapwing.Response.of(404, "the chat is at /\n")
 
 
 async def echo(ws: lapwing.Connection) -> None:
-    """Send back whatever comes, as it came."""
+    """Send back every message unchanged."""
     async for message in ws:
         await ws.send(message)
 
 
 async def chat(ws: lapwing.Connection) -> None:
-    """Serve one of the people in the room: the first message has the name, the others what is said."""
+    """Serve one user of the room: the first message has the name, the others the conversation."""
     name = (await heard(ws, "name", 40) or "").strip()
     if not name:
         await ws.close(1008, "expected a name first")
@@ -59,13 +59,13 @@ async def chat(ws: lapwing.Connection) -> None:
     try:
         while (text := await heard(ws, "text", 2000)) is not None:
             ws.broadcast(json.dumps({"kind": "says", "name": name, "text": text}))
-    finally:  # however the connection ended
+    finally:  # after every kind of end
         here.remove(name)
         ws.broadcast(json.dumps({"kind": "leaves", "name": name, "here": here}))
 
 
 async def heard(ws: lapwing.Connection, key: str, longest: int) -> str | None:
-    """Return the next message's text under a key; None when there is none, and then the connection is closed."""
+    """Return the text under a key of the next message; if it is missing, close the connection and return None."""
     message = await ws.receive()
     if message is None:
         return None

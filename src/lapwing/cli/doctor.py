@@ -1,4 +1,4 @@
-"""Say what this installation is made of, and what could be better: worth adding to every bug report.
+"""Report the parts of this installation, and possible improvements. Please add the report to bug reports.
 
 exit status: 0 nothing to warn of, 1 warnings, 2 usage
 """
@@ -26,9 +26,12 @@ __all__ = ["add_arguments", "examine", "run"]
 
 #: The extras, each with the distributions that it installs.
 _EXTRAS = {
+    "aiohttp": ("aiohttp",),
     "cli": ("prompt-toolkit", "rich"),
     "metrics": ("prometheus-client",),
     "otel": ("opentelemetry-api",),
+    "redis": ("hiredis",),
+    "uvicorn": ("uvicorn",),
     "uvloop": ("uvloop",),
 }
 _REQUIRED = ("httptools", "idna", "python-socks", "zlib-ng")
@@ -78,9 +81,7 @@ def examine() -> tuple[Facts, list[str]]:
         "dependencies": {name: _version(name) for name in _REQUIRED},
         "extras": {name: _extra(distributions) for name, distributions in _EXTRAS.items()},
     }
-    warnings += [
-        f"{name} is missing: pip install --force-reinstall lapwing" for name in _REQUIRED if _version(name) is None
-    ]
+    warnings += [f"{name} is missing: pip install {name}" for name in _REQUIRED if _version(name) is None]
     return facts, warnings
 
 
@@ -92,7 +93,7 @@ def _version(distribution: str) -> str | None:
 
 
 def _extra(distributions: tuple[str, ...]) -> str | None:
-    """The versions of what an extra consists of; None when a part is missing."""
+    """The versions of the distributions of an extra; None when one is missing."""
     versions = [(name, _version(name)) for name in distributions]
     return None if any(version is None for _, version in versions) else ", ".join(f"{n} {v}" for n, v in versions)
 
@@ -110,15 +111,16 @@ def _lapwing(warnings: list[str]) -> dict[str, Any]:
     except ImportError as error:
         facts["extension"] = f"does not load: {error}"
         warnings.append(
-            f"the native engine does not load ({error}): pip install --force-reinstall lapwing, with a wheel for this "
-            "Python or a C compiler"
+            f"the native engine does not load ({error}): install lapwing again, from a wheel for this Python, or from "
+            "its source with a C compiler"
         )
         return facts
     facts["extension"] = f"loads, {sysconfig.get_config_var('EXT_SUFFIX')}"
     facts.update(protocol.BUILD)
     if protocol.BUILD["sanitized"] or protocol.BUILD["traced"] or not protocol.BUILD["optimised"]:
         warnings.append(
-            "this build of the native engine is a slow one, for tests: pip install --force-reinstall lapwing"
+            "this build of the native engine is a slow one, for tests: install lapwing again, from a wheel or from its "
+            "source without LAPWING_SANITIZE and LAPWING_TRACE"
         )
     return facts
 
@@ -152,7 +154,7 @@ def _event_loop() -> dict[str, Any]:
         name = f"{type(loop).__module__}.{type(loop).__qualname__}"
     finally:
         loop.close()
-    return {"default": name, "uvloop": uvloop or "not installed: pip install 'lapwing[uvloop]'", "reactor": reactor}
+    return {"default": name, "uvloop": uvloop or "not installed: pip install uvloop", "reactor": reactor}
 
 
 def _compression(warnings: list[str]) -> dict[str, Any]:

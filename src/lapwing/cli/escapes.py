@@ -11,8 +11,8 @@ import re
 __all__ = ["neutralise"]
 
 #: C0 but for tab and line feed, DEL, C1, line and paragraph separators; marks, embeddings, overrides and isolates of
-#: direction (UAX 9), the deprecated formats next to them; zero width space and the byte order mark; tags; what is half
-#: a character.
+#: direction (UAX 9), the deprecated formats next to them; zero width space and the byte order mark; tags; lone
+#: surrogates.
 _HARMFUL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"
     "\ud800-\udfff]"
@@ -22,7 +22,7 @@ _NAMES = {"\t": r"\t", "\n": r"\n", "\r": r"\r", "\x1b": r"\e"}
 
 
 def neutralise(text: str, *, one_line: bool = False) -> str:
-    r"""Replace what a terminal would obey, or show as something else, by escapes such as `\e`, `\x9b` or `\u202e`.
+    r"""Replace characters that a terminal would obey or show differently by escapes such as `\e`.
 
     Args:
         text: anything.

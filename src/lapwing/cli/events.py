@@ -22,7 +22,7 @@ __all__ = ["Event", "dump", "message_of", "of_message", "of_ping", "parse", "pay
 #: One event: "type", and what belongs to it.
 Event = dict[str, Any]
 
-#: What each type of event may have beside "type", with the type of the value.
+#: The fields of each type of event besides "type", with the types of their values.
 _FIELDS: dict[str, dict[str, type]] = {
     "text": {"data": str},
     "binary": {"data": str},
@@ -74,11 +74,11 @@ def parse(line: str | bytes, where: str, extra: frozenset[str] = frozenset()) ->
 
     Args:
         line: with or without its end.
-        where: what a complaint begins with, such as "stdin:3".
-        extra: names that may stand there besides; who calls checks their values.
+        where: the beginning of an error message, such as "stdin:3".
+        extra: names of further fields; the caller checks their values.
 
     Raises:
-        Failed: it is none; the words say what was expected.
+        Failed: it is no event; the message names the expected form.
     """
     try:
         event: Any = json.loads(line)

@@ -1,7 +1,7 @@
 """Standard input, message by message, to a connection: what `connect` in a pipe and `record` share.
 
-A thread of its own reads and sends, so that the command may wait for the server meanwhile. Reading goes no faster than
-sending: there is one message in memory.
+A thread of its own reads and sends, so that the command may wait for the server at the same time. Reading goes no
+faster than sending: there is one message in memory.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def lines_of(descriptor: int, separator: bytes = b"\n") -> Iterator[bytes]:
 
 
 def messages_from(descriptor: int, how: str, separator: bytes = b"\n") -> Iterator[Event]:
-    """Read what is to be sent, each with the type of an event.
+    """Read messages to send, each with the type of an event.
 
     Args:
         descriptor: of standard input.
@@ -60,7 +60,7 @@ def messages_from(descriptor: int, how: str, separator: bytes = b"\n") -> Iterat
         separator: the end of a line.
 
     Raises:
-        Failed: a line is not what it should be; the words name it.
+        Failed: a line is malformed; the message names it.
     """
     if how == "binary":
         while data := os.read(descriptor, CHUNK):
@@ -86,7 +86,7 @@ class Source(Protocol):
 
 
 class Feeder(threading.Thread):
-    """The thread that sends what is read.
+    """The thread that reads and sends.
 
     Args:
         messages: what to send.

@@ -1,4 +1,4 @@
-"""What a command says beside its output: to standard error, in one line each, so that a pipe gets data alone."""
+"""The messages of a command: to standard error, in one line each, so that a pipe gets data alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be typed in a session beside messages: lines that begin with a slash."""
+"""The commands of a session: lines that begin with a slash."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ __all__ = ["ORDERS", "Order", "close_arguments", "contents", "help_lines", "orde
 #: Bytes of a file that is sent as one message.
 MAX_FILE = 64 * 1024 * 1024
 
-#: Each order with what may follow it, and what it does.
+#: Each order with its arguments and its description.
 ORDERS = {
-    "help": ("", "list these"),
-    "ping": ("[TEXT]", "send a ping and show the round trip"),
-    "close": ("[CODE [REASON]]", "close the connection, with 1000 unless another code is given"),
-    "reconnect": ("", "connect again, after closing what is open"),
-    "text": ("TEXT | @FILE", "send a text message: of a file, or one that begins with a slash"),
+    "help": ("", "list the commands"),
+    "ping": ("[TEXT]", "send a ping and show the round trip time"),
+    "close": ("[CODE [REASON]]", "close the connection, with 1000 by default"),
+    "reconnect": ("", "close the connection and connect again"),
+    "text": ("TEXT | @FILE", "send a text message, or the content of a file"),
     "binary": ("@FILE | HEX | base64:DATA", "send a binary message"),
-    "save": ("FILE", "write the last received message to a file, whole and as it came"),
-    "pretty": ("on | off", "indent JSON, or show it as it came"),
-    "timestamps": ("on | off", "say when each message came or went"),
-    "info": ("", "show what is known of the connection"),
-    "quit": ("", "close and leave; Ctrl-D does the same"),
+    "save": ("FILE", "write the last received message to a file, complete and unchanged"),
+    "pretty": ("on | off", "indent JSON, or show it unchanged"),
+    "timestamps": ("on | off", "show the time of each message"),
+    "info": ("", "show details of the connection"),
+    "quit": ("", "close the connection and quit, as Ctrl-D does"),
 }
 
 _KEYS = (
-    "Enter sends, Alt-Enter begins another line; a line that begins with / is an order, with // a message that begins "
-    "with /."
+    "Enter sends, Alt-Enter begins another line; a line that begins with / is a command, with // a message that "
+    "begins with /."
 )
 
 
@@ -48,7 +48,7 @@ class Order(NamedTuple):
 
 
 def order_in(line: str) -> Order | str:
-    """Return the order in what was typed, or the message that it is.
+    """Return the order in a line, or the message that it is.
 
     Raises:
         Failed: there is no such order.
@@ -63,13 +63,15 @@ def order_in(line: str) -> Order | str:
     if name not in ORDERS:
         matching = [known for known in ORDERS if name and known.startswith(name)]
         if len(matching) != 1:
-            raise Failed(f"there is no order {found[0].strip()}: /help lists them; /{line} sends it as a message")
+            raise Failed(
+                f"unknown command {found[0].strip()}. /help lists the commands; /{line} sends the line as a message"
+            )
         name = matching[0]
     return Order(name, line[found.end() :].strip())
 
 
 def help_lines() -> list[tuple[str, str]]:
-    """Return each order as it is written, with what it does; the last line explains keys."""
+    """Return each order as it is written, with its description; the last line explains keys."""
     return [*((f"/{name} {rest}".rstrip(), text) for name, (rest, text) in ORDERS.items()), ("", _KEYS)]
 
 
@@ -85,7 +87,7 @@ def close_arguments(rest: str) -> tuple[int, str]:
     if not code:
         return 1000, ""
     if not (code.isascii() and code.isdigit() and len(code) == 4 and may_be_sent(int(code))):
-        raise Failed(f"/close: expected a close code that may be sent, 1000 or 3000 to 4999 say, got {code}")
+        raise Failed(f"/close: expected a close code, such as 1000 or 3000 to 4999, got {code}")
     return int(code), reason.strip()
 
 

@@ -27,7 +27,7 @@ class Status(IntEnum):
     REFUSED = 4
     #: Interrupted with Ctrl-C, as shells have it: 128 and the number of the signal.
     INTERRUPTED = 130
-    #: Who read the output has gone, likewise.
+    #: The reader of the output has gone, also as in a shell.
     BROKEN_PIPE = 141
 
 
@@ -36,7 +36,7 @@ class Failed(Exception):  # noqa: N818 - it is how a command ends
 
     Args:
         message: one line that says why, and what to do.
-        status: what the command exits with.
+        status: the exit status of the command.
     """
 
     def __init__(self, message: str, status: Status = Status.USAGE) -> None:

@@ -1,8 +1,9 @@
-"""Measure round trips to a WebSocket server, with pings (RFC 6455 section 5.5.2) on one connection.
+"""Measure the round trip times of pings (RFC 6455 section 5.5.2) on one connection to a WebSocket server.
 
 Ctrl-C ends it and prints the statistics.
 
-exit status: 0 a pong came, 1 none came or the connection was lost, 2 usage, 3 could not connect, 4 the server refused
+exit status: 0 a pong arrived, 1 no pong arrived or the connection was lost, 2 usage error, 3 could not connect,
+4 refused by the server
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=connecting.seconds,
         default=1.0,
         metavar="SECONDS",
-        help="from one ping to the next, 0 for none (default 1)",
+        help="time between two pings, 0 for none (default 1)",
     )
     group.add_argument(
         "-W",
@@ -52,13 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=connecting.seconds,
         default=5.0,
         metavar="SECONDS",
-        help="to wait for each pong (default 5)",
+        help="time limit for each pong (default 5)",
     )
-    group.add_argument("-S", "--size", type=int, default=8, metavar="BYTES", help="of payload, 4 to 125 (default 8)")
-    group.add_argument("-q", "--quiet", action="store_true", help="print the statistics alone")
     group.add_argument(
-        "-j", "--json", action="store_true", help="print JSON, an object for each ping and one at the end"
+        "-S", "--size", type=int, default=8, metavar="BYTES", help="size of the payload, 4 to 125 (default 8)"
     )
+    group.add_argument("-q", "--quiet", action="store_true", help="print only the statistics")
+    group.add_argument("-j", "--json", action="store_true", help="print a JSON object for each ping and one at the end")
 
 
 class RoundTrips:
@@ -121,7 +122,7 @@ class _Pinging:
         self._peer = _address(ws.peer_address)
 
     def run(self) -> int:
-        # A server that sends messages must not be kept from answering because nobody takes them.
+        # A server that sends messages must not be kept from answering by a full buffer.
         threading.Thread(target=self._discard, name="discard", daemon=True).start()
         began = time.monotonic()
         is_lost = False

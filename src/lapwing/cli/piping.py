@@ -1,4 +1,4 @@
-"""`lapwing connect` as a filter: standard input goes to the server, what the server sends to standard output."""
+"""`lapwing connect` as a filter: standard input goes to the server, its messages go to standard output."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Output:
             self._write(text.encode() + self._separator)
 
     def event(self, event: Event) -> None:
-        """Write an event, if events are what is written."""
+        """Write an event, if the output consists of events."""
         if self._how != "json":
             return
         if self._timestamps:
@@ -241,6 +241,6 @@ class Pipe:
         if not ended_well:
             notice(f"lapwing: {words(closed)}")
         if self._arguments.count is not None and self._received < self._arguments.count:
-            notice(f"lapwing: {self._received} of {self._arguments.count} messages came")
+            notice(f"lapwing: {self._received} of {self._arguments.count} messages arrived")
             return Status.ENDED_BADLY
         return Status.OK if ended_well else Status.ENDED_BADLY

@@ -36,11 +36,11 @@ class Prompt:
     """The prompt of a session: one for all its lines, since between two the terminal would obey keys on its own.
 
     Args:
-        history: what was typed before.
+        history: earlier lines.
         toolbar: gives the line at the bottom.
 
     Attributes:
-        lines: what was typed, in order; None at the end, after Ctrl-D.
+        lines: the typed lines, in order; None at the end, after Ctrl-D.
     """
 
     def __init__(self, history: History, toolbar: Callable[[], str]) -> None:
@@ -61,7 +61,7 @@ class Prompt:
         )
 
     async def run(self) -> bool:
-        """Take what is typed, until there is no more.
+        """Take lines until the end of input.
 
         Returns:
             Whether it was ended with Ctrl-D, or by `stop`; not so with Ctrl-C.
@@ -96,7 +96,7 @@ class Prompt:
             self.lines.put_nowait(line)
 
         @keys.add("escape", "enter")
-        @keys.add("escape", "c-j")  # what was typed before the terminal was the prompt's
+        @keys.add("escape", "c-j")  # typed before the terminal was the prompt's
         def _new_line(event: KeyPressEvent) -> None:
             event.current_buffer.insert_text("\n")
 
@@ -134,7 +134,7 @@ def open_history(*, kept: bool) -> tuple[History, str | None]:
         kept: whether it is kept at all.
 
     Returns:
-        The history, and what is to be said when it cannot be kept.
+        The history, and a warning when it cannot be kept.
     """
     if not kept:
         return InMemoryHistory(), None
@@ -145,7 +145,7 @@ def open_history(*, kept: bool) -> tuple[History, str | None]:
         _shorten(path)
         os.close(os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600))
     except OSError as error:
-        return InMemoryHistory(), f"the history is not kept: {path}: {error.strerror}"
+        return InMemoryHistory(), f"the history is not saved: {path}: {error.strerror}"
     return FileHistory(path), None
 
 

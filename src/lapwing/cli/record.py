@@ -1,11 +1,11 @@
-"""Write down a conversation with a WebSocket server, with its timing, for `lapwing replay`.
+"""Record a conversation with a WebSocket server with its timing, for `lapwing replay`.
 
-What comes on standard input is sent meanwhile, a line for a message; the recording goes on when the input has ended,
-until the server closes, --count or --duration is reached, or Ctrl-C. Each line is in the file before the next message
-is taken. The URL is recorded without user name and password, header fields are not recorded.
+It sends each line of standard input as a message. After the end of the input the recording continues until the server
+closes, --count or --duration is reached, or Ctrl-C. Each message is written to the file before the next one is
+received. Header fields, and the user name and password of the URL, are not recorded.
 
-exit status: 0 closed cleanly or ended by --count, --duration or Ctrl-C, 1 closed with an error code or lost, 2 usage or
-a file that cannot be written, 3 could not connect, 4 the server refused
+exit status: 0 closed cleanly or ended by --count, --duration or Ctrl-C, 1 closed with an error code or connection lost,
+2 usage error or the file cannot be written, 3 could not connect, 4 refused by the server
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ USAGE = "URL FILE [OPTIONS]"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     connecting.add_arguments(parser)
-    parser.add_argument("file", metavar="FILE", help="where to, '-' for standard output")
+    parser.add_argument("file", metavar="FILE", help="the file to write, '-' for standard output")
     group = parser.add_argument_group("recording")
     group.add_argument("-f", "--force", action="store_true", help="overwrite FILE if it exists")
     group.add_argument("-n", "--count", type=int, metavar="N", help="end after N received messages")
-    group.add_argument("-d", "--duration", type=connecting.seconds, metavar="SECONDS", help="end after so long")
+    group.add_argument("-d", "--duration", type=connecting.seconds, metavar="SECONDS", help="end after this time")
     group.add_argument(
-        "-j", "--json", "--ndjson", action="store_true", help="standard input has events, as for `connect`"
+        "-j", "--json", "--ndjson", action="store_true", help="standard input has events, as in `connect`"
     )
 
 

@@ -1,13 +1,13 @@
 """Recordings of conversations: a line of JSON for each thing that happened, written and read one at a time.
 
-The first line says what this is, each other one what was sent, by whom, and how many seconds after the opening::
+The first line describes the file, each other one has a message, its sender, and the seconds since the opening::
 
     {"lapwing-recording": 1, "url": "ws://localhost:8080/", "subprotocol": null, "started": "2026-01-31T12:00:00.000Z"}
     {"at": 0.0021, "from": "client", "type": "text", "data": "hello"}
     {"at": 0.0035, "from": "server", "type": "binary", "data": "AAEC"}
     {"at": 2.5, "from": "client", "type": "close", "code": 1000, "reason": "", "clean": true}
 
-Each line is whole on the disk before the next one begins: what was recorded before a crash can be read.
+Each line is whole on the disk before the next one begins: a recording can be read after a crash.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class Reader:
         if version != VERSION:
             raise Failed(
                 f"{self.path}:1: a recording of version {version}, this lapwing reads version {VERSION}: "
-                "pip install --upgrade lapwing"
+                "read it with the version of lapwing that wrote it"
             )
         subprotocol = header.get("subprotocol")
         if subprotocol is not None and not isinstance(subprotocol, str):

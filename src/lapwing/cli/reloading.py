@@ -1,6 +1,6 @@
 """Beginning again when a file has changed: a process that waits, and a child of it that serves.
 
-The parent holds the listening sockets, so that nobody is refused in between, and has imported nothing of the user's.
+The parent holds the listening sockets, so that no client is refused in between, and has imported nothing of the user's.
 The child watches the files that it has imported from below the working directory, by their times. When one has changed
 it closes its connections with 1012, upon which clients come back, and ends; the parent then starts the next one.
 """
@@ -56,7 +56,7 @@ class Changes:
                 changed = Path(name).stat().st_mtime_ns
             except OSError:
                 changed = 0
-            # What was written since this process began may have been so after it was read.
+            # A file that was written since this process began may have been written after it was read.
             known = self._known.setdefault(name, changed)
             if known != changed or self._began < changed <= time.time_ns():
                 return name
@@ -154,11 +154,11 @@ def keep_serving(child: Callable[[], int]) -> int:
 
 
 def _end_with(child: Callable[[], int]) -> NoReturn:
-    """Call a function in a child process, and end it without running what the parent has left to do."""
+    """Call a function in a child process, and end it without the parent's exit handlers."""
     status = 1
     try:
         status = child()
-    except BaseException:  # noqa: BLE001 - nobody above is to see it: this process is a copy
+    except BaseException:  # noqa: BLE001 - the caller must not see it: this process is a copy
         traceback.print_exc()
     finally:
         sys.stdout.flush()

@@ -1,12 +1,12 @@
-"""Play a recorded conversation again: as a client that goes to URL, or as a server.
+"""Replay a recorded conversation, as a client of URL or as a server.
 
-With a URL, the client's side of the recording is sent there, and what comes is written to standard output as events,
-one JSON object a line. Without one, a server plays the server's side to each client that connects. Messages go out at
-the times of the recording; with --no-timing each goes out as soon as the other side has sent as many messages as it had
-before it in the recording.
+With a URL, it sends the client's messages there, and writes the answers to standard output as events, one JSON object
+per line. Without a URL, it is a server that sends the server's messages to each client. Messages are sent at the times
+of the recording; with --no-timing each is sent as soon as the other side has sent as many messages as before it in the
+recording.
 
-exit status: 0 played to the end, 1 the connection ended before, or --check found a difference, 2 usage or a file
-that is no recording, 3 could not connect or listen, 4 the server refused
+exit status: 0 played to the end, 1 the connection ended early, or --check found a difference, 2 usage error or not a
+recording, 3 could not connect or listen, 4 refused by the server
 """
 
 from __future__ import annotations
@@ -57,23 +57,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("playing")
     pace = group.add_mutually_exclusive_group()
     pace.add_argument("--speed", type=_factor, default=1.0, metavar="FACTOR", help="2 plays twice as fast (default 1)")
-    pace.add_argument("--no-timing", action="store_true", help="keep the order alone, and wait for nothing else")
+    pace.add_argument("--no-timing", action="store_true", help="keep the order, but not the times")
     group.add_argument("--once", action="store_true", help="as a server: end after the first client")
     group.add_argument(
         "-l",
         "--listen",
         metavar="[HOST:]PORT",
-        help=f"as a server: where (default {_DEFAULT_PLACE}, any free port); '*' for all interfaces; --cert for wss",
+        help=f"as a server: the address (default {_DEFAULT_PLACE}, any free port); '*': all interfaces; --cert for wss",
     )
-    group.add_argument("--check", action="store_true", help="the other side must send what it sent in the recording")
-    group.add_argument("-q", "--quiet", action="store_true", help="as a client: do not write what comes")
+    group.add_argument(
+        "--check", action="store_true", help="the other side must send the same messages as in the recording"
+    )
+    group.add_argument("-q", "--quiet", action="store_true", help="as a client: do not write received messages")
     group.add_argument(
         "-w",
         "--wait",
         type=connecting.patience,
         default=1.0,
         metavar="SECONDS",
-        help="of silence to wait for the other side, at the end and for its turn, or 'forever' (default 1)",
+        help="wait for the other side until no message has arrived for this time, or 'forever' (default 1)",
     )
     connecting.add_arguments(parser, url=False)
 
@@ -90,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
     reader = Reader(arguments.file)
     reader.check()
     if reader.cut_off is not None:
-        notice(f"lapwing: {reader.cut_off}: the last line is cut off, and left out")
+        notice(f"lapwing: {reader.cut_off}: the last line is cut off, and is ignored")
     if arguments.url is None:
         return asyncio.run(_serve(reader, arguments))
     for name, value in (("--listen", arguments.listen), ("--once", arguments.once)):
@@ -115,7 +117,7 @@ class Player:
     Attributes:
         played: messages that were sent.
         heard: messages that came.
-        difference: how the other side differed from the recording; None when it did not, or nobody looked.
+        difference: how the other side differed from the recording; None when it did not, or was not compared.
         was_lost: whether the connection was ended as the recorded one was lost.
     """
 
@@ -163,7 +165,7 @@ class Player:
             await asyncio.gather(listening, playing, return_exceptions=True)
             closed = await self._ws.close()
         if self._expected is not None and next(self._expected, None) is not None:
-            self._note(f"it sent {self.heard} messages, fewer than in the recording")
+            self._note(f"the other side sent {self.heard} messages, fewer than in the recording")
         return closed
 
     def _note(self, difference: str) -> None:
@@ -178,7 +180,7 @@ class Player:
                 if expected is None:
                     self._note(f"message {self.heard} is one more than in the recording")
                 elif expected != message:
-                    self._note(f"message {self.heard} is another than in the recording")
+                    self._note(f"message {self.heard} differs from the recording")
             self._activity.set()
 
     async def _play(self) -> _End | None:
@@ -193,10 +195,10 @@ class Player:
             if self._speed is not None:
                 await asyncio.sleep(began + event["at"] / self._speed - loop.time())
             elif not await self._turn(turns):
-                self._note(f"it sent {self.heard} messages, where there were {turns} in the recording")
+                self._note(f"the other side sent {self.heard} messages, expected {turns} as in the recording")
                 return None
             if event["type"] == "close":
-                await self._turn(turns)  # whatever the pace: to close earlier would cut the other side short
+                await self._turn(turns)  # at any pace: to close earlier would cut the other side short
                 return _end_of(event)
             with contextlib.suppress(lapwing.ConnectionClosed):  # `_listen` meets it, too
                 await self._ws.send(events.message_of(event))

@@ -1,20 +1,25 @@
-"""Run a server: an echo and a chat with its page, or handlers of your own.
+"""Run a server: an echo and a chat with its page, or your own handlers.
 
   lapwing serve                      an echo and a chat; browsers get the chat page at /
-  lapwing serve app:handlers         what `handlers` in the module app is
-  lapwing serve app.py:echo          what `echo` in the file app.py is
+  lapwing serve app:handlers         the object `handlers` in the module app
+  lapwing serve app.py:echo          the object `echo` in the file app.py
+  lapwing serve --app shop.asgi:app  the WebSockets of an ASGI application, such as one of FastAPI or Django
 
-What is named is a handler, a dict of subprotocols and handlers, or a dict of options of lapwing.listen with "protocols"
-or "default" among them. The live page, which shows the connections, is at /_lapwing/, with the token that is printed.
+The target is a handler, a dict of subprotocols and handlers, or a dict of options of lapwing.listen that has
+"protocols" or "default". The live page with the connections is at /_lapwing/; it needs the token that is printed.
+
+exit status: 0 after a signal, 1 the server could not start, 2 usage error
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import errno
 import logging
 import os
 import secrets
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -23,9 +28,11 @@ from urllib.parse import quote
 
 import lapwing
 
-from .target import Target, TargetError, load, understand
+from .target import Target, TargetError, load, load_application, understand
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["USAGE", "add_arguments", "run"]
+
+USAGE = "[MODULE:NAME] [OPTIONS]"
 
 #: Where the token of the live page may be, so that it is in no list of processes.
 _TOKEN_VARIABLE: Final = "LAPWING_TOKEN"
@@ -36,48 +43,54 @@ _QUICK_CLOSE: Final = 2.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("target", nargs="?", metavar="MODULE:NAME", help="what to serve; by default an echo and a chat")
-    where = parser.add_argument_group("where")
-    where.add_argument("-p", "--port", type=int, default=8080, help="8080 by default; 0 lets the system choose")
+    parser.add_argument("target", nargs="?", metavar="MODULE:NAME", help="the target; by default an echo and a chat")
+    parser.add_argument("--app", metavar="MODULE:NAME", help="serve the WebSockets of this ASGI application")
+    parser.add_argument("--root-path", default="", metavar="PATH", help="the path of the application, such as /live")
+    where = parser.add_argument_group("address")
+    where.add_argument("-p", "--port", type=int, default=8080, help="the port (default 8080); 0 for any free port")
     where.add_argument(
         "-i",
         "--interface",
         action="append",
         metavar="ADDRESS",
-        help='an address or a name, "*" for all of them; may be repeated; localhost by default',
+        help='an address or a host name, "*" for all interfaces; repeatable (default localhost)',
     )
     where.add_argument(
         "--tls",
         nargs="+",
         metavar=("CERT", "KEY"),
-        help="serve wss with these files in PEM form; CERT may hold the key",
+        help="serve wss with these PEM files; CERT may include the key",
     )
-    how = parser.add_argument_group("how")
+    where.add_argument("--systemd", action="store_true", help="use the sockets of systemd's socket activation")
+    how = parser.add_argument_group("operation")
     how.add_argument(
-        "--reload", action="store_true", help="start again when a file has changed that was imported from here"
+        "--reload", action="store_true", help="restart when an imported file below this directory has changed"
     )
-    how.add_argument("--workers", type=int, metavar="NUMBER", help="serve with so many processes")
-    how.add_argument("--health", metavar="PATH", help="a path, such as /healthz, at which load balancers ask")
+    how.add_argument("--workers", type=int, metavar="NUMBER", help="number of worker processes")
+    how.add_argument("--health", metavar="PATH", help="the path of health checks by load balancers, such as /healthz")
     how.add_argument(
-        "--origin", action="append", metavar="ORIGIN", help='pages of this origin may connect, "*": of any'
+        "--health-port", type=int, metavar="PORT", help="the port of /healthz and /readyz for an orchestrator"
     )
     how.add_argument(
-        "--drain", type=float, metavar="SECONDS", help="on Ctrl-C or SIGTERM, send clients away over this time"
+        "--origin", action="append", metavar="ORIGIN", help='allow pages of this origin, "*" for any origin; repeatable'
     )
-    live = parser.add_argument_group("the live page")
+    how.add_argument(
+        "--drain", type=float, metavar="SECONDS", help="on Ctrl-C or SIGTERM, close the connections over this time"
+    )
+    live = parser.add_argument_group("live page")
     live.add_argument(
-        "--inspector", action=argparse.BooleanOptionalAction, help="whether to serve it; it is by default"
+        "--inspector", action=argparse.BooleanOptionalAction, help="serve the live page (the default), or do not"
     )
     live.add_argument(
         "--token",
         nargs="?",
         const="",
         metavar="TOKEN",
-        help=f"the token that opens it; without one the environment's {_TOKEN_VARIABLE}, or a new one",
+        help=f"its token (default: {_TOKEN_VARIABLE} of the environment, or a new one)",
     )
     logs = parser.add_argument_group("output")
     logs.add_argument("--access-log", action="store_true", help="print a line for each connection and request")
-    logs.add_argument("-v", "--verbose", action="count", default=0, help="log more; twice: everything")
+    logs.add_argument("-v", "--verbose", action="count", default=0, help="log more; repeat for everything")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -92,7 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
     arguments.has_token = arguments.token is not None
     arguments.token = arguments.token or os.environ.get(_TOKEN_VARIABLE) or secrets.token_urlsafe()
     try:
-        sockets = _open(arguments.interface or ["localhost"], arguments.port)
+        sockets = [] if arguments.systemd else _open(arguments.interface or ["localhost"], arguments.port)
     except OSError as error:
         return _fail(str(error), 1)
     try:
@@ -110,13 +123,19 @@ def run(arguments: argparse.Namespace) -> int:
 def _complaint(arguments: argparse.Namespace) -> str | None:
     """Say what makes no sense in the command line, if anything does."""
     if arguments.reload and arguments.workers is not None:
-        return "--reload is for development, --workers for the opposite: leave one of them out"
+        return "--reload is for development, --workers for production: leave one of them out"
+    if arguments.systemd and (arguments.reload or arguments.interface):
+        return "--systemd uses sockets that are already open: leave out --interface and --reload"
     if arguments.reload and not hasattr(os, "fork"):
         return "--reload needs a system with fork"
-    if arguments.reload and arguments.target is None:
-        return "--reload watches a program of yours: name it, as in lapwing serve app:handlers --reload"
+    if arguments.app is not None and arguments.target is not None:
+        return f"expected handlers or an application, got both: leave out {arguments.target} or --app {arguments.app}"
+    if arguments.root_path and arguments.app is None:
+        return "--root-path is for an application: name it with --app"
+    if arguments.reload and arguments.target is None and arguments.app is None:
+        return "--reload needs a program to watch: name it, as in lapwing serve app:handlers --reload"
     if arguments.tls is not None and len(arguments.tls) > 2:
-        return f"expected --tls CERT or --tls CERT KEY, got {' '.join(arguments.tls)}: what to serve goes before --tls"
+        return f"expected --tls CERT or --tls CERT KEY, got {' '.join(arguments.tls)}: put the target before --tls"
     if arguments.token is not None and arguments.inspector is False:
         return "--token is for the live page, which --no-inspector leaves out"
     if not 0 <= arguments.port <= 65535:
@@ -133,24 +152,47 @@ def _serve(arguments: argparse.Namespace, sockets: list[socket.socket]) -> int:
     """Serve in this process until a signal comes.
 
     Raises:
-        TargetError: what is to be served cannot be.
+        TargetError: the target cannot be served.
     """
-    target = load(arguments.target) if arguments.target is not None else _demonstration()
+    target = _target(arguments)
     protocols, default, options = _settled(arguments, target)
-    given: dict[str, Any] = {**options, "sockets": sockets}
+    given: dict[str, Any] = {**options, "sockets": "systemd" if arguments.systemd else sockets}
     try:
         lapwing.listen(protocols=protocols, default=default, **given)  # checks it all, and listens nowhere
     except (TypeError, ValueError) as error:
         raise TargetError(str(error)) from None
     drain = 0.0 if arguments.reload else arguments.drain
-    try:
+
+    def announce() -> None:
         print(_addresses(arguments, sockets, options), flush=True)
-        lapwing.run(protocols=protocols, default=default, workers=arguments.workers, drain_window=drain, **given)
+
+    def make_loop() -> asyncio.AbstractEventLoop:
+        announce()  # here `run` has signals wait until the server takes them
+        return asyncio.new_event_loop()
+
+    run = lapwing.run  # imports it: a signal that follows the addresses must not come in the middle of that
+    try:
+        if arguments.workers is None:
+            run(protocols=protocols, default=default, loop_factory=make_loop, drain_window=drain, **given)
+        else:
+            # Until `run` takes SIGTERM, which may come as soon as the addresses are known.
+            before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+            try:
+                announce()
+                run(protocols=protocols, default=default, workers=arguments.workers, drain_window=drain, **given)
+            finally:
+                signal.signal(signal.SIGTERM, before)
     except (TypeError, ValueError, OSError) as error:
         raise TargetError(str(error)) from None
     except KeyboardInterrupt:
         pass  # it came before the server was there to take it
     return 0
+
+
+def _target(arguments: argparse.Namespace) -> Target:
+    if arguments.app is not None:
+        return load_application(arguments.app, arguments.root_path)
+    return load(arguments.target) if arguments.target is not None else _demonstration()
 
 
 def _demonstration() -> Target:
@@ -160,7 +202,7 @@ def _demonstration() -> Target:
 
 
 def _settled(arguments: argparse.Namespace, target: Target) -> tuple[dict[str, Any], Any, dict[str, Any]]:
-    """Put together what the target and the command line say; the command line has the last word."""
+    """Merge the options of the target and of the command line; the command line has the last word."""
     options = dict(target.options)
     if arguments.tls is not None:
         for name in ("ssl", "certfile", "keyfile"):
@@ -168,6 +210,8 @@ def _settled(arguments: argparse.Namespace, target: Target) -> tuple[dict[str, A
         options |= dict(zip(("certfile", "keyfile"), arguments.tls, strict=False))
     if arguments.health is not None:
         options["health"] = arguments.health
+    if arguments.health_port is not None:
+        options["health_port"] = arguments.health_port
     if arguments.origin is not None:
         options["origins"] = "*" if "*" in arguments.origin else arguments.origin
     if arguments.reload:
@@ -185,12 +229,12 @@ def _settled(arguments: argparse.Namespace, target: Target) -> tuple[dict[str, A
 
 
 def _live_page(arguments: argparse.Namespace, given: Any) -> Any:
-    """Say what becomes of the live page; `given` is what the target says, None for nothing."""
+    """Return the option for the live page; `given` is the target's, None without one."""
     if arguments.inspector is False or (given is False and not (arguments.inspector or arguments.has_token)):
         return False
     own = isinstance(given, lapwing.Inspector)
     if (own and not arguments.has_token) or (given and not own and given is not True):
-        return given  # the program's own; what is wrong is said when it is checked
+        return given  # the program's own, checked by the server
     try:
         return lapwing.Inspector(given.path if own else "/_lapwing", arguments.token)
     except ValueError as error:
@@ -209,7 +253,7 @@ def _open(interfaces: list[str], port: int) -> list[socket.socket]:
         try:
             found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         except socket.gaierror as error:
-            raise OSError(f"the interface {name!r} is not known: {error.strerror}") from None
+            raise OSError(f"unknown interface {name!r} ({error.strerror})") from None
         for family, _, _, _, address in found:
             addresses.setdefault((family, str(address[0])), name)
     sockets: list[socket.socket] = []
@@ -219,7 +263,7 @@ def _open(interfaces: list[str], port: int) -> list[socket.socket]:
         errno.EAFNOSUPPORT,
     }  # such as ::1 where there is no IPv6: others of the name may do
     if port == 0:
-        dispensable.add(errno.EADDRINUSE)  # what the system chose for the first is taken for another
+        dispensable.add(errno.EADDRINUSE)  # the port that the system chose for the first is taken for another
     for (number, host), name in sorted(addresses.items()):
         try:
             sock = _listen(number, host, port)
@@ -241,7 +285,7 @@ def _open(interfaces: list[str], port: int) -> list[socket.socket]:
 def _listen(family: int, host: str, port: int) -> socket.socket:
     version = socket.AF_INET6 if family == socket.AF_INET6 else socket.AF_INET
     sock = socket.create_server((host, port), family=version, backlog=_BACKLOG)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what is accepted inherits it
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
     return sock
 
 
@@ -254,20 +298,23 @@ def _hint(error: OSError) -> str:
 
 
 def _addresses(arguments: argparse.Namespace, sockets: list[socket.socket], options: dict[str, Any]) -> str:
-    """The line that says where what is."""
+    """A line for each URL, whole, so that a terminal of any width lets it be opened and copied."""
+    page = options.get("inspector")
+    secret = f"#token={quote(page.token, safe='')}" if page and page.token == arguments.token else ""
+    if arguments.systemd:
+        lines = ["serving    the sockets of systemd"]
+        return "\n".join([*lines, f"live page  {page.path}/{secret}"] if page else lines)
     is_secure = bool(options.get("ssl") or options.get("certfile"))
     name = (arguments.interface or ["localhost"])[0]
     host = "localhost" if name in ("*", "0.0.0.0", "::") else f"[{name}]" if ":" in name else name
     place = f"{host}:{sockets[0].getsockname()[1]}"
     web = f"http{'s' * is_secure}://{place}"
-    parts = [f"serving ws{'s' * is_secure}://{place}/"]
-    if arguments.target is None:
-        parts.append(f"chat page {web}/")
-    page = options.get("inspector")
+    lines = [f"serving    ws{'s' * is_secure}://{place}/"]
+    if arguments.target is None and arguments.app is None:
+        lines.append(f"chat page  {web}/")
     if page:
-        secret = f"#token={quote(page.token, safe='')}" if page.token == arguments.token else ""
-        parts.append(f"live page {web}{page.path}/{secret}")
-    return "  ".join(parts)
+        lines.append(f"live page  {web}{page.path}/{secret}")
+    return "\n".join(lines)
 
 
 def _serve_again_and_again(arguments: argparse.Namespace, sockets: list[socket.socket]) -> int:

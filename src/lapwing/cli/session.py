@@ -1,4 +1,4 @@
-"""`lapwing connect` on a terminal: what is typed goes to the server, what comes is shown above the prompt."""
+"""`lapwing connect` on a terminal: typed lines go to the server, its messages are shown above the prompt."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class Session:
             self._status = failed.status
             self._display.error(str(failed))
         except lapwing.ConnectionClosed:  # and that was said: connecting again would not help
-            self._display.notice("not connecting again after this close code: /reconnect does")
+            self._display.notice("not reconnecting after this close code; /reconnect connects again")
 
     async def _receive(self, ws: AsyncClient) -> None:
         self._ws = ws
@@ -127,7 +127,7 @@ class Session:
         self._has_begun.set()
 
     async def _end(self, code: int = 1000, reason: str = "", *, timeout: float | None = None) -> None:
-        """Close what is open, and stop connecting again."""
+        """Close the connection, and stop connecting again."""
         self._is_closing = True
         if self._ws is not None:
             with contextlib.suppress(TimeoutError):
@@ -143,17 +143,17 @@ class Session:
             self._talking.cancel()
             await asyncio.gather(self._talking, return_exceptions=True)
 
-    # --- what is typed -------------------------------------------------------------------------------------------
+    # --- typed lines -------------------------------------------------------------------------------------------
 
     async def _converse(self) -> Status:
-        """Do what is typed until the end of it."""
+        """Carry out the typed lines until the end of input."""
         prompting = asyncio.ensure_future(self._prompt.run())
         working = asyncio.ensure_future(self._work())
         try:
             await asyncio.wait({prompting, working}, return_when=asyncio.FIRST_COMPLETED)
             if prompting.done() and not prompting.result():
                 return Status.INTERRUPTED
-            # After Ctrl-D, what was typed before it is still done.
+            # After Ctrl-D, earlier lines are still carried out.
             await asyncio.wait({working}, timeout=_PATIENCE)
         finally:
             self._prompt.stop()
@@ -164,7 +164,7 @@ class Session:
         return self._status
 
     async def _work(self) -> None:
-        """Do what was typed, one line after the other."""
+        """Carry out the typed lines, one after the other."""
         while (line := await self._prompt.lines.get()) is not None:
             try:
                 order = orders.order_in(line)
@@ -177,9 +177,9 @@ class Session:
             except (Failed, TypeError, ValueError) as error:
                 self._display.error(str(error))
             except TimeoutError:
-                self._display.error(f"nothing within {_PATIENCE:g} s")
+                self._display.error(f"no answer within {_PATIENCE:g} s")
             except lapwing.ConnectionClosed:
-                self._display.error("the connection is closed: this was not sent")
+                self._display.error("the connection is closed: the message was not sent")
 
     def _orders(self) -> dict[str, Callable[[str], Awaitable[None]]]:
         return {
@@ -198,7 +198,7 @@ class Session:
 
     def _open_one(self) -> AsyncClient:
         if self._ws is None:
-            raise Failed("not connected: /reconnect connects again, Ctrl-D leaves")
+            raise Failed("not connected: /reconnect connects again, Ctrl-D quits")
         return self._ws
 
     async def _send(self, message: str | bytes) -> None:
@@ -231,7 +231,7 @@ class Session:
         try:
             await self._send(orders.file_contents(rest[1:]).decode())
         except UnicodeDecodeError:
-            raise Failed(f"{rest[1:]} is not UTF-8: /binary {rest} sends it as it is") from None
+            raise Failed(f"{rest[1:]} is not UTF-8: /binary {rest} sends its bytes") from None
 
     async def _binary(self, rest: str) -> None:
         await self._send(orders.contents(rest))
@@ -240,7 +240,7 @@ class Session:
         if not rest:
             raise Failed("/save: expected the name of a file")
         if self._last is None:
-            raise Failed("/save: no message has come yet")
+            raise Failed("/save: no message has arrived yet")
         data = self._last.encode() if isinstance(self._last, str) else self._last
         _write(rest, data)
         self._display.notice(f"{len(data):,} bytes in {rest}")
@@ -252,7 +252,7 @@ class Session:
         self._display.timestamps = _switch("/timestamps", rest)
 
     async def _quit(self, rest: str) -> None:
-        raise Failed(f"/quit takes nothing, got {rest}")
+        raise Failed(f"/quit takes no argument, got {rest}")
 
     async def _info(self, _rest: str) -> None:
         ws = self._open_one()

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["Target", "TargetError", "load", "understand"]
+__all__ = ["Target", "TargetError", "load", "load_application", "understand"]
 
 #: The name that is looked for in a module when none is given.
 _DEFAULT_NAME: Final = "handlers"
+#: The same for an application.
+_DEFAULT_APPLICATION: Final = "app"
 #: Options that say where to listen: the command line does.
 _PLACES: Final = ("port", "interface", "unix", "unix_mode", "sockets", "reuse_port")
 
@@ -26,7 +28,7 @@ class TargetError(Exception):
     """There is nothing to serve, for a reason that the text gives.
 
     Attributes:
-        files: what it was found in: a change there may put it right.
+        files: the files in which it was found: a change there may put it right.
     """
 
     def __init__(self, text: str, files: set[str] | None = None) -> None:
@@ -36,7 +38,7 @@ class TargetError(Exception):
 
 @dataclass
 class Target:
-    """What is to be served.
+    """The target of `lapwing serve`.
 
     Attributes:
         protocols: a handler for each subprotocol.
@@ -55,13 +57,36 @@ def load(text: str) -> Target:
     Raises:
         TargetError: it cannot be found, imported or served.
     """
+    return understand(_find(text, _DEFAULT_NAME), text)
+
+
+def load_application(text: str, root_path: str) -> Target:
+    """Import the ASGI application that `MODULE:NAME` or `FILE.py:NAME` names.
+
+    Args:
+        text: the name.
+        root_path: the path that it is mounted at.
+
+    Raises:
+        TargetError: it cannot be found or imported, or is no application.
+    """
+    import lapwing.asgi  # the others need none of it
+
+    found = _find(text, _DEFAULT_APPLICATION)
+    try:
+        return Target(default=lapwing.asgi.handler(found, root_path=root_path))
+    except (TypeError, ValueError) as error:
+        raise TargetError(f"{text}: {error}") from None
+
+
+def _find(text: str, usual: str) -> Any:
     place, colon, name = text.rpartition(":")
     if not colon:
-        place, name = text, _DEFAULT_NAME
+        place, name = text, usual
     if not place or not name:
         raise TargetError(f"expected MODULE:NAME or FILE.py:NAME, got {text!r}")
     module = _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
-    return understand(_look_up(module, place, name), text)
+    return _look_up(module, place, name)
 
 
 def _import_module(name: str) -> ModuleType:
@@ -103,7 +128,7 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def _failed(name: str, error: BaseException) -> TargetError:
-    """Make a complaint of what a module raised: the traceback without the machinery that imported it."""
+    """Make an error message of a module's exception: the traceback without the machinery that imported it."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]
     lines = ["Traceback (most recent call last):\n", *traceback.format_list(own)] if own else []
@@ -132,7 +157,7 @@ def _look_up(module: ModuleType, place: str, name: str) -> Any:
 
 
 def understand(found: Any, text: str) -> Target:
-    """Take a handler, a dict of them, or a dict of options for what is to be served; complaints call it by `text`.
+    """Take a handler, a dict of them, or a dict of options as the target; error messages call it by `text`.
 
     Raises:
         TargetError: it is none of these.
@@ -157,5 +182,5 @@ def understand(found: Any, text: str) -> Target:
     options = dict(found)
     for name in _PLACES:
         if name in options:
-            raise TargetError(f"{name!r} in {text} is for the command line to say: see --port and --interface")
+            raise TargetError(f"{name!r} in {text} is an option of the command line: see --port and --interface")
     return Target(dict(options.pop("protocols", None) or {}), options.pop("default", None), options)

@@ -1,1 +1,1 @@
-"""The live page of a server: what the option `inspector` serves. The package exports nothing; see `settings`."""
+"""The live page of a server, for the option `inspector`. The package exports nothing; see `settings`."""

@@ -16,7 +16,7 @@ _TYPES: Final = {
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
 }
-#: Nothing but the page's own files runs or is loaded, nobody frames it, and no address of it leaks.
+#: Only the page's own files run or are loaded, no other page frames it, and no address of it leaks.
 _HEADERS: Final = (
     (
         "Content-Security-Policy",

@@ -1,4 +1,4 @@
-"""Who may see the live page: everybody who has its token. Decided on the request alone, before anything is answered.
+"""Access to the live page: by its token. Decided on the request alone, before any answer.
 
 Where a request comes from is not looked at: a gateway on the server's machine has a loopback address, and so has a
 browser there with a page whose host name was made to lead to it (DNS rebinding).
@@ -10,14 +10,15 @@ import hmac
 from base64 import urlsafe_b64decode
 from typing import TYPE_CHECKING, Final
 
-from ..protocol.http import HTTPError, split_list
+from ..protocol.http import split_list
+from ..protocol.refusal import HTTPError
 
 if TYPE_CHECKING:
     from ..protocol.http import Headers
 
 __all__ = ["TOKEN_PREFIX", "check"]
 
-#: What a subprotocol begins with that carries the token, in base64 without padding: a browser's page can set no other
+#: The prefix of the subprotocol that carries the token, in base64 without padding: a browser's page can set no other
 #: header of an opening handshake.
 TOKEN_PREFIX: Final = "lapwing.token."
 

@@ -1,4 +1,4 @@
-"""What is shown of a server and its connections: taken in one pass over all of them, and only what has changed."""
+"""The numbers of a server and its connections: taken in one pass over all of them, and only the changes."""
 
 from __future__ import annotations
 
@@ -7,20 +7,24 @@ import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
 
 from ..protocol.secrecy import shown_target
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from ..server import Server
     from ..serving.accepting import ServerConnection
+    from ..serving.server import Server
     from ..serving.threaded import ThreadConnection
+    from ..stats import HubStats
 
     ServedConnection = ServerConnection | ThreadConnection
 
 __all__ = ["Sampler"]
 
+#: Characters of a path that the table shows.
+_SHOWN_PATH: Final = 120
 #: Seconds over which the CPU time is measured, at least.
 _LEAST_MEASURED: Final = 0.4
 #: Connections that are introduced in one pass: the rest comes with the next ones.
@@ -43,17 +47,26 @@ class _Shown:
         self.connection = connection
         self.counters: tuple[int, ...] = ()
         self.seen = 0
-        is_thread = hasattr(connection, "_attend")
         opened_at = round(time.time() - stats.age, 3)
-        # A record may hold what is nobody's business, and may be costly or fail to be put into words.
+        # A record may hold secrets, and its `str` may be costly or fail.
         user = str(connection.user)[:80] if isinstance(connection.user, (str, int)) else ""
         address = _shown_address(connection.peer_address)
-        #: Number, peer, subprotocol, when it was opened in seconds since 1970, whether it has a thread, user.
-        self.introduction = [number, address, connection.subprotocol or "", opened_at, int(is_thread), user]
+        request = connection.request
+        path = "" if request is None else shown_target(request.target)[:_SHOWN_PATH]
+        #: Number, peer, subprotocol, when it was opened in seconds since 1970, whether it has a thread, user, path.
+        self.introduction = [
+            number,
+            address,
+            connection.subprotocol or "",
+            opened_at,
+            int(connection._runs_in == "thread"),
+            user,
+            path,
+        ]
 
 
 class Sampler:
-    """The connections of one server, numbered for as long as somebody looks.
+    """The connections of one server. Each keeps its number until it is closed, whether the page is open or not.
 
     Args:
         server: the server.
@@ -64,6 +77,8 @@ class Sampler:
         self._numbers = itertools.count(1)
         self._shown: dict[ServedConnection, _Shown] = {}
         self._by_number: dict[int, _Shown] = {}
+        #: The numbers of connections that were shown once; it holds none of them.
+        self._given: WeakKeyDictionary[ServedConnection, int] = WeakKeyDictionary()
         self._pass = 0
         self._ping_from = 0
         self._measured_from: tuple[float, float] | None = None
@@ -71,7 +86,7 @@ class Sampler:
         self._watched_at = 0.0
 
     def clear(self) -> None:
-        """Let go of every connection: nobody looks."""
+        """Let go of every connection: no page is open."""
         self._shown.clear()
         self._by_number.clear()
         self._measured_from = None
@@ -88,7 +103,7 @@ class Sampler:
         return shown.connection
 
     def take(self) -> dict[str, Any]:
-        """Look at all connections; return what is new since the last time."""
+        """Look at all connections; return the changes since the last time."""
         self._pass += 1
         opened: list[list[Any]] = []
         changed: list[tuple[int, ...]] = []
@@ -116,7 +131,10 @@ class Sampler:
         }
 
     def _introduce(self, connection: ServedConnection) -> _Shown:
-        shown = _Shown(next(self._numbers), connection)
+        number = self._given.get(connection)
+        if number is None:
+            number = self._given[connection] = next(self._numbers)
+        shown = _Shown(number, connection)
         self._shown[connection] = self._by_number[shown.number] = shown
         return shown
 
@@ -128,7 +146,7 @@ class Sampler:
         return [shown.number for shown in gone]
 
     def server(self) -> dict[str, Any]:
-        """Return the server's totals, and what the process takes."""
+        """Return the server's totals, and the resources of the process."""
         stats = self._server.stats()
         cpu, wall = time.process_time(), time.monotonic()
         if self._measured_from is not None and wall - self._measured_from[1] < _LEAST_MEASURED:
@@ -157,14 +175,27 @@ class Sampler:
             "draining": self._server.draining,
             "cpu": round(used, 4),
             "memory": _memory(),
+            "hub": self._hub(stats.hub),
         }
+
+    def _hub(self, stats: HubStats | None) -> dict[str, Any] | None:
+        """The numbers of the hub: its patterns, and the topics with the most subscriptions."""
+        hub = self._server._hub
+        if stats is None or hub is None:
+            return None
+        patterns = [
+            [pattern, each.topics, each.subscriptions, each.behind, each.received, each.repairs, each.losses]
+            for pattern, each in stats.patterns.items()
+        ]
+        topics = [[name[:_SHOWN_PATH], *numbers] for name, *numbers in hub._shown_topics()]
+        return {"up": stats.is_up, "patterns": patterns, "topics": topics}
 
     def probe(self, seconds: float, watched: Collection[ServedConnection]) -> None:
         """Ping some connections, so that each has a fresh round trip every few seconds, and those watched at once.
 
         Args:
             seconds: since the last call.
-            watched: whom somebody looks at.
+            watched: the connections with a viewer.
         """
         self._watched_at += seconds
         if self._watched_at >= _WATCHED_PING:
@@ -181,7 +212,7 @@ class Sampler:
             connection._probe()
 
     def details(self, number: int) -> dict[str, Any]:
-        """Return what is known of one connection and does not change.
+        """Return the constant data of one connection.
 
         Raises:
             LookupError: there is none.
@@ -202,7 +233,7 @@ class Sampler:
             "agent": ", ".join(headers.get("user-agent", ()))[:512],
             "compression": extensions or "",
             "tls": "" if tls is None else f"{tls.version()} {(tls.cipher() or ('',))[0]}",
-            "handler": "thread" if hasattr(connection, "_attend") else "task",
+            "handler": connection._runs_in,
         }
 
 

@@ -1,4 +1,4 @@
-"""What the option `inspector` may say."""
+"""The values of the option `inspector`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Inspector", "announce", "page_url"]
 
-#: Characters that a token has at least: what is shorter can be guessed.
+#: The fewest characters of a token: a shorter one can be guessed.
 _SHORTEST_TOKEN = 16
 
 
@@ -77,6 +77,6 @@ def page_url(page: Inspector, addresses: Iterable[Any], *, is_secure: bool) -> s
 
 
 def announce(page: Inspector | None, addresses: Iterable[Any], *, is_secure: bool) -> None:
-    """Print the address of a live page whose token nobody has been told yet."""
+    """Print the address of a live page whose token is not known yet."""
     if page is not None and page.is_made:
         print(f"live page: {page_url(page, addresses, is_secure=is_secure)}", file=sys.stderr, flush=True)

@@ -34,11 +34,11 @@ class Tail:
         self._waiting: deque[tuple[float, Frame]] = deque(maxlen=_WAITING)
         self._written = 0
         self._taken = 0
-        #: The log of frames, where there is one beside this.
+        #: The log of frames, where there is one too.
         self._log: FrameWriter | None = connection._tap(self, SHOWN)
 
     def write(self, frames: list[Frame]) -> None:
-        """Take frames: what a connection calls, in its own thread."""
+        """Take frames: a connection calls it, in its own thread."""
         now = time.time()
         self._written += len(frames)
         self._waiting.extend((now, frame) for frame in frames)
@@ -64,7 +64,7 @@ class Tail:
 
 
 def _row(when: float, frame: Frame) -> list[Any]:
-    """Make a frame into what the page shows of it.
+    """Make a frame into a row of the page.
 
     These are milliseconds since 1970, whether it was sent, opcode, FIN, whether it is compressed, bytes of payload,
     bytes before compression or -1, the kind of what follows, and the beginning of the payload: "t" for text, "b" for

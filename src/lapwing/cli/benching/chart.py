@@ -1,7 +1,7 @@
 """A histogram of latency as a picture: SVG, alone or in an HTML page, readable on light and on dark.
 
-The axis of time is logarithmic and all bars stand for the same ratio of times, so that a long tail is seen beside the
-bulk; the axis of numbers is linear and begins at 0.
+The axis of time is logarithmic and all bars stand for the same ratio of times, so that a long tail is seen as well as
+the bulk; the axis of numbers is linear and begins at 0.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ __all__ = ["Histogram"]
 
 #: Buckets for each power of two.
 _WIDTH = 128
-#: What is longer, in nanoseconds, is counted as this: more than an hour.
+#: The longest time in nanoseconds, more than an hour; a longer one is counted as this.
 _LONGEST = (1 << 42) - 1
 
 
@@ -59,7 +59,7 @@ class Histogram:
         self._counts[_index(value)] += 1
 
     def take(self) -> tuple[int, int, int, list[tuple[int, int]]]:
-        """Return what was counted in a form for `merge`, small enough to be sent, and begin anew."""
+        """Return the counts in a form for `merge`, small enough to be sent, and set them to zero."""
         taken = self._total, self._least, self._most, [(i, count) for i, count in enumerate(self._counts) if count]
         self.__init__()  # type: ignore[misc]
         return taken

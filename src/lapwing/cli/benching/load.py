@@ -63,7 +63,7 @@ class Load:
     # --- the course of it ------------------------------------------------------------------------------------------
 
     async def connect(self) -> int:
-        """Open the connections; returns how many there are. `failure` is what the first that failed failed with."""
+        """Open the connections; returns how many there are. `failure` is the first error."""
         self._reporting = asyncio.create_task(self._report())
         places = asyncio.Semaphore(_AT_ONCE)
         step = self.plan.ramp_up / self.plan.all_connections
@@ -96,7 +96,7 @@ class Load:
         if plan.duration is not None:
             self.end_at = self.count_from + plan.duration
         self.pacer = Pacer()
-        await self.pacer.sleep_until(begin)  # a loop's own timers may be early, and what is sent then would not count
+        await self.pacer.sleep_until(begin)  # a loop's own timers may be early, and messages sent then would not count
         talking = [asyncio.create_task(conversation.talk(begin)) for conversation in self._conversations]
         stopping: asyncio.Task[Literal[True]] = asyncio.create_task(self._stopped.wait())
         ended = asyncio.create_task(_all(talking))
@@ -132,7 +132,7 @@ class Load:
         tick.connects = self._connects.take()
         self._tell(tick)
 
-    # --- what the conversations tell -------------------------------------------------------------------------------
+    # --- reports of the conversations -------------------------------------------------------------------------------
 
     def may_send(self, due: float) -> bool:
         """Decide whether the message that is due then is still to be sent, and count it if it counts."""
@@ -170,7 +170,7 @@ async def _all(tasks: list[asyncio.Task[None]]) -> Literal[True]:
 
 
 class _Conversation:
-    """One connection: what is sent on it, and what comes back.
+    """One connection: its messages and their answers.
 
     Answers come in the order of the messages, so that a queue tells which message each belongs to.
     """

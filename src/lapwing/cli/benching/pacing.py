@@ -1,8 +1,9 @@
 """Waiting until a time, more precisely than event loops do.
 
-Their timers are good to a millisecond, which is long beside a round trip. Going around the loop until the time has come
-would be precise, and take from the server a processor that it may need. So on Linux a timer of the kernel's (timerfd)
-wakes the loop; elsewhere it is the loop's own timers, and latencies have up to a millisecond of this program's in them.
+Their timers are good to a millisecond, which is long compared with a round trip. Going around the loop until the time
+has come would be precise, and take from the server a processor that it may need. So on Linux a timer of the kernel's
+(timerfd) wakes the loop; elsewhere it is the loop's own timers, and latencies have up to a millisecond of this
+program's in them.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class Pacer:
         if self._fd >= 0:
             try:
                 os.read(self._fd, 8)
-            except BlockingIOError:  # it was set anew in between
+            except BlockingIOError:  # it was set again in between
                 return
         now = time.monotonic()
         while self._waiting and self._waiting[0][0] <= now:
@@ -82,7 +83,7 @@ class Pacer:
         self._libc.timerfd_settime(self._fd, _ABSOLUTE, ctypes.byref(spec), None)
 
     def close(self) -> None:
-        """Wake everybody, now."""
+        """Wake all tasks now."""
         while self._waiting:
             self._wake()
         if self._fd >= 0:

@@ -1,4 +1,4 @@
-"""What `lapwing bench` is asked to do, and what it has found: values that go from one process to another."""
+"""The plan of `lapwing bench`, and its findings: values that go from one process to another."""
 
 from __future__ import annotations
 
@@ -52,16 +52,16 @@ class Plan:
 
 @dataclass
 class Tick:
-    """What a process has counted since it last told.
+    """The counts of a process since its last report.
 
     Attributes:
         sent: messages.
         received: answers; without echo, messages that were handed to the network.
         size: bytes of payload of those.
-        errors: by what they were.
+        errors: by their descriptions.
         closes: connections that ended before their time, by close code.
         latency: of the answers, as `Histogram.take` gives it.
-        connects: how long connecting took, likewise.
+        connects: the times of connecting, in the same form.
         open: connections that are open.
         at: when, on the monotonic clock, the last answer came; 0 for none.
     """
@@ -100,7 +100,7 @@ class Findings:
         self.interrupted = False
 
     def add(self, tick: Tick) -> None:
-        """Count what a process tells."""
+        """Add the report of a process."""
         self.sent += tick.sent
         self.received += tick.received
         self.size += tick.size

@@ -9,10 +9,12 @@ from rich.table import Table
 from ..escapes import neutralise
 
 if TYPE_CHECKING:
-    from .histogram import Histogram
-    from .plan import Findings
+    from collections.abc import Sequence
 
-__all__ = ["PERCENTILES", "as_json", "seconds", "table"]
+    from .histogram import Histogram
+    from .plan import Findings, Plan
+
+__all__ = ["PERCENTILES", "as_json", "described", "seconds", "table"]
 
 #: Which percentiles are told, by their names.
 PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9}
@@ -26,9 +28,32 @@ def seconds(value: float) -> str:
     return f"{value * 1e9:.0f} ns"
 
 
-def table(findings: Findings, *, echo: bool) -> Table:
-    """Make the table of what was found."""
-    made = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+def described(plans: Sequence[Plan], url: str) -> str:
+    """Describe the measurement in a sentence: the load, and its target."""
+    plan = plans[0]
+    sizes = f"{plan.sizes[0]:,}" if len(plan.sizes) == 1 else f"{min(plan.sizes):,} to {max(plan.sizes):,}"
+    kind = "text" if plan.is_text else "binary"
+    answers = "each answered" if plan.echo else "none answered"
+    rate = "as fast as answers come" if plan.rate is None else f"{plan.rate:,g} messages/s in all"
+    connections = "1 connection" if plan.all_connections == 1 else f"{plan.all_connections:,} connections"
+    processes = "" if len(plans) == 1 else f" from {len(plans)} processes"
+    return (
+        f"{connections} to {url}{processes}: {kind} messages of {sizes} bytes, {answers}, {rate}, "
+        f"at most {plan.outstanding:,} outstanding on each"
+    )
+
+
+def table(findings: Findings, *, echo: bool, title: str = "") -> Table:
+    """Make the table of the findings.
+
+    Args:
+        findings: the results.
+        echo: whether each message was to be answered.
+        title: the measurement, in a sentence.
+    """
+    made = Table(
+        title=title or None, title_justify="left", title_style="", show_header=False, box=None, padding=(0, 2, 0, 0)
+    )
     made.add_column(style="bold")
     made.add_column(justify="right")
     made.add_column()
@@ -59,7 +84,7 @@ def _times(histogram: Histogram) -> dict[str, float]:
 
 
 def as_json(findings: Findings, plan: dict[str, Any]) -> dict[str, Any]:
-    """Make of what was found what `--json` writes; times are in seconds."""
+    """Turn the findings into the output of `--json`; times are in seconds."""
     return {
         **plan,
         "sent": findings.sent,

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Workers"]
 
-#: Seconds from the word that everybody is connected to the first message.
+#: Seconds from the word that all are connected to the first message.
 _RUN_UP = 0.05
 
-#: Seconds that a worker has to end when it was told to, beside what the plan allows for answers.
+#: Seconds that a worker has to end when it was told to, in addition to the plan's time for answers.
 _TIMEOUT = 10.0
 
 
@@ -54,7 +54,7 @@ class Workers:
         arguments: the command line's, which say what to connect to and how.
 
     Attributes:
-        findings: what they have counted so far.
+        findings: their counts so far.
     """
 
     def __init__(self, plans: list[Plan], arguments: argparse.Namespace) -> None:
@@ -113,7 +113,7 @@ class Workers:
                 continue
 
     def _until(self, word: type[Any], show: Callable[[], None], deadline: float = float("inf")) -> list[Any]:
-        """Take in what they tell until each has said this word."""
+        """Take their reports until each has said this word."""
         said: list[Any] = []
         pending = [pipe for pipe in self._pipes if pipe not in self._ended]
         while pending:
@@ -124,7 +124,7 @@ class Workers:
                 try:
                     told = pipe.recv()
                 except (EOFError, OSError):
-                    raise Failed("a process of the load died: is there memory enough?") from None
+                    raise Failed("a process of the load died: check that there is enough memory") from None
                 if isinstance(told, Tick):
                     self.findings.add(told)
                 elif isinstance(told, word):
@@ -139,7 +139,7 @@ class Workers:
 
 
 def _work(pipe: Connection, plan: Plan, arguments: argparse.Namespace) -> None:
-    """What a process does."""
+    """The work of a process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal tells all of them; the parent decides
     try:
         _run(_put_load_on(pipe, plan, arguments))
@@ -175,7 +175,7 @@ async def _put_load_on(pipe: Connection, plan: Plan, arguments: argparse.Namespa
     loop = asyncio.get_running_loop()
     begin = await _next_word(pipe)
     if begin is not None:
-        loop.add_reader(pipe.fileno(), load.stop)  # whatever comes now: the word to stop, or the parent's end
+        loop.add_reader(pipe.fileno(), load.stop)  # any input means: the word to stop, or the parent's end
         try:
             await load.run(begin)
         finally:

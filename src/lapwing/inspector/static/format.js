@@ -61,6 +61,32 @@ export function clock(milliseconds) {
   return `${pad(date.getHours(), 2)}:${pad(date.getMinutes(), 2)}:${pad(date.getSeconds(), 2)}.${pad(date.getMilliseconds(), 3)}`;
 }
 
+/** JSON, indented without changing a digit of it; null for any other text. */
+export function indented(text) {
+  if (!/^\s*[[{]/.test(text)) return null;
+  try {
+    JSON.parse(text);
+  } catch {
+    return null;
+  }
+  let made = "";
+  let depth = 0;
+  const pieces = text.match(/"(?:[^"\\]|\\.)*"|[[\]{},:]|[^\s"[\]{},:]+/g);
+  pieces.forEach((piece, place) => {
+    const line = () => "\n" + "  ".repeat(depth);
+    if (piece === "]" || piece === "}") {
+      depth -= 1;
+      if (!"[{".includes(pieces[place - 1])) made += line();
+    }
+    made += piece === ":" ? ": " : piece;
+    if (piece === "[" || piece === "{") {
+      depth += 1;
+      if (!"]}".includes(pieces[place + 1])) made += line();
+    } else if (piece === ",") made += line();
+  });
+  return made;
+}
+
 /** A payload's bytes, from base64, in hexadecimal digits. */
 export function hex(base64) {
   let text = "";

@@ -5,8 +5,10 @@ import { bytes, count, short, span } from "./format.js";
 import { Model } from "./model.js";
 import { Panel } from "./panel.js";
 import { Table } from "./table.js";
+import { Topics } from "./topics.js";
 import { Wire } from "./wire.js";
 
+const FAILURES = new Set(["1002", "1003", "1006", "1007", "1008", "1009", "1010", "1011", "1015"]);
 const THEMES = ["auto", "light", "dark"];
 const byId = id => document.getElementById(id);
 const put = (element, text) => {
@@ -27,7 +29,7 @@ const wire = new Wire({
     byId("state").dataset.state = name;
     put(byId("state-text"), text);
     document.body.classList.toggle("stale", name !== "live");
-    if (name !== "live") panel.end("The server is out of reach");
+    if (name !== "live") panel.end("The connection to the server is lost");
   },
   token(text) {
     if (text) put(byId("ask-text"), text);
@@ -38,7 +40,6 @@ const panel = new Panel(model, wire, {
   left() {
     table.opened = null;
     table.draw();
-    byId("grid").focus();
   },
 });
 const table = new Table(model, {
@@ -48,6 +49,7 @@ const table = new Table(model, {
     panel.open(record);
   },
 });
+const topics = new Topics(byId("topics"));
 const swatch = name => document.querySelector(`.swatch.${name}`);
 const rates = new Chart(
   byId("rates"),
@@ -62,7 +64,8 @@ const latency = new Chart(
 
 // --- what comes ---
 
-function greet({ version, python, pid, host, subprotocols }) {
+function greet({ version, python, pid, host, subprotocols, stride }) {
+  model.stride = stride;
   put(byId("where"), location.host);
   byId("where").title = `lapwing ${version} on Python ${python}, process ${pid} on ${host}; subprotocols: ${subprotocols.join(", ") || "none"}`;
   document.title = `${location.host} · lapwing`;
@@ -105,15 +108,21 @@ function tile(title, value, note, warns = false) {
 function showTiles() {
   const { server, totals } = model;
   const ended = Object.entries(server.closed);
-  const abnormal = ended.reduce((sum, [code, times]) => sum + (["1000", "1001", "1005"].includes(code) ? 0 : times), 0);
+  // Failures of the connection or of an end; the codes of applications, and what an operator closed here, are neither.
+  const own = code => server.operator[code] ?? 0;
+  const abnormal = ended.reduce((sum, [code, times]) => sum + (FAILURES.has(code) ? Math.max(times - own(code), 0) : 0), 0);
   tile("Connections", count(server.connections), server.draining ? "draining" : `${count(server.opened)} opened`, server.draining);
   tile("Received", `${short(totals.messagesIn)} /s`, `${bytes(totals.wireIn)}/s`);
   tile("Sent", `${short(totals.messagesOut)} /s`, `${bytes(totals.wireOut)}/s`);
-  tile("Unsent", bytes(server.unsent), `${bytes(server.held)} held`, server.unsent > 16e6);
+  tile("Unsent", bytes(server.unsent), `${bytes(server.held)} buffered`, server.unsent > 16e6);
   tile("Closed", count(ended.reduce((sum, [, times]) => sum + times, 0)), `${count(abnormal)} abnormal`);
-  tile("Refused", count(server.refused), `${count(server.failed)} never asked`);
-  tile("Processor", `${(server.cpu * 100).toFixed(server.cpu < 0.0995 ? 1 : 0)} %`, `loop ${span(model.late * 1e6)} late`, model.late > 0.1);
-  tile("Memory", server.memory ? bytes(server.memory) : "–", `${count(server.dropped)} dropped`, server.dropped > 0);
+  tile("Refused", count(server.refused), `${count(server.failed)} handshakes failed`);
+  tile("Processor", `${(server.cpu * 100).toFixed(server.cpu < 0.0995 ? 1 : 0)} %`, `event loop lag ${span(model.late * 1e6)}`, model.late > 0.1);
+  if (server.workers) {
+    const each = server.workers.map(([, , connections]) => connections);
+    tile("Workers", count(each.length), `${count(Math.min(...each))} to ${count(Math.max(...each))} connections each`);
+  }
+  tile("Memory", server.memory ? bytes(server.memory) : "–", `${count(server.dropped)} broadcasts dropped`, server.dropped > 0);
 }
 
 function showCharts() {
@@ -131,6 +140,7 @@ function show() {
   if (!model.server) return;
   showTiles();
   showCharts();
+  topics.show(model.server.hub, model.now);
   table.arrange();
   panel.show();
 }
@@ -149,7 +159,7 @@ function setTheme(theme) {
 function setPaused(paused) {
   isPaused = paused;
   byId("pause").setAttribute("aria-pressed", String(paused));
-  put(byId("pause"), paused ? "Go on" : "Pause");
+  put(byId("pause"), paused ? "Resume" : "Pause");
   if (!paused) show();
 }
 
@@ -165,10 +175,10 @@ const shortcuts = {
 
 document.addEventListener("keydown", event => {
   const field = event.target.closest("input, textarea, select");
-  if (event.key === "Escape" && event.target === byId("filter")) {
-    byId("filter").value = "";
-    table.filterBy("");
-    byId("grid").focus();
+  if (event.key === "Escape" && event.target.type === "search" && event.target.value) {
+    event.preventDefault();
+    event.target.value = "";
+    event.target.dispatchEvent(new Event("input"));
     return;
   }
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;

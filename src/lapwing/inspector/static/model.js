@@ -31,6 +31,12 @@ export class Model {
     this.late = 0;
     this.median = this.high = -1;
     this.known = false;
+    this.stride = null;
+  }
+
+  /** What a connection is called: of several workers, each counts its own. */
+  name(number) {
+    return this.stride ? `${number % this.stride}·${Math.floor(number / this.stride)}` : String(number);
   }
 
   /** Take what the server says has changed. */
@@ -40,10 +46,10 @@ export class Model {
       this.connections.clear();
       this.known = false;
     }
-    for (const [number, peer, subprotocol, opened, thread, user] of tick.opened)
+    for (const [number, peer, subprotocol, opened, thread, user, path] of tick.opened)
       this.connections.set(number, {
-        number, peer, subprotocol, opened, thread: Boolean(thread), user, row: null, fresh: null, rates: new Rates(),
-        text: `${peer} ${subprotocol} ${user} ${number}`.toLowerCase(),
+        number, peer, subprotocol, opened, thread: Boolean(thread), user, path, row: null, fresh: null, rates: new Rates(),
+        text: `${peer} ${subprotocol} ${user} ${path} ${this.name(number)}`.toLowerCase(),
       });
     for (const row of tick.changed) {
       const record = this.connections.get(row[0]);
@@ -79,7 +85,9 @@ export class Model {
   count(server, seconds) {
     const before = this.server;
     this.server = server;
-    if (!before || !this.known) return;
+    // The totals of other workers are no difference to those before.
+    const workers = ({ workers = [] }) => workers.map(([number, pid]) => `${number}:${pid}`).join();
+    if (!before || !this.known || workers(server) !== workers(before)) return;
     const rate = (name, kind, direction) =>
       this.totals.add(name, Math.max(server[kind][direction] - before[kind][direction], 0), seconds);
     rate("messagesIn", "messages", 0);

@@ -1,9 +1,13 @@
 // One connection: its numbers, its frames as they come and go, and what may be done to it.
 
-import { age, bytes, clock, count, hex, ratio, short, span } from "./format.js";
+import { age, bytes, clock, count, hex, indented, ratio, short, span } from "./format.js";
 import { AT } from "./model.js";
 
 const KEPT = 400;
+// The narrowest panel in pixels, and what stays of the table; how far an arrow key moves the edge.
+const NARROWEST = 340;
+const LEFT_OVER = 240;
+const STEP = 40;
 const OPCODES = { 0: "more", 1: "text", 2: "binary", 8: "close", 9: "ping", 10: "pong" };
 const isPing = opcode => opcode === 9 || opcode === 10;
 const FACTS = [
@@ -55,12 +59,40 @@ export class Panel {
       this.follows = scrollHeight - scrollTop - clientHeight < 24;
     }, { passive: true });
     new ResizeObserver(() => this.follow()).observe(this.frames);
-    this.frames.addEventListener("click", event => event.target.closest("li")?.classList.toggle("open"));
+    this.frames.addEventListener("click", event => this.click(event));
+    byId("tail-search").addEventListener("input", event => this.search(event.target.value));
+    this.sought = "";
+    this.before = null;
+    this.makeEdge(byId("panel-edge"));
+  }
+
+  /** Let the edge be dragged, or moved by arrow keys; the width is kept for the next time. */
+  makeEdge(edge) {
+    const widen = width => {
+      const widest = Math.max(innerWidth - LEFT_OVER, NARROWEST);
+      const chosen = Math.round(Math.min(Math.max(width, NARROWEST), widest));
+      document.documentElement.style.setProperty("--panel-width", `${chosen}px`);
+      edge.setAttribute("aria-valuenow", String(chosen));
+      edge.setAttribute("aria-valuemin", String(NARROWEST));
+      edge.setAttribute("aria-valuemax", String(widest));
+      localStorage.setItem("lapwing-panel", String(chosen));
+    };
+    edge.addEventListener("pointerdown", event => edge.setPointerCapture(event.pointerId));
+    edge.addEventListener("pointermove", event => {
+      if (edge.hasPointerCapture(event.pointerId)) widen(innerWidth - event.clientX);
+    });
+    edge.addEventListener("keydown", event => {
+      const step = { ArrowLeft: STEP, ArrowRight: -STEP }[event.key];
+      if (step) widen(this.element.offsetWidth + step);
+    });
+    const kept = Number(localStorage.getItem("lapwing-panel"));
+    if (kept) widen(kept);
   }
 
   /** Show a connection, and ask for its frames. */
   async open(record) {
     if (this.record?.number === record.number && !this.ended) return byId("panel-title").focus();
+    if (!this.record) this.before = document.activeElement;
     this.record = record;
     this.ended = false;
     this.element.hidden = false;
@@ -85,7 +117,10 @@ export class Panel {
   leave() {
     if (!this.record) return;
     this.record = null;
+    // The focus goes back to where it was, unless it is elsewhere on the page already.
+    const within = this.element.contains(document.activeElement);
     this.element.hidden = true;
+    if (within) (this.before?.isConnected && this.before !== document.body ? this.before : byId("grid")).focus();
     document.body.classList.remove("with-panel");
     this.wire.ask("tail", { number: null }).catch(() => {});
     this.on.left();
@@ -121,12 +156,12 @@ export class Panel {
     this.record = now;
     const { row, rates } = now;
     const at = name => (row ? row[AT[name]] : 0);
-    put(byId("panel-state"), `#${now.number} · ${now.subprotocol || "no subprotocol"} · open for ${age(this.model.now - now.opened)}`);
+    put(byId("panel-state"), `#${this.model.name(now.number)} · ${now.subprotocol || "no subprotocol"} · open for ${age(this.model.now - now.opened)}`);
     this.number("Received", `${count(at("messagesIn"))}`, `${short(rates.messagesIn)} /s · ${bytes(rates.wireIn)}/s`);
     this.number("Sent", `${count(at("messagesOut"))}`, `${short(rates.messagesOut)} /s · ${bytes(rates.wireOut)}/s`);
     this.number("Round trip", span(row ? at("latency") : -1), "last ping");
-    this.number("Queue", count(at("queued")), `${bytes(at("queuedBytes"))} waiting`);
-    this.number("Unsent", bytes(at("unsent")), `${bytes(at("held"))} held`);
+    this.number("Queue", count(at("queued")), `${bytes(at("queuedBytes"))} queued`);
+    this.number("Unsent", bytes(at("unsent")), `${bytes(at("held"))} buffered`);
     this.number("Wire ratio", `${ratio(at("wireIn"), at("payloadIn"))} · ${ratio(at("wireOut"), at("payloadOut"))}`, "in · out");
     return undefined;
   }
@@ -156,7 +191,7 @@ export class Panel {
   hold(button) {
     this.held = !this.held;
     button.setAttribute("aria-pressed", String(this.held));
-    put(button, this.held ? "Go on" : "Hold");
+    put(button, this.held ? "Resume" : "Pause");
   }
 
   showCount() {
@@ -174,10 +209,58 @@ export class Panel {
     if (this.held) return;
     const list = this.frames;
     const added = document.createDocumentFragment();
-    for (const frame of frames.slice(-KEPT)) added.append(this.makeFrame(frame));
+    for (const frame of frames.slice(-KEPT)) {
+      const item = this.makeFrame(frame);
+      if (this.sought) this.match(item);
+      added.append(item);
+    }
     list.append(added);
     while (list.childElementCount > KEPT) list.firstElementChild.remove();
     this.follow();
+  }
+
+  /** Open or close a frame; an open one shows JSON indented, and can be copied. */
+  click(event) {
+    const item = event.target.closest("li");
+    if (!item || getSelection().toString()) return;
+    const payload = item.querySelector(".payload");
+    if (event.target.classList.contains("copy")) {
+      this.copy(payload.textContent, event.target);
+      return;
+    }
+    const opened = item.classList.toggle("open");
+    item.whole ??= payload.textContent;
+    payload.textContent = (opened && indented(item.whole)) || item.whole;
+    if (opened && !item.querySelector(".copy")) {
+      const button = make("button", "quiet copy", "Copy");
+      button.type = "button";
+      item.append(button);
+    }
+  }
+
+  async copy(text, button) {
+    try {
+      await navigator.clipboard.writeText(text);
+      put(button, "Copied");
+    } catch {
+      // A browser lets pages of other hosts copy over HTTPS alone: what is selected can be copied by hand.
+      getSelection().selectAllChildren(button.parentElement.querySelector(".payload"));
+      put(button, "Press Ctrl+C");
+    }
+    setTimeout(() => put(button, "Copy"), 2000);
+  }
+
+  /** Show only the frames whose payload has this text, upper and lower case alike. */
+  search(text) {
+    this.sought = text.toLowerCase();
+    for (const item of this.frames.children) this.match(item);
+    this.showCount();
+    this.follow();
+  }
+
+  match(item) {
+    const text = item.whole ?? item.querySelector(".payload").textContent;
+    item.hidden = !text.toLowerCase().includes(this.sought);
   }
 
   follow() {
@@ -202,7 +285,7 @@ export class Panel {
     const whole = original >= 0 ? original : size;
     const known = kind === "b" ? text.length / 3 : new TextEncoder().encode(text).length;
     if (kind && opcode !== 8 && known + 1 < whole) text += " …";
-    const payload = make("span", kind === "b" ? "payload bytes" : "payload", kind || !size ? text : "not shown: it is a part of a compressed message");
+    const payload = make("span", kind === "b" ? "payload bytes" : "payload", kind || !size ? text : "not shown: a part of a compressed message");
     if (!kind && size) payload.classList.add("unknown");
     item.append(make("time", "", clock(when)), arrow, type, length, payload);
     return item;

@@ -8,8 +8,10 @@ const rateOf = (wire, payload, record) => (at(record, payload) ? at(record, wire
 
 /** Each column: what it says, how it sorts (descending unless `up`), and what its heading is. */
 const COLUMNS = [
-  { id: "number", title: "#", value: r => r.number, text: r => String(r.number), up: true },
+  { id: "number", title: "#", value: r => r.number, text: (r, now, model) => model.name(r.number), up: true },
   { id: "peer", title: "Peer", value: r => r.peer, text: r => r.peer, up: true },
+  { id: "path", title: "Path", hint: "The path that the client asked for, without its secrets", value: r => r.path, text: r => r.path || "–", up: true },
+  { id: "user", title: "User", hint: "The user that on_request named", value: r => r.user, text: r => r.user || "–", up: true },
   { id: "subprotocol", title: "Subprotocol", value: r => r.subprotocol, text: r => r.subprotocol || "–", up: true },
   { id: "age", title: "Age", value: r => -r.opened, text: (r, now) => age(now - r.opened) },
   { id: "in", title: "In /s", hint: "Messages received per second", value: r => r.rates.messagesIn, text: r => short(r.rates.messagesIn) },
@@ -17,9 +19,9 @@ const COLUMNS = [
   { id: "bytes-in", title: "In B/s", hint: "Bytes received per second", value: r => r.rates.wireIn, text: r => bytes(r.rates.wireIn) },
   { id: "bytes-out", title: "Out B/s", hint: "Bytes sent per second", value: r => r.rates.wireOut, text: r => bytes(r.rates.wireOut) },
   { id: "rtt", title: "RTT", hint: "The last round trip of a ping", value: r => at(r, "latency"), text: r => span(r.row ? at(r, "latency") : -1) },
-  { id: "queue", title: "Queue", hint: "Messages that wait for the handler", value: r => at(r, "queued"), text: r => count(at(r, "queued")) },
-  { id: "unsent", title: "Unsent", hint: "Bytes that the peer has not made room for", value: r => at(r, "unsent"), text: r => bytes(at(r, "unsent")) },
-  { id: "held", title: "Buffers", hint: "Bytes held for the connection in all", value: r => at(r, "held"), text: r => bytes(at(r, "held")) },
+  { id: "queue", title: "Queue", hint: "Received messages that the handler has not taken yet", value: r => at(r, "queued"), text: r => count(at(r, "queued")) },
+  { id: "unsent", title: "Unsent", hint: "Bytes that the peer has not taken yet", value: r => at(r, "unsent"), text: r => bytes(at(r, "unsent")) },
+  { id: "held", title: "Buffers", hint: "Bytes of all buffers of the connection", value: r => at(r, "held"), text: r => bytes(at(r, "held")) },
   {
     id: "ratio", title: "Ratio in · out", hint: "Bytes on the wire per byte of payload: below 1 where compression pays off",
     value: r => rateOf("wireIn", "payloadIn", r),
@@ -160,7 +162,7 @@ export class Table {
     element.setAttribute("aria-rowindex", String(index + 2));
     element.setAttribute("aria-selected", String(record.number === this.chosen));
     element.classList.toggle("opened", record.number === this.opened);
-    COLUMNS.forEach((column, place) => put(row.cells[place], column.text(record, this.model.now)));
+    COLUMNS.forEach((column, place) => put(row.cells[place], column.text(record, this.model.now, this.model)));
     element.classList.toggle("peer-lags", at(record, "unsent") > 65536);
     element.classList.toggle("handler-lags", at(record, "queued") > 100);
   }

@@ -1,6 +1,6 @@
 // The page's WebSocket: opened with a token where there is one, and again whenever it ends.
 
-const SUBPROTOCOL = "lapwing.inspector.1";
+const SUBPROTOCOL = "lapwing.inspector.2";
 const KEY = "lapwing-token";
 const FIRST_DELAY = 500;
 const LONGEST_DELAY = 5000;
