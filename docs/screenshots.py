@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import itertools
 import json
 import os
 import random
@@ -52,6 +53,24 @@ async def echo(ws: lapwing.Connection) -> None:
         await ws.send(message)
 
 
+def rooms() -> tuple[lapwing.Hub, lapwing.server.Handler]:
+    """A hub with rooms, and the handler of their members."""
+    hub = lapwing.Hub()
+    numbers = itertools.count()
+
+    @hub.topic("room:*", history=100, presence=True)
+    def room(ask: lapwing.hub.Ask) -> None:
+        """Let all clients subscribe."""
+
+    async def member(ws: lapwing.Connection) -> None:
+        topic = f"room:{('kitchen', 'kitchen', 'library', 'garden')[next(numbers) % 4]}"
+        await hub.join(ws, topic)
+        async for message in ws:
+            await hub.publish(topic, json.loads(message))
+
+    return hub, member
+
+
 async def talk(url: str, subprotocol: str, pace: float) -> None:
     async with lapwing.connect(url, subprotocol) as ws:
 
@@ -87,8 +106,9 @@ class Crowd:
         return self.port, self.page
 
     async def _main(self) -> None:
-        protocols = {"chat.v1": echo, "prices.v2": feed, "telemetry": echo}
-        async with lapwing.listen(0, "127.0.0.1", protocols, echo, inspector=True) as server:
+        hub, member = rooms()
+        protocols = {"chat.v1": member, "prices.v2": feed, "telemetry": echo}
+        async with lapwing.listen(0, "127.0.0.1", protocols, echo, inspector=True, hub=hub) as server:
             self.port = server.port
             self.page = server.inspector_url
             self._begun.set()

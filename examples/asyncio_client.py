@@ -1,4 +1,4 @@
-"""An asyncio client: the same calls as the blocking one's, with await.
+"""An asyncio client: the same calls as in the blocking client, with await.
 
 Usage: python asyncio_client.py [URL]
 """

@@ -1,4 +1,4 @@
-"""A reader that is slow, and a sender that notices: send waits, and gives up after its time-out.
+"""Backpressure: the reader is slow, so `send` waits, and raises TimeoutError after its timeout.
 
 Server and client in one program. Usage: python backpressure.py
 """
@@ -13,7 +13,7 @@ go_on = asyncio.Event()
 
 
 async def slow(ws: lapwing.Connection) -> None:
-    """Read only after being told to."""
+    """Start to read only when the event is set."""
     await go_on.wait()
     async for _ in ws:
         pass
@@ -26,14 +26,14 @@ async def main() -> None:
     ):
         sent = 0
         try:
-            while True:  # until all the buffers on the way are full
+            while True:  # until all buffers between here and the reader are full
                 await ws.send(PIECE, timeout=0.5)
                 sent += 1
         except TimeoutError:
             print("the peer does not read; unsent here:", "bounded" if ws.stats().unsent_bytes < 200_000 else "much")
 
         go_on.set()
-        await ws.send(PIECE)  # now it does: the connection is as good as before
+        await ws.send(PIECE)  # the peer reads again, and the connection still works
         print("and now it does")
         await ws.close()
         print("the server got all of them:", server.stats().messages_received == sent + 1)

@@ -1,4 +1,4 @@
-"""Many messages at once: what came together is taken together.
+"""Many messages at once: `receive_many` returns all messages that have arrived.
 
 Usage: python burst.py
 """
@@ -20,7 +20,7 @@ async def main() -> None:
         lapwing.connect(f"ws://localhost:{server.port}") as ws,
     ):
         total = 0
-        while messages := await ws.receive_many():  # an empty list is the end
+        while messages := await ws.receive_many():  # an empty list: the connection is closed
             total += sum(map(int, messages))
         print(f"the sum is {total}")
 

@@ -1,4 +1,4 @@
-"""A chat client on the terminal: one thread receives while another one sends.
+"""A chat client on the terminal: one thread receives while another thread sends.
 
 Usage: python chat_client.py NAME [URL], then type; the end of the input (Ctrl-D) leaves.
 """
@@ -10,7 +10,7 @@ import lapwing
 
 
 def listen(ws: lapwing.Client) -> None:
-    """Print what the others say, until the connection is closed."""
+    """Print each message until the connection is closed."""
     for message in ws:
         print(message, flush=True)
     print("the connection is closed", flush=True)

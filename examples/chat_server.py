@@ -1,4 +1,4 @@
-"""A chat room: what one says, all hear. Talk to it with chat_client.py.
+"""A chat room: each message goes to all clients. Talk to it with chat_client.py.
 
 Usage: python chat_server.py [PORT]
 """
@@ -9,13 +9,13 @@ import lapwing
 
 
 async def chat(ws: lapwing.Connection) -> None:
-    """Serve one of the people in the room; the first message is the name."""
+    """Serve one user of the room; the first message is the user's name."""
     name = await ws.receive()
-    if name is None:  # gone before saying a word
+    if name is None:  # the connection was closed before the first message
         return
     ws.broadcast(f"{name} comes in")
     async for message in ws:
-        ws.broadcast(f"{name}: {message}")  # to every client of the same protocol, this one too
+        ws.broadcast(f"{name}: {message}")  # to every client of the same subprotocol, this one included
     ws.broadcast(f"{name} leaves")
 
 

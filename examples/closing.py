@@ -1,4 +1,4 @@
-"""Closing, from either side, and how each end learns of it.
+"""Closing a connection from either side, and how the other side learns of it.
 
 Server and client in one program. Usage: python closing.py
 """
@@ -9,11 +9,11 @@ import lapwing
 
 
 async def doorkeeper(ws: lapwing.Connection) -> None:
-    """Send away whoever does not know the word."""
+    """Close the connection of a client that does not send the password."""
     if await ws.receive() != "please":
         await ws.close(4001, "say please")
         return
-    async for message in ws:  # ends quietly when the client closes
+    async for message in ws:  # the loop ends when the client closes the connection
         await ws.send(message)
     print("the server saw", ws.closed)
 
@@ -24,7 +24,7 @@ async def main() -> None:
 
         async with lapwing.connect(url) as ws:
             await ws.send("let me in")
-            assert await ws.receive() is None  # the end of the connection
+            assert await ws.receive() is None  # None: the connection is closed
             print("the client saw", ws.closed)
 
         async with lapwing.connect(url) as ws:

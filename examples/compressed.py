@@ -1,4 +1,4 @@
-"""Compression: on by default, chosen for a message, and with settings of one's own.
+"""Compression: the default, the choice for one message, and custom settings.
 
 Server and client in one program. Usage: python compressed.py
 """
@@ -10,14 +10,14 @@ import lapwing
 
 
 async def report(ws: lapwing.Connection) -> None:
-    """Send the same report twice: compressed, because it is long enough, and as it is."""
+    """Send the same report twice: compressed, because it is long enough, and uncompressed."""
     text = json.dumps([{"city": "Oslo", "day": day, "temperature": 20.5} for day in range(300)])
     await ws.send(text)
     await ws.send(text, compress=False)
 
 
 async def listen_to(ws: lapwing.Connection) -> None:
-    """Print what the opening handshake agreed on, and what comes."""
+    """Print the parameters that were negotiated, and the messages."""
     if ws.response is not None:
         print("agreed on:", ws.response.headers.get("Sec-WebSocket-Extensions"))
     async for message in ws:
@@ -25,7 +25,7 @@ async def listen_to(ws: lapwing.Connection) -> None:
 
 
 async def main() -> None:
-    # Small messages that resemble each other gain most when each may refer to the last ones.
+    # Small, similar messages compress best when each may refer to earlier ones (context takeover).
     settings = lapwing.Deflate(context_takeover=True, threshold=32)
     async with lapwing.listen(port=0, default=report, compression=settings) as server:
         url = f"ws://localhost:{server.port}"

@@ -1,13 +1,15 @@
-"""The demonstration: one server, a blocking and an asyncio client, over ws and wss; what was said is printed.
+"""The demonstration: a server, a blocking client and an asyncio client talk over ws and wss, and print a transcript.
 
-Each client talks to each handler: "echo", "echo-uppercase", and the default one for strangers. What was said is held
-against what should have been: the exit status is 0 when they agree, and 1, with the difference, when they do not.
+Each client talks to each handler: "echo", "echo-uppercase", and the default handler. Then two clients join a room with
+a history, and one of them is disconnected for a while. The transcript is compared with the expected one: the exit
+status is 0 if they are equal; otherwise it is 1, and the difference is printed.
 
 Usage: python demo.py (needs the openssl command for a certificate)
 """
 
 import asyncio
 import difflib
+import json
 import shutil
 import ssl
 import subprocess
@@ -37,25 +39,40 @@ async def echo_uppercase(ws: lapwing.Connection) -> None:
 
 
 async def goodbye(ws: lapwing.Connection) -> None:
-    """Say goodbye to whoever asked for no subprotocol that is known."""
+    """Serve a client that asked for no known subprotocol."""
     await ws.send("goodbye strange client")
     await ws.close()
 
 
 HANDLERS = {"echo": echo, "echo-uppercase": echo_uppercase}
 
+hub = lapwing.Hub()
 
-# --- the clients: the same conversation twice, each line of it in the transcript ---
+
+@hub.topic("room", history=100, frame=lambda message: json.dumps([message.position, message.data]))
+def allow_all(ask: lapwing.hub.Ask) -> None:
+    """Let all clients subscribe to the room."""
+
+
+async def room(ws: lapwing.Connection) -> None:
+    """Join the room from the client's position on, and publish the client's messages there."""
+    joined = await hub.join(ws, "room", since=await ws.receive_json())
+    await ws.send("recovered" if joined.recovered else "joined")
+    async for message in ws:
+        await hub.publish("room", message)
+
+
+# --- the clients: both hold the same conversation, and write it down ---
 
 
 def blocking_client(url: str, subprotocol: str | None, context: ssl.SSLContext | None) -> list[str]:
-    """Talk without an event loop."""
+    """Hold the conversation without an event loop."""
     transcript = []
     with lapwing.connect(url, subprotocol, ssl=context, timeout=10) as ws:
         transcript.append(f"  subprotocol {ws.subprotocol}")
         if subprotocol is None:
             transcript.append(f"  server: {ws.receive()}")
-            transcript.append(f"  server: {ws.receive()}")  # None: the server has closed
+            transcript.append(f"  server: {ws.receive()}")  # None: the server has closed the connection
             transcript.append(f"  {ws.closed}")
             return transcript
         for message in SAID:
@@ -67,7 +84,7 @@ def blocking_client(url: str, subprotocol: str | None, context: ssl.SSLContext |
 
 
 async def asyncio_client(url: str, subprotocol: str | None, context: ssl.SSLContext | None) -> list[str]:
-    """Talk in the event loop."""
+    """Hold the conversation in the event loop."""
     transcript = []
     async with lapwing.connect(url, subprotocol, ssl=context, timeout=10) as ws:
         transcript.append(f"  subprotocol {ws.subprotocol}")
@@ -84,11 +101,47 @@ async def asyncio_client(url: str, subprotocol: str | None, context: ssl.SSLCont
     return transcript
 
 
-# --- what they should say ---
+async def meet(url: str) -> list[str]:
+    """Let two clients talk in the room; Bob is disconnected while Ada sends two messages."""
+    transcript = []
+    async with lapwing.connect(url, timeout=10) as ada:
+        await ada.send_json(None)
+        transcript.append(f"  ada: {await ada.receive()}")
+        async with lapwing.connect(url, timeout=10) as bob:
+            await bob.send_json(None)
+            transcript.append(f"  bob: {await bob.receive()}")
+            await ada.send("hello bob")
+            position, text = await bob.receive_json()
+            transcript.append(f"  bob hears: {text}")
+        for text in ("where are you?", "bob?"):
+            await ada.send(text)
+        transcript += [f"  ada hears: {(await ada.receive_json())[1]}" for _ in range(3)]
+        async with lapwing.connect(url, timeout=10) as bob:
+            await bob.send_json(position)
+            came = {str(await bob.receive()) for _ in range(3)}
+            missed = sorted(json.loads(each) for each in came - {"recovered"})
+            transcript.append(f"  bob is back, {'recovered' if 'recovered' in came else 'and has lost something'}")
+            transcript.extend(f"  bob hears: {text}" for _, text in missed)
+    return transcript
+
+
+MET = """\
+  ada: joined
+  bob: joined
+  bob hears: hello bob
+  ada hears: hello bob
+  ada hears: where are you?
+  ada hears: bob?
+  bob is back, recovered
+  bob hears: where are you?
+  bob hears: bob?""".splitlines()
+
+
+# --- the expected transcripts ---
 
 
 def expected(subprotocol: str | None) -> Iterator[str]:
-    """What the transcript of a conversation should be."""
+    """Return the expected transcript of a conversation."""
     yield f"  subprotocol {subprotocol}"
     if subprotocol is None:
         yield "  server: goodbye strange client"
@@ -100,11 +153,11 @@ def expected(subprotocol: str | None) -> Iterator[str]:
     yield "  Closed(was_clean=True, code=1000, reason='')"
 
 
-# --- the whole ---
+# --- the main program ---
 
 
 def make_certificate(directory: Path) -> tuple[str, str]:
-    """Make a certificate for this machine and for one day; return the paths of it and of its private key."""
+    """Make a certificate for this machine, valid for one day; return its path and that of its private key."""
     openssl = shutil.which("openssl")
     if openssl is None:
         sys.exit("the demonstration of wss needs the openssl command (on Debian: apt-get install openssl)")
@@ -120,7 +173,7 @@ def make_certificate(directory: Path) -> tuple[str, str]:
 
 
 async def talk(url: str, context: ssl.SSLContext | None) -> bool:
-    """Hold every conversation with one server, print it, and return whether each was as it should be."""
+    """Hold every conversation with one server, print it, and return whether all were as expected."""
     right = True
     for face in ("blocking", "asyncio"):
         for subprotocol in (*HANDLERS, None):
@@ -129,14 +182,17 @@ async def talk(url: str, context: ssl.SSLContext | None) -> bool:
                 transcript = await asyncio.to_thread(blocking_client, url, subprotocol, context)
             else:
                 transcript = await asyncio_client(url, subprotocol, context)
-            print(*transcript, "", sep="\n")
-            difference = list(
-                difflib.unified_diff(list(expected(subprotocol)), transcript, "expected", "said", lineterm="")
-            )
-            if difference:
-                right = False
-                print(*difference, "", sep="\n", file=sys.stderr)
+            right &= is_right(transcript, list(expected(subprotocol)))
     return right
+
+
+def is_right(transcript: list[str], expected: list[str]) -> bool:
+    """Print a transcript and how it differs from the expected one; return whether they are equal."""
+    print(*transcript, "", sep="\n")
+    difference = list(difflib.unified_diff(expected, transcript, "expected", "said", lineterm=""))
+    if difference:
+        print(*difference, "", sep="\n", file=sys.stderr)
+    return not difference
 
 
 async def main() -> int:
@@ -149,6 +205,9 @@ async def main() -> int:
         ):
             right = await talk(f"ws://localhost:{plain.port}", None)
             right &= await talk(f"wss://localhost:{secure.port}", context)
+        async with lapwing.listen(port=0, default=room, hub=hub) as server:
+            print("ws, a room of two with a history, by the hub")
+            right &= is_right(await meet(f"ws://localhost:{server.port}"), MET)
     print("everything was said as it should be" if right else "NOT everything was said as it should be, see above")
     return 0 if right else 1
 

@@ -1,4 +1,4 @@
-"""A server that is drained when SIGTERM comes, and does something of its own meanwhile.
+"""A server that drains on SIGTERM, and does other work during that time.
 
 Usage: python drain.py [PORT]
 """
@@ -23,11 +23,11 @@ async def main(port: int) -> None:
     print("listening on port", server.port, flush=True)
     await stop.wait()
 
-    # For a second /healthz says 503; then clients are closed with 1012, over five seconds.
+    # For one second /healthz answers 503; then clients are closed with 1012, spread over five seconds.
     draining = asyncio.create_task(server.drain(window=5, grace=1))
     print("draining", len(server.connections), flush=True)
     await draining
-    print("nobody is left", flush=True)
+    print("no clients left", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A whole server: it sends every message back.
+"""A complete server: it sends every message back.
 
 Usage: python echo_server.py [PORT]
 """
@@ -9,13 +9,13 @@ import lapwing
 
 
 async def echo(ws: lapwing.Connection) -> None:
-    """Serve a client that asked for "echo"; returning closes its connection."""
+    """Serve a client that asked for "echo"; the connection is closed when this returns."""
     async for message in ws:  # str for a TEXT message, bytes for a BINARY one
         await ws.send(message)
 
 
 async def goodbye(ws: lapwing.Connection) -> None:
-    """Serve a client that asked for no subprotocol, or for none that is known here."""
+    """Serve a client that asked for no subprotocol, or only for unknown ones."""
     await ws.send("goodbye strange client")
 
 

@@ -1,4 +1,4 @@
-"""Credentials in the first message, with a deadline: for pages that can send them in no other way.
+"""Credentials in the first message, with a deadline: for pages that cannot send them in another way.
 
 Server and clients in one program. Usage: python first_message.py
 """
@@ -12,7 +12,7 @@ TOKENS = {"ada": "token-of-ada"}
 
 
 async def introduce(ws: lapwing.Connection) -> str | None:
-    """Return who the client is; None for nobody, after its connection was closed."""
+    """Return the client's name; None if it is unknown, after closing the connection."""
     try:
         introduction = await ws.receive_json(timeout=DEADLINE)
         name, token = introduction["name"], introduction["token"]
@@ -20,14 +20,14 @@ async def introduce(ws: lapwing.Connection) -> str | None:
             return str(name)
     except TimeoutError:
         await ws.close(4408, "introduce yourself within a few seconds")
-    except (ValueError, TypeError, KeyError, AttributeError):  # no JSON, or not what was expected
+    except (ValueError, TypeError, KeyError, AttributeError):  # not JSON, or not of the expected shape
         pass
-    await ws.close(4401, "unknown name or token")  # does nothing when it is closed already
+    await ws.close(4401, "unknown name or token")  # does nothing if the connection is closed
     return None
 
 
 async def serve(ws: lapwing.Connection) -> None:
-    """Serve whoever has introduced herself."""
+    """Serve a client that has authenticated."""
     name = await introduce(ws)
     if name is not None:
         await ws.send(f"hello {name}")
@@ -42,7 +42,7 @@ async def main() -> None:
             {"name": "ada", "token": "token-of-ada"},
             {"name": "ada", "token": "guessed"},
             {"name": "ada"},
-            None,  # says nothing
+            None,  # sends no credentials
         ):
             async with lapwing.connect(f"ws://localhost:{server.port}") as ws:
                 if introduction is not None:

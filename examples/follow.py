@@ -1,4 +1,4 @@
-"""A client that stays connected: when the connection is lost it waits a little and connects again.
+"""A client that stays connected: when the connection is lost, it waits a little and connects again.
 
 Usage: python follow.py [URL [SUBPROTOCOL]]
 """
@@ -20,7 +20,7 @@ async def follow(url: str, subprotocol: str) -> None:
                 async for message in ws:
                     print(message, flush=True)
                 print("the server said goodbye", flush=True)
-        except (OSError, lapwing.WebSocketError) as error:  # no connection, no agreement, or a connection lost
+        except (OSError, lapwing.WebSocketError) as error:  # no connection, a refused handshake, or a lost connection
             print(error, flush=True)
         await asyncio.sleep(wait)
         wait = min(2 * wait, 30)

@@ -1,4 +1,4 @@
-"""Who comes in: a health check for load balancers, a page for browsers, and a token for everybody else.
+"""One hook for all requests: a health check for load balancers, a page for browsers, a token for WebSocket clients.
 
 Usage: python front_door.py [PORT]
 """
@@ -9,14 +9,14 @@ import sys
 import lapwing
 from lapwing.auth import bearer_auth
 
-# A function of the token, which may be `async def` and ask a database, does as well.
+# A function of the token also works; it may be `async def` and query a database.
 check_token = bearer_auth({"token-of-ada": "ada"}, query="token")
 
 
 def on_request(request: lapwing.IncomingRequest) -> lapwing.auth.Answer:
     if not request.is_websocket:
         return lapwing.Response.of(200, "<h1>A chat</h1>", {"Content-Type": "text/html; charset=utf-8"})
-    return check_token(request)  # None lets it in, and request.user is known from here on
+    return check_token(request)  # None accepts the client; request.user is set from here on
 
 
 async def greet(ws: lapwing.Connection) -> None:

@@ -1,4 +1,4 @@
-"""Several clients in the greenlets of one thread: the blocking interface, and nobody waits for another one's network.
+"""Several blocking clients in the greenlets of one thread; none waits for the network of another.
 
 Usage: python gevent_client.py [URL]
 """

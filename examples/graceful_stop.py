@@ -1,4 +1,4 @@
-"""A server that stops in good order on SIGTERM or Ctrl-C: no new clients, and a close frame for each one there is.
+"""Graceful shutdown on SIGTERM or Ctrl-C: no new clients, and a close frame for each connected client.
 
 Usage: python graceful_stop.py [PORT]
 """
@@ -26,7 +26,7 @@ async def main(port: int) -> None:
     await stop.wait()
 
     print("stopping, with", len(server.connections), "connected", flush=True)
-    await server.close()  # with keep_clients=True they would stay until they leave by themselves
+    await server.close()  # keep_clients=True leaves connected clients alone until they close
     print("stopped", flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Headers of the opening handshake: sent, seen by the server, and what a refusal says.
+"""Headers of the opening handshake: sent by the client, read by the server, and the response of a refusal.
 
 Server and client in one program. Usage: python headers.py
 """
@@ -17,7 +17,7 @@ def on_request(request: lapwing.IncomingRequest) -> lapwing.Response | None:
 
 
 async def show(ws: lapwing.Connection) -> None:
-    """Tell the client what it has sent."""
+    """Send the client some of its own headers."""
     assert ws.request is not None
     for name in ("User-Agent", "X-Client-Version", "Cookie"):
         await ws.send(f"{name}: {ws.request.headers.get(name)}")

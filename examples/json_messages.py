@@ -1,4 +1,4 @@
-"""JSON: a server that adds numbers up, and clients of both kinds.
+"""JSON: a server that adds numbers up, and an asyncio and a blocking client.
 
 Usage: python json_messages.py
 """
@@ -16,7 +16,7 @@ async def add(ws: lapwing.Connection) -> None:
             await ws.send_json({"sum": sum(numbers)})
         except lapwing.ConnectionClosed:
             return
-        except (TypeError, ValueError) as error:  # no JSON, or no numbers: the connection goes on
+        except (TypeError, ValueError) as error:  # not JSON, or not numbers: the connection stays open
             await ws.send_json({"error": str(error)})
 
 

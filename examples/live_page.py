@@ -1,4 +1,4 @@
-"""A server whose connections can be watched in a browser, at the address that it prints.
+"""A server with the live page, which shows its connections in a browser, at the address that the server prints.
 
 Usage: python live_page.py [PORT]
 """

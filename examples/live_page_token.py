@@ -1,4 +1,4 @@
-"""A server whose connections can be watched with a token of the program's own.
+"""A server whose live page asks for a token of the program's own.
 
 Usage: LAPWING_TOKEN=... python live_page_token.py CERTIFICATE KEY [PORT]
 """

@@ -1,4 +1,4 @@
-"""A server that answers Prometheus on its own port, at /metrics; needs `pip install lapwing[metrics]`.
+"""A server with metrics for Prometheus on its own port, at /metrics; needs `pip install prometheus-client`.
 
 Usage: python metrics.py [PORT]
 """
@@ -18,7 +18,7 @@ async def echo(ws: lapwing.Connection) -> None:
 
 async def main(port: int) -> None:
     def on_request(request: lapwing.IncomingRequest) -> lapwing.Response | None:
-        """Answer Prometheus; whoever asks for anything else is served as ever."""
+        """Answer Prometheus; all other requests are served normally."""
         if request.path != "/metrics":
             return None
         return lapwing.Response.of(200, prometheus_text(server, names=["echo"]), {"Content-Type": CONTENT_TYPE})

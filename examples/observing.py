@@ -1,6 +1,6 @@
-"""See inside: counters, metrics for Prometheus, and a log of frames.
+"""Monitoring: counters, metrics for Prometheus, and a log of frames.
 
-Server and client in one program; the metrics need `pip install lapwing[metrics]`. Usage: python observing.py
+Server and client in one program; the metrics need `pip install prometheus-client`. Usage: python observing.py
 """
 
 import asyncio
@@ -25,7 +25,7 @@ async def main() -> None:
             stats = ws.stats()
             print(f"{stats.messages_sent} messages of {stats.payload_sent} bytes took {stats.wire_sent} on the wire")
 
-        # Frames are logged of connections that start while this is enabled.
+        # The frames of connections that start while this is enabled are logged.
         logging.getLogger("lapwing.frames").setLevel(logging.DEBUG)
         logging.basicConfig(format="%(message)s", stream=sys.stdout)
         async with lapwing.connect(f"ws://localhost:{server.port}") as ws:

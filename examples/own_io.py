@@ -14,7 +14,7 @@ from lapwing.protocol import Connection, Ending, Event, MessageReceived, Opened,
 
 
 def converse(sock: socket.socket, connection: Connection) -> Iterator[Event]:
-    """Give out what happens on a connection, until its socket can be closed."""
+    """Yield the events of a connection, until its socket can be closed."""
     while True:
         yield from connection.events()
         if connection.ending is Ending.DROP:

@@ -1,4 +1,4 @@
-"""A server over plain sockets, a thread for each: it sends every message back. Its loop is that of own_io.py.
+"""A server over plain sockets, with a thread for each: it sends every message back. Its loop is the one of own_io.py.
 
 Usage: python own_io_server.py [PORT]
 """

@@ -1,4 +1,4 @@
-"""A feed of prices: a reader that is too slow for all of them gets the latest one of each instrument.
+"""A price feed: a slow consumer gets only the latest price of each instrument.
 
 Try it with `python prices.py` in one terminal and `python follow.py` in another.
 
@@ -14,7 +14,7 @@ import lapwing
 
 
 async def follow(ws: lapwing.Connection) -> None:
-    """Keep a client that only listens: when this returns, its connection is closed."""
+    """Keep a client that only listens: its connection is closed when this returns."""
     async for _ in ws:
         pass
 

@@ -1,4 +1,4 @@
-"""The protocol without I/O: a client and a server that hand each other their bytes.
+"""The protocol without I/O: a client and a server that pass bytes to each other.
 
 Usage: python protocol_only.py
 """
@@ -14,13 +14,13 @@ answer.receive_data(opening.data_to_send())
 opening.receive_data(answer.data_to_send())
 print("the subprotocol is", opening.subprotocol)
 
-# The connection is open: from here on each end is an endpoint.
+# The connection is open: from here on each side is an endpoint.
 client, server = Endpoint(Role.CLIENT), Endpoint(Role.SERVER)
 client.send("hello")
 server.receive_data(client.data_to_send(), now=0.0)
 print("the server has received", server.next_message())
 
-# The closing handshake: a close frame each way.
+# The closing handshake: a close frame in each direction.
 client.close(1000, "that was all", now=0.0)
 server.receive_data(client.data_to_send(), now=0.0)
 client.receive_data(server.data_to_send(), now=0.0)

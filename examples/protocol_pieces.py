@@ -1,4 +1,4 @@
-"""A message in pieces, without I/O: what a program with a transport of its own does.
+"""A message in pieces, without I/O: for a program with its own transport.
 
 Usage: python protocol_pieces.py
 """
@@ -9,9 +9,9 @@ from lapwing.protocol import Endpoint, Role
 
 
 def pieces_of_next(endpoint: Endpoint, arriving: Iterable[bytes]) -> Iterator[str | bytes]:
-    """Give out the next message piece by piece, while its bytes arrive."""
+    """Yield the next message piece by piece, while its bytes arrive."""
     source = iter(arriving)
-    while endpoint.begin_stream() is None:  # it has not begun
+    while endpoint.begin_stream() is None:  # the message has not begun
         endpoint.receive_data(next(source), now=0.0)
     while endpoint.is_streaming:
         piece = endpoint.next_piece()

@@ -1,4 +1,4 @@
-"""A server that pushes: the time, to every client, as long as it is there.
+"""A server that pushes: it sends the time to every client.
 
 Try it with `python push_ticker.py` in one terminal and `python follow.py` in another.
 
@@ -13,7 +13,7 @@ import lapwing
 
 
 async def follow(ws: lapwing.Connection) -> None:
-    """Keep a client that only listens: when this returns, its connection is closed."""
+    """Keep a client that only listens: its connection is closed when this returns."""
     async for _ in ws:
         pass
 

@@ -1,4 +1,4 @@
-"""What a server logs: the program's own failures, and nothing of port scans.
+"""The log of a server: the program's own failures, and nothing about port scans.
 
 Usage: python quiet_logs.py
 """
@@ -17,7 +17,7 @@ async def clumsy(ws: lapwing.Connection) -> None:
 
 
 async def scan(port: int) -> None:
-    """Do what port scanners do."""
+    """Connect and disconnect like a port scanner."""
     for garbage in (b"", b"\x16\x03\x01\x00\xa5\x01", b"GET / HTTP/1.1\r\n"):
         reader, writer = await asyncio.open_connection("localhost", port)
         writer.write(garbage)

@@ -1,4 +1,4 @@
-"""Staying connected: a loop over connections, with asyncio and blocking, against a server that drops them.
+"""Reconnecting: a loop over connections, asyncio and blocking, against a server that drops them.
 
 Server and clients in one program. Usage: python reconnecting.py
 """
@@ -11,7 +11,7 @@ count = 0
 
 
 async def restless(ws: lapwing.Connection) -> None:
-    """Say how many connections there were, and restart."""
+    """Send the number of connections so far, and close with 1012 (service restart)."""
     global count
     count += 1
     await ws.send(str(count))
@@ -19,7 +19,7 @@ async def restless(ws: lapwing.Connection) -> None:
 
 
 def tell(face: str) -> lapwing.Reconnect:
-    """Short delays, for a demonstration, and a line for each attempt instead of one in the log."""
+    """Use short delays for the demonstration, and print each attempt instead of logging it."""
     return lapwing.Reconnect(initial=0.1, on_attempt=lambda attempt: print(f"{face}: again: {attempt.cause}"))
 
 
@@ -29,9 +29,9 @@ async def follow(url: str) -> None:
             async for message in ws:
                 print("asyncio: received", message)
                 if message == "3":
-                    return  # like break: it closes the connection, and ends the loop
+                    return  # like break: closes the connection and ends the loop
         except lapwing.ConnectionClosed:
-            continue  # it was lost rather than closed
+            continue  # lost, not closed: the loop connects again
 
 
 def follow_blocking(url: str) -> None:

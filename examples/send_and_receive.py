@@ -1,4 +1,4 @@
-"""Sending and receiving at once, each at its own pace: two tasks on one connection.
+"""Sending and receiving at the same time, each at its own pace: two tasks on one connection.
 
 Server and client in one program. Usage: python send_and_receive.py
 """
@@ -17,11 +17,11 @@ async def double(ws: lapwing.Connection) -> None:
 async def ask(ws: lapwing.AsyncClient, count: int) -> None:
     """Send all the questions, without waiting for an answer."""
     for number in range(count):
-        await ws.send(str(number))  # waits when the server does not keep up, so that memory stays bounded
+        await ws.send(str(number))  # waits when the server is slow, so memory stays bounded
 
 
 async def hear(ws: lapwing.AsyncClient, count: int) -> None:
-    """Take all the answers."""
+    """Receive all the answers."""
     answers = [await ws.receive() for _ in range(count)]
     print(len(answers), "answers, the last one is", answers[-1])
 

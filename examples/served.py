@@ -1,4 +1,4 @@
-"""What `lapwing serve served.py:options` serves: an echo, a clock, and a limit."""
+"""The options for `lapwing serve served.py:options`: an echo, a clock, and a limit."""
 
 import asyncio
 import datetime

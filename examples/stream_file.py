@@ -1,4 +1,4 @@
-"""A file up and down again: one message each way, of any size, of which neither end ever holds more than pieces.
+"""Upload a file and download it again: one message each way, of any size; neither side holds more than a piece of it.
 
 Server and client in one program. Usage: python stream_file.py [FILE]
 """
@@ -15,24 +15,24 @@ import lapwing
 
 
 def pieces_of(file: IO[bytes]) -> Iterator[bytes]:
-    """What follows in a file, 64 KiB at a time."""
+    """Yield the rest of a file, 64 KiB at a time."""
     while piece := file.read(65536):
         yield piece
 
 
 def content_of(path: Path) -> Iterator[bytes]:
-    """The same of a file that is not open yet."""
+    """Open a file, and yield its pieces."""
     with path.open("rb") as file:
         yield from pieces_of(file)
 
 
 def as_bytes(piece: str | bytes) -> bytes:
-    """A piece of a TEXT message is text."""
+    """Return a piece as bytes: a piece of a TEXT message is text."""
     return piece.encode() if isinstance(piece, str) else piece
 
 
 async def keep(ws: lapwing.Connection) -> None:
-    """Write what comes to a file, and send it back."""
+    """Write the message to a file, and send it back."""
     with tempfile.TemporaryFile() as file:
         async with ws.receive_stream(limit=1 << 40) as stream:
             if stream is None:

@@ -28,7 +28,7 @@ async def main() -> None:
                 print("offered", offer, "agreed on", ws.subprotocol)
                 print(await ws.receive())
 
-        # This server has no default handler: whoever offers nothing that it knows is refused.
+        # This server has no default handler: a client that offers no known subprotocol is refused.
         try:
             await lapwing.connect(url, "chat.v3")
         except lapwing.HandshakeError as error:

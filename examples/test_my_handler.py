@@ -1,4 +1,4 @@
-"""Tests of a WebSocket program with lapwing.testing: no port, no network, and nobody waits. Run it with pytest."""
+"""Tests of a WebSocket program with lapwing.testing: no port, no network, no waiting. Run them with pytest."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ from lapwing.testing import Fault
 
 
 async def auction(ws: lapwing.Connection) -> None:
-    """Take bids; half a minute after the last one, the highest bidder has it."""
+    """Take bids; half a minute after the last one, the highest bidder wins."""
     highest = 0
     while True:
         try:
@@ -26,7 +26,7 @@ async def auction(ws: lapwing.Connection) -> None:
 
 
 async def follow(url: str, lines: list[str]) -> None:
-    """Note every message, on as many connections as it takes to the word "end"."""
+    """Collect all messages up to "end", on as many connections as needed."""
     async for ws in lapwing.connect(url, reconnect=lapwing.Reconnect(random=lambda: 1.0)):
         try:
             async for message in ws:
@@ -60,7 +60,7 @@ async def test_a_connection_that_breaks_off_is_made_again() -> None:
         await ws.send("end")
 
     lines: list[str] = []
-    # On the first connection, nothing after the 200th byte arrives.
+    # On the first connection, only 200 bytes arrive.
     async with testing.serve(tell, to_client=Fault(after=200, then="end"), connections=1) as served:
         await follow(served.url, lines)
     assert lines[-2:] == ["first", "end"]

@@ -1,4 +1,4 @@
-"""A server whose handlers are plain functions, beside one that is not: each plain call has a thread of its own.
+"""Thread handlers: each call of a plain function has a thread of its own, next to an `async def` handler.
 
 Usage: python thread_server.py [PORT]
 """
@@ -11,23 +11,23 @@ import lapwing
 
 
 def slow(ws: lapwing.BlockingConnection) -> None:
-    """Answer questions that take their time; nobody else waits for it."""
+    """Answer questions that take time; no other client waits for that."""
     for question in ws:
-        time.sleep(0.1)  # a query to a database, say
+        time.sleep(0.1)  # such as a database query
         ws.send(f"{question}: 42")
 
 
 def chat(ws: lapwing.BlockingConnection) -> None:
-    """Pass every message on to everybody in the room."""
+    """Send every message to all clients in the room."""
     with ws:
         while (message := ws.receive()) is not None:
             ws.broadcast(message)
     code = ws.closed.code if ws.closed else None
-    print(f"one left, closed with {code}\n", end="", flush=True)  # in one piece: other threads print, too
+    print(f"one left, closed with {code}\n", end="", flush=True)  # in one write: other threads print, too
 
 
 async def quick(ws: lapwing.Connection) -> None:
-    """Serve in the event loop, as thousands of such connections could be."""
+    """Serve in the event loop, which can hold thousands of such connections."""
     async for message in ws:
         await ws.send(message)
 

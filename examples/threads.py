@@ -1,4 +1,4 @@
-"""Threads that send over the connections of an event loop: each waits for its own message, none for the others.
+"""Threads that send over the connections of an event loop; each waits only for its own message.
 
 Server and client in one program. Usage: python threads.py
 """
@@ -9,9 +9,9 @@ import lapwing
 
 
 def work(ws: lapwing.Connection, name: str) -> None:
-    """Compute something in a thread, and report while doing so."""
+    """Compute something in a thread, and report the progress."""
     for percent in (50, 100):
-        # The future is done when `send` would have returned: to wait for it keeps pace with the reader.
+        # The future is done when `send` would return: wait for it, and the thread keeps pace with the reader.
         ws.send_threadsafe(f"{name}: {percent} %").result(timeout=10)
 
 

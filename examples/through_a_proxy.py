@@ -1,4 +1,4 @@
-"""Through a proxy, and what it says when it refuses.
+"""Connect through a proxy, and read its response when it refuses.
 
 Usage: python through_a_proxy.py URL PROXY, as in python through_a_proxy.py wss://example.com socks5h://localhost:1080
 """
@@ -13,7 +13,7 @@ with lapwing.connect(url, "echo", proxy=proxy, timeout=5) as ws:
     ws.send("hello")
     print("received", ws.receive())
 
-# The same proxy as an HTTP proxy, without credentials: this one wants some.
+# The same proxy as an HTTP proxy, without credentials: this proxy requires some.
 without = "http://" + proxy.partition("@")[2]
 try:
     with lapwing.connect(url, "echo", proxy=without, timeout=5) as ws:

@@ -1,4 +1,4 @@
-"""Time-outs: when one expires, TimeoutError is raised, the connection stays usable and no message is lost.
+"""Timeouts: when one expires, TimeoutError is raised, the connection stays usable and no message is lost.
 
 Server and client in one program. Usage: python timeouts.py
 """
@@ -18,17 +18,17 @@ async def slow(ws: lapwing.Connection) -> None:
 async def main() -> None:
     async with (
         lapwing.listen(port=0, default=slow) as server,
-        # timeout= holds for everything that waits on this connection; open_timeout= for connecting alone.
+        # timeout= limits each call on this connection; open_timeout= limits connecting.
         lapwing.connect(f"ws://localhost:{server.port}", timeout=10, open_timeout=5) as ws,
     ):
         await ws.send("hello")
         try:
-            await ws.receive(timeout=0.05)  # its own time-out for this one call
+            await ws.receive(timeout=0.05)  # a timeout for this call alone
         except TimeoutError:
             print("no answer yet")
         print(await ws.receive())
 
-        # asyncio's own way does as well, and may hold for several calls together.
+        # asyncio.timeout works, too, and can limit several calls together.
         await ws.send("again")
         try:
             async with asyncio.timeout(0.05):

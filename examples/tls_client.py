@@ -1,6 +1,6 @@
-"""A client for wss:// that trusts an authority of one's own, as for tls_server.py's certificate.
+"""A client for wss:// that trusts a custom certificate authority, as for tls_server.py's certificate.
 
-Without ssl= the system's authorities are trusted, which is right for servers on the internet. Either way the
+Without ssl= the client trusts the system's authorities, which is right for servers on the internet. In both cases the
 certificate and the host name are verified.
 
 Usage: python tls_client.py CAFILE [URL]

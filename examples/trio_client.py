@@ -25,7 +25,7 @@ class WebSocket:
         return message
 
     async def send(self, message: str | bytes | None = None) -> None:
-        """Send a message, and what else is to be sent."""
+        """Send a message, and all other output."""
         if message is not None:
             self.connection.send(message)
         async with self.sending:

@@ -1,4 +1,4 @@
-"""A server of two processes. On SIGTERM or Ctrl-C its clients are sent away over ten seconds.
+"""A server of two worker processes. On SIGTERM or Ctrl-C it closes its clients, spread over ten seconds.
 
 Usage: python workers.py [PORT]
 """
@@ -10,7 +10,7 @@ import lapwing
 
 
 async def who(ws: lapwing.Connection) -> None:
-    """Tell which process serves, and send every message back."""
+    """Send the number of the process that serves, then every message back."""
     await ws.send(f"process {os.getpid()}")
     async for message in ws:
         await ws.send(message)

@@ -15,19 +15,24 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import lapwing
 from tests.docs.pages import block
+from tests.hub.nats_servers import nats_server
+from tests.hub.servers import redis_server
 from tests.peers import wire
 from tests.peers.certificates import Certificates
 from tests.peers.needed import need_library
-from tests.peers.programs import EXAMPLES, TIMEOUT, Start, free_port, starting, wait_for_port
+from tests.peers.programs import EXAMPLES, TIMEOUT, Program, Start, free_port, starting, wait_for_port
 from tests.peers.raw import RawListener, RawPeer
 from tests.peers.tunnels import TunnelProxy
+from tests.test_examples_tasks import STARTED
 
 
 @pytest.fixture
@@ -47,8 +52,9 @@ def echo_url(start: Start) -> str:
 
 def test_every_example_has_a_test() -> None:
     tests = Path(__file__).read_text(encoding="utf-8")
-    started = set(re.findall(r"""(?:start\(|"serve", )["'](\w+\.py)\b""", tests))
+    started = STARTED | set(re.findall(r"""(?:start\(|"serve", )["'](\w+\.py)\b""", tests))
     started.update(re.findall(r"""EXAMPLES / ["'](\w+\.py)["']""", tests))
+    started |= {"test_my_handler.py", "test_asgi_app.py"}
     assert started == {path.name for path in EXAMPLES.glob("*.py")}
 
 
@@ -60,10 +66,11 @@ def test_no_example_hides_a_module_of_python() -> None:
 
 def test_the_tests_of_a_program(tmp_path: Path) -> None:
     """As the page on testing says: copied away from here, and run by the command that it prints."""
-    shutil.copy(EXAMPLES / "test_my_handler.py", tmp_path)
+    for name in ("test_my_handler.py", "test_asgi_app.py", "asgi_server.py"):
+        shutil.copy(EXAMPLES / name, tmp_path)
     _, command = block("testing-run").splitlines()
     done = subprocess.run(
-        [sys.executable, "-m", *shlex.split(command.removeprefix("$ "))],
+        [sys.executable, "-m", *shlex.split(command.removeprefix("$ ")), "test_asgi_app.py"],
         cwd=tmp_path,
         capture_output=True,
         encoding="utf-8",
@@ -71,7 +78,7 @@ def test_the_tests_of_a_program(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout
-    assert "3 passed" in done.stdout
+    assert "5 passed" in done.stdout
 
 
 def test_echo_server_and_clients(start: Start, echo_url: str) -> None:
@@ -180,6 +187,29 @@ def test_prices(start: Start) -> None:
         seen: set[str] = set()
         while seen != {"BTC", "ETH", "SOL"}:
             seen.update(json.loads(ws.receive() or ""))
+
+
+def test_a_bot_that_survives_restarts(start: Start) -> None:
+    """It logs in at a server that has taken the place of a killed one; Ctrl-C closes the connection."""
+    port = free_port()
+    command = [sys.executable, "-m", "lapwing", "serve", "--port", str(port), "--no-inspector", "--access-log"]
+    server = Program(command)
+    try:
+        wait_for_port(port, server)
+        bot = start("bot.py", f"ws://localhost:{port}")
+        assert bot.line() == "received login"
+        server.close()
+        server = Program(command)
+        assert bot.line() == "received login"
+        bot.process.send_signal(signal.SIGINT)
+        assert bot.wait() == 130
+        assert "again in" in bot.complaint()
+        assert "Traceback" not in bot.complaints
+        while '"GET /" 101' not in (line := server.line()):
+            pass
+        assert '"GET /" 101 - 1000 ' in line
+    finally:
+        server.close()
 
 
 def test_reconnecting(start: Start) -> None:
@@ -312,6 +342,137 @@ def _when_it_listens(port: int) -> socket.socket:
             time.sleep(0.02)
 
 
+def test_metrics_of_workers(start: Start) -> None:
+    port = free_port()
+    server = start("metrics_of_workers.py", port)
+    wait_for_port(port, server)
+    deadline = time.monotonic() + TIMEOUT
+    page = ""
+    while page.count("lapwing_connections{") < 2:  # the second worker may begin a little later
+        assert time.monotonic() < deadline, page
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=TIMEOUT) as response:
+            page = response.read().decode()
+    for number in (0, 1):
+        assert f'lapwing_connections{{server="{port}",worker="{number}"}} 0.0' in page
+    server.process.send_signal(signal.SIGTERM)
+    assert server.end() == []
+
+
+def test_rooms(start: Start) -> None:
+    server = start("rooms.py", 0)
+    port = server.port()
+    with (
+        RawPeer.connect(port, path="/kitchen") as first,
+        RawPeer.connect(port, path="/kitchen") as second,
+        RawPeer.connect(port, path="/garden") as third,
+    ):
+        for peer in (second, third):  # each hears itself: then the server has it in its room
+            peer.send_frame(wire.TEXT, b"here")
+            assert peer.read_message() == (wire.TEXT, b"here")
+        first.send_frame(wire.TEXT, b"dinner")
+        assert second.read_message() == (wire.TEXT, b"dinner")
+        third.send_frame(wire.TEXT, b"rain")
+        assert third.read_message() == (wire.TEXT, b"rain")
+
+
+def test_adopting(start: Start) -> None:
+    port = start("adopting.py", 0).port()
+    with socket.create_connection(("127.0.0.1", port)) as page:
+        page.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert page.makefile("rb").read().endswith(b"\r\n\r\nhello\n")
+    with RawPeer.connect(port) as first, RawPeer.connect(port) as second:
+        first.send_frame(wire.TEXT, b"dinner")
+        assert first.read_message() == second.read_message() == (wire.TEXT, b"dinner")
+        first.finish()
+        second.finish()
+
+
+def test_uvicorn_app(start: Start) -> None:
+    need_library("uvicorn")
+    port = free_port()
+    wait_for_port(port, start("uvicorn_app.py", port))
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as page:
+        assert page.read() == b"hello\n"
+    with RawPeer.connect(port) as first, RawPeer.connect(port) as second:
+        first.send_frame(wire.TEXT, b"dinner")
+        assert first.read_message() == second.read_message() == (wire.TEXT, b"dinner")
+        first.finish()
+        second.finish()
+
+
+def test_aiohttp_app(start: Start) -> None:
+    need_library("aiohttp")
+    port = free_port()
+    wait_for_port(port, start("aiohttp_app.py", port))
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as page:
+        assert page.read() == b"hello\n"
+    with pytest.raises(lapwing.HandshakeError, match="who are you"):
+        lapwing.Client().connect(f"ws://127.0.0.1:{port}/chat")
+    url = f"ws://127.0.0.1:{port}/chat?name="
+    with lapwing.connect(url + "ann") as first, lapwing.connect(url + "ben") as second:
+        first.send("dinner")
+        assert first.receive() == second.receive() == "ann: dinner"
+    with lapwing.connect(f"ws://127.0.0.1:{port}/echo") as ws:
+        ws.send("hello")
+        assert ws.receive() == "hello"
+
+
+def test_asgi_server(start: Start) -> None:
+    port = free_port()
+    wait_for_port(port, start("asgi_server.py", port))
+    with RawPeer.connect(port) as first, RawPeer.connect(port) as second:
+        assert first.read_message() == second.read_message() == (wire.TEXT, b"welcome")
+        first.send_frame(wire.TEXT, b"dinner")
+        assert first.read_message() == second.read_message() == (wire.TEXT, b"dinner")
+        first.finish()
+        second.finish()
+
+
+def test_flask_app(start: Start) -> None:
+    need_library("flask")
+    port = free_port()
+    wait_for_port(port, start("flask_app.py", port))
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as page:
+        assert page.read() == b"hello\n"
+    url = f"ws://127.0.0.1:{port}/rooms/a?name="
+    with (
+        lapwing.connect(url + "ann", timeout=TIMEOUT) as first,
+        lapwing.connect(url + "ben", timeout=TIMEOUT) as second,
+    ):
+        second.send("hello")
+        assert second.receive() == "ben: hello"
+        first.send("dinner")
+        while first.receive() != "ann: dinner":
+            pass
+        assert second.receive() == "ann: dinner"
+
+
+def test_django_app(start: Start) -> None:
+    need_library("django")
+    port = free_port()
+    wait_for_port(port, start("django_app.py", "runserver", "--noreload", port))
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as page:
+        assert page.read() == b"hello\n"
+    with lapwing.connect(f"ws://127.0.0.1:{port}/rooms/a?name=ann", "chat", timeout=TIMEOUT) as ws:
+        assert ws.receive() == "ann in a"
+        assert ws.subprotocol == "chat"
+        ws.send("dinner")
+        assert ws.receive() == "dinner"
+
+
+def test_lifespan(start: Start) -> None:
+    server = start("lifespan.py", 0)
+    port = server.port()
+    for number in (1, 2):
+        with RawPeer.connect(port) as peer:
+            assert peer.read_message() == (wire.TEXT, b"visit %d" % number)
+            if number == 2:
+                assert peer.read_message() == (wire.TEXT, b"1 connected")
+            peer.finish()
+    server.process.send_signal(signal.SIGTERM)
+    assert server.end() == ["closed"]
+
+
 def test_workers(start: Start) -> None:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
@@ -345,7 +506,7 @@ def test_drain(start: Start) -> None:
         assert server.line() == "draining 1"
         client.expect_close(1012)
         client.send_close(1012)
-    assert server.end() == ["nobody is left"]
+    assert server.end() == ["no clients left"]
 
 
 def test_send_and_receive(start: Start) -> None:
@@ -441,6 +602,7 @@ def test_demo(start: Start) -> None:
         for face in ("blocking", "asyncio")
         for subprotocol in ("echo", "echo-uppercase", "no subprotocol")
     ]
+    assert lines[-12:-9] == ["ws, a room of two with a history, by the hub", "  ada: joined", "  bob: joined"]
 
 
 def test_demo_notices_a_difference(start: Start, tmp_path: Path) -> None:
@@ -550,3 +712,135 @@ def test_quiet_logs(start: Start) -> None:
     (error,) = [line for line in lines if re.match(r"(INFO|WARNING|ERROR) ", line)]
     assert re.fullmatch(r"ERROR lapwing\.server: connection from .*: the handler 'default' failed", error)
     assert lines[-1] == "openings that came to nothing: 3"
+
+
+def test_hub_room(start: Start) -> None:
+    port = free_port()
+    url = f"ws://localhost:{port}"
+    wait_for_port(port, start("hub_room.py", port))
+    with lapwing.connect(url) as ada:
+        ada.send_json({"room": "lobby"})
+        ada.send("anybody here?")
+        assert ada.receive_json(timeout=TIMEOUT)["text"] == "anybody here?"  # she is in the room now
+        with lapwing.connect(url) as bob:
+            bob.send_json({"room": "lobby"})
+            bob.send("hello")
+            first = ada.receive_json(timeout=TIMEOUT)
+            assert first == bob.receive_json(timeout=TIMEOUT)
+            assert first["text"] == "hello"
+        ada.send("bob is away")
+        assert ada.receive_json(timeout=TIMEOUT)["text"] == "bob is away"
+        with lapwing.connect(url) as bob:
+            bob.send_json({"room": "lobby", "since": first["position"]})
+            assert bob.receive_json(timeout=TIMEOUT)["text"] == "bob is away"
+        with lapwing.connect(url) as bob:
+            bob.send_json({"room": "lobby", "since": 5})
+            assert bob.receive_json(timeout=TIMEOUT) == {"lost": True}
+
+
+def test_hub_workers(start: Start) -> None:
+    """A message reaches the clients of both workers; each worker has half of the connections, or about that."""
+    port = free_port()
+    server = start("hub_workers.py", port)
+    wait_for_port(port, server)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(lapwing.connect(f"ws://localhost:{port}", timeout=TIMEOUT)) for _ in range(8)]
+        for number, ws in enumerate(clients):
+            ws.send_json({"room": "lobby"})
+            ws.send(f"{number} is here")
+            while ws.receive_json()["text"] != f"{number} is here":
+                pass
+        clients[0].send("hello")
+        for ws in clients:
+            while ws.receive_json()["text"] != "hello":
+                pass
+        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text(encoding="ascii")
+        assert len(children.split()) == 3, "two workers, and the hub"
+    server.process.send_signal(signal.SIGTERM)
+    assert server.end() == []
+
+
+def test_hub_history(start: Start) -> None:
+    assert start("hub_history.py").end() == [
+        "got {'state': 'paid'}",
+        "kept ['paid', 'packed', 'sent']",
+        "missed ['packed', 'sent']",
+        "lost: more was published than is kept True",
+        "got {'state': 'delivered'}",
+    ]
+
+
+def test_hub_state(start: Start) -> None:
+    assert start("hub_state.py").end() == ["loaded {'balance': 15} then {'balance': 15}"]
+
+
+def test_hub_presence(start: Start) -> None:
+    url = f"ws://localhost:{start('hub_presence.py', 0).port()}"
+    with lapwing.connect(url) as ada:
+        ada.send("Ada")
+        with lapwing.connect(url) as bob:
+            bob.send("Bob")
+            bob.send("who?")
+            assert bob.receive_json(timeout=TIMEOUT)[-1] == "Bob"
+            ada.send("who?")
+            assert ada.receive_json(timeout=TIMEOUT) == ["Ada", "Bob"]
+
+
+def test_hub_permissions(start: Start) -> None:
+    server = start("hub_permissions.py", 0)
+    port = server.port()
+    with (
+        lapwing.connect(f"ws://alice:secret@localhost:{port}") as alice,
+        lapwing.connect(f"ws://bob:hidden@localhost:{port}") as bob,
+    ):
+        bob.send("staff")
+        assert bob.receive(timeout=TIMEOUT) == "denied: bob is no member of staff"
+        bob.send("all")
+        assert bob.receive(timeout=TIMEOUT) == '"welcome to all"'
+        alice.send("all")
+        assert alice.receive(timeout=TIMEOUT) == '"welcome to all"'
+        server.stdin.write("\n")
+        server.stdin.flush()
+        assert server.line() == "revoked"
+        assert alice.receive(timeout=TIMEOUT) == '"bob has left"'
+        bob.send("all")
+        assert bob.receive(timeout=TIMEOUT) == "denied: bob is no member of all"
+
+
+def test_hub_threads(start: Start) -> None:
+    server = start("hub_threads.py", 0)
+    said = {server.line(), server.line()}
+    port = next(int(line.rpartition(" ")[2]) for line in said if line.startswith("log on port"))
+    assert "listening" in said
+    with lapwing.connect(f"ws://localhost:{port}") as ws:
+        ws.send("hello")
+        assert ws.receive(timeout=TIMEOUT) == '"hello"'
+        assert server.line() == "heard hello"
+    server.process.send_signal(signal.SIGINT)
+    assert server.process.wait(TIMEOUT) != 0
+
+
+@pytest.mark.parametrize("broker", [redis_server, nats_server], ids=["redis", "nats"])
+def test_hub_redis(start: Start, broker: Callable[[], AbstractContextManager[Any]]) -> None:
+    with broker() as server:
+        ports = [start("hub_redis.py", server.url, 0).port() for _ in range(2)]
+        with lapwing.connect(f"ws://localhost:{ports[0]}") as ada, lapwing.connect(f"ws://localhost:{ports[1]}") as bob:
+            for ws in (ada, bob):
+                ws.send("here")
+            heard = [{ws.receive(timeout=TIMEOUT) for _ in range(1)} for ws in (ada, bob)]
+            assert heard == [{'"here"'}, {'"here"'}]
+            ada.send("hello from another process")
+            while (message := bob.receive(timeout=TIMEOUT)) != '"hello from another process"':
+                assert message == '"here"'
+
+
+def test_hub_publish(start: Start) -> None:
+    with redis_server() as server:
+        port = start("hub_redis.py", server.url, 0).port()
+        with lapwing.connect(f"ws://localhost:{port}") as ada:
+            ada.send("here")
+            assert ada.receive(timeout=TIMEOUT) == '"here"'
+            publisher = start("hub_publish.py", server.url)
+            assert publisher.line().startswith("published at ")
+            assert ada.receive(timeout=TIMEOUT) == '"the night is over"'
+            assert ada.receive(timeout=TIMEOUT) == '"order 17 is saved"'

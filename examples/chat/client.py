@@ -1,4 +1,4 @@
-"""A chat client that stays connected: one thread follows the room while another one talks.
+"""A chat client that reconnects: one thread receives while another thread sends.
 
 Usage: python client.py [URL [TOKEN]], then type; the end of the input (Ctrl-D) leaves.
 """
@@ -12,7 +12,7 @@ current: lapwing.Client | None = None
 
 
 def follow(url: str, token: str | None) -> None:
-    """Print what is said, on one connection after the other."""
+    """Print the messages, on one connection after the other."""
     global current
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
@@ -22,8 +22,8 @@ def follow(url: str, token: str | None) -> None:
                 for message in ws:
                     print(message, flush=True)
             except lapwing.ConnectionClosed:
-                pass  # it was lost rather than closed: the next round has another one
-    except lapwing.HandshakeError as error:  # it will not get better by trying again
+                pass  # lost, not closed: the loop connects again
+    except lapwing.HandshakeError as error:  # trying again would not help
         print(error, flush=True)
 
 

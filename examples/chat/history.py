@@ -1,11 +1,10 @@
-"""A chat room, second step: who comes in hears what was said before.
+"""A chat room, second step: a new user gets the earlier messages.
 
 Usage: python history.py [PORT]
 """
 
 import sys
 from collections import deque
-from urllib.parse import parse_qs
 
 import lapwing
 
@@ -13,22 +12,22 @@ history: deque[str] = deque(maxlen=50)
 
 
 def say(ws: lapwing.Connection, line: str) -> None:
-    """Tell everybody, and keep it for those who come later."""
+    """Send a line to all users, and keep it for later ones."""
     history.append(line)
     ws.broadcast(line)
 
 
 async def chat(ws: lapwing.Connection) -> None:
-    """Serve one of the people in the room; the URL has the name, as in ws://localhost:8080/?name=ada."""
+    """Serve one user; the URL has the name, as in ws://localhost:8080/?name=ada."""
     assert ws.request is not None
-    name = parse_qs(ws.request.query).get("name", ["somebody"])[0]
+    name = ws.request.query.get("name") or "somebody"
     if history:
-        await ws.send("\n".join(history))  # one message: nothing can come in between
+        await ws.send("\n".join(history))  # one message: no other can come in between
     say(ws, f"{name} comes in")
     try:
         async for message in ws:
             say(ws, f"{name}: {message!s}")
-    finally:  # however the connection ended
+    finally:  # after every kind of end
         say(ws, f"{name} leaves")
 
 

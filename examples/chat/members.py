@@ -12,7 +12,7 @@ from lapwing.auth import bearer_auth
 
 PAGE = Path(__file__).with_name("page.html").read_bytes()
 
-# A real program looks tokens up in a database: bearer_auth also takes a function, which may be `async def`.
+# A real program looks up tokens in a database: bearer_auth also takes a function, which may be `async def`.
 check_token = bearer_auth({"token-of-ada": "ada", "token-of-bob": "bob"}, subprotocol="bearer")
 
 history: deque[str] = deque(maxlen=50)
@@ -28,20 +28,20 @@ def on_request(request: lapwing.IncomingRequest) -> lapwing.auth.Answer:
 
 
 def say(ws: lapwing.Connection, line: str) -> None:
-    """Tell everybody, and keep it for those who come later."""
+    """Send a line to all users, and keep it for later ones."""
     history.append(line)
     ws.broadcast(line)
 
 
 async def chat(ws: lapwing.Connection) -> None:
-    """Serve one of the people in the room; the token has said who it is."""
+    """Serve one user, whose name comes from the token."""
     if history:
         await ws.send("\n".join(history))
     say(ws, f"{ws.user} comes in")
     try:
         async for message in ws:
             say(ws, f"{ws.user}: {message!s}")
-    finally:  # however the connection ended
+    finally:  # after every kind of end
         say(ws, f"{ws.user} leaves")
 
 

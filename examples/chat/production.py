@@ -1,6 +1,6 @@
 """A chat room, last step: ready to be deployed.
 
-Usage: python production.py --tokens FILE [--port PORT] and what `--help` names. FILE is JSON: {"token": "name", ...}
+Usage: python production.py --tokens FILE [--port PORT], see also --help. FILE is JSON: {"token": "name", ...}
 """
 
 import argparse
@@ -19,7 +19,7 @@ history: deque[str] = deque(maxlen=50)
 
 
 def door(tokens: dict[str, str]) -> Any:
-    """Make what decides on each request: the page for browsers, the room for members."""
+    """Make the request hook: the page for browsers, the room for members."""
     check_token = bearer_auth(tokens, subprotocol="bearer")
 
     def on_request(request: lapwing.IncomingRequest) -> lapwing.auth.Answer:
@@ -33,25 +33,25 @@ def door(tokens: dict[str, str]) -> Any:
 
 
 def say(ws: lapwing.Connection, line: str) -> None:
-    """Tell everybody, and keep it for those who come later."""
+    """Send a line to all users, and keep it for later ones."""
     history.append(line)
     ws.broadcast(line)
 
 
 async def chat(ws: lapwing.Connection) -> None:
-    """Serve one of the people in the room."""
+    """Serve one user of the room."""
     if history:
         await ws.send("\n".join(history))
     say(ws, f"{ws.user} comes in")
     try:
         async for message in ws:
             say(ws, f"{ws.user}: {message!s}")
-    finally:  # however the connection ended
+    finally:  # after every kind of end
         say(ws, f"{ws.user} leaves")
 
 
 def places(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Where to listen."""
+    """Return the address options of `lapwing.run`."""
     if arguments.systemd:
         return {"sockets": "systemd"}
     if arguments.unix:
@@ -69,6 +69,7 @@ def main() -> None:
     parser.add_argument("--certfile", help="speak TLS with this certificate")
     parser.add_argument("--keyfile")
     parser.add_argument("--proxy-protocol", action="store_true", help="a proxy in front names the clients")
+    parser.add_argument("--health-port", type=int, help="where an orchestrator asks for /healthz and /readyz")
     parser.add_argument("--drain-window", type=float, default=30, help="seconds over which to send clients away")
     parser.add_argument("--drain-grace", type=float, default=5, help="seconds before, in which /healthz says 503")
     arguments = parser.parse_args()
@@ -82,11 +83,12 @@ def main() -> None:
         keyfile=arguments.keyfile,
         proxy_protocol=arguments.proxy_protocol,
         health="/healthz",
+        health_port=arguments.health_port,
         drain_window=arguments.drain_window,
         drain_grace=arguments.drain_grace,
-        max_message_size=4096,  # a line, not a novel
+        max_message_size=4096,  # 4 KiB: a line of chat is shorter
         max_connections=10_000,
-        lagging="drop-oldest",  # who reads too slowly misses old lines, not new ones
+        lagging="drop-oldest",  # a slow consumer misses old lines, not new ones
     )
 
 

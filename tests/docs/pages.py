@@ -43,6 +43,8 @@ def blocks_of(page: Path) -> list[Block]:
         text,
         re.MULTILINE,
     ):
+        if re.search(r"\.\. (?:examples|src)/\S+(?: lines \d+-\d+)?\n\n$", text[: match.start()]):
+            continue  # a program of a file, which test_pages compares
         head, body = re.fullmatch(r"((?: +:\S.*\n)*)((?:.*\n)*)", match[3]).groups()  # type: ignore[union-attr]
         named = re.search(r":name: (\S+)", head)
         found.append(Block(name, match[2].strip(), named[1] if named else "", dedent(body).strip("\n")))
@@ -60,6 +62,11 @@ def block(name: str) -> str:
     return texts[0]
 
 
+def shown_programs(text: str) -> list[str]:
+    """The files that a page shows, as paths from the root: a comment names each, before its block."""
+    return re.findall(r"^ *\.\. ((?:examples|src)/\S+)(?: lines \d+-\d+)?\n\n *\.\. code-block:: ", text, re.MULTILINE)
+
+
 def included_examples(text: str) -> set[str]:
     """The files below examples/ that a page shows, as paths from there."""
-    return set(re.findall(r"^ *\.\. literalinclude:: \S*?examples/(\S+)", text, re.MULTILINE))
+    return {path.removeprefix("examples/") for path in shown_programs(text) if path.startswith("examples/")}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 import importlib.metadata
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from release.targets import targets
 from tests.docs.pages import ROOT, block
 from tests.peers.programs import TIMEOUT, Program, free_port, wait_for_port
 
@@ -57,9 +60,10 @@ def test_five_minutes(started: list[Program]) -> None:
 
 def test_the_command_that_measures_a_server(started: list[Program]) -> None:
     (install, _), (serve, _), (bench, _) = commands("bench-a-server")
-    assert install == ["pip", "install", ".[cli]"]
+    assert install == ["pip", "install", "rich", "prompt-toolkit"]
     assert serve == ["lapwing", "serve", "&"]
-    assert "cli" in (importlib.metadata.metadata("lapwing").get_all("Provides-Extra") or [])
+    extra = [line for line in importlib.metadata.requires("lapwing") or [] if line.endswith('extra == "cli"')]
+    assert {re.split(r"[^\w-]", line)[0].lower().replace("_", "-") for line in extra} == set(install[2:])
     port = free_port()
     started.append(Program([sys.executable, "-m", *serve[:-1], "--port", str(port)]))
     wait_for_port(port, started[0])
@@ -103,6 +107,17 @@ def test_the_other_steps_of_the_tutorial(started: list[Program], step: str, pers
     client, (first,) = only_command(person)
     started.append(Program([word.replace("8080", str(port)) for word in client], ROOT))
     assert started[1].line() == first
+
+
+def test_the_wheel_that_is_installed_is_one_that_is_built() -> None:
+    *environment, (install, _) = commands("index-wheel")
+    assert [words for words, _ in environment] == [words for words, _ in commands("index-install")[:2]]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (in_readme,) = re.findall(r"^    pip install (lapwing-\S+\.whl)", readme, re.MULTILINE)
+    assert install[:2] == ["pip", "install"]
+    for pattern in (install[2], in_readme):
+        names = [f"lapwing-1.0-{'-'.join(target.tag)}.whl" for target in targets()]
+        assert len(fnmatch.filter(names, pattern)) == 1, pattern
 
 
 def test_the_installation(tmp_path: Path) -> None:

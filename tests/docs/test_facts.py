@@ -29,6 +29,7 @@ def test_the_programs_of_the_readme(tmp_path: Path) -> None:
     """As they are printed, but for the port and that the server is heard by this machine alone."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     port = free_port()
+    assert len(readme.split()) < 800, "it is read in two minutes"
     names = ("server.py", "blocking.py", "asynchronous.py")
     for name, program in zip(
         names, re.findall(r"^```python\n(.*?)^```", readme, re.DOTALL | re.MULTILINE), strict=True
@@ -40,6 +41,36 @@ def test_the_programs_of_the_readme(tmp_path: Path) -> None:
         wait_for_port(port, start(str(tmp_path / names[0])))
         for name in names[1:]:
             assert start(str(tmp_path / name)).end() == ["received a text"]
+
+
+def test_nothing_is_installed_by_name_from_an_index_that_does_not_have_it() -> None:
+    """Until lapwing is published, pip finds it nowhere."""
+    texts = [ROOT / "README.md", *(ROOT / "docs").glob("**/*.rst"), *(ROOT / "src").glob("**/*.py*")]
+    for path in texts:
+        if path.suffix in (".md", ".rst", ".py", ".pyx"):
+            assert not re.search(r"pip install ['\"`]*lapwing['\"\[` ]", path.read_text(encoding="utf-8")), path
+
+
+MARKDOWN = ("README", "CONTRIBUTING", "ARCHITECTURE", "SECURITY", "bench/README", "bench/NOTES")
+
+
+@pytest.mark.parametrize("name", MARKDOWN)
+def test_each_link_of_a_markdown_file_leads_somewhere(name: str) -> None:
+    path = ROOT / f"{name}.md"
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[\w-]*)?\)", path.read_text(encoding="utf-8")):
+        assert (path.parent / target).exists(), f"{name} links to {target}"
+
+
+def test_what_the_readme_says_of_speed_is_what_was_measured() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    words = r"spends (\S+) microseconds .*?in C spends (\S+), picows (\S+), aiohttp (\S+) and websockets (\S+);"
+    told = re.search(words, readme, re.DOTALL)
+    assert told
+    table = (ROOT / "bench/results/results.rst").read_text(encoding="utf-8")
+    case = table.partition("**256 B, 64 connections, 1 outstanding**")[2].partition("\n**")[0]
+    rows = dict(re.findall(r'^   "([^"]+)", "([\d.]+)",', case, re.MULTILINE))
+    labels = ("lapwing (uvloop)", "C floor", "picows (uvloop)", "aiohttp (uvloop)", "websockets (uvloop)")
+    assert [float(figure) for figure in told.groups()] == [round(float(rows[label]), 1) for label in labels]
 
 
 def _limits() -> dict[str, Any]:
@@ -66,7 +97,9 @@ def test_the_limits_are_those_of_the_code(kind: type[ClientSettings | ServerSett
 
 
 def test_the_limits_of_servers_are_those_of_the_code() -> None:
-    table = _page("explanation/limits.rst").partition(":name: server-limits")[2].partition("What has no option")[0]
+    table = (
+        _page("explanation/limits.rst").partition(":name: server-limits")[2].partition("Limits without an option")[0]
+    )
     rows = dict(re.findall(r"^   \* - ``(\w+)``\n     - (\S+)$", table, re.MULTILINE))
     assert len(rows) == 4
     for option, default in rows.items():

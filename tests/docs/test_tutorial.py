@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+import yaml
 
 import lapwing
 from tests.peers import gateway
@@ -255,6 +257,16 @@ def seconds_of_draining() -> float:
     return window + grace + 10.0  # close_timeout
 
 
+#: What the unit of several processes serves.
+HANDLERS = """
+async def greet(ws):
+    await ws.send("hello")
+    await ws.receive()
+
+handlers = {"default": greet}
+"""
+
+
 def test_socket_activation() -> None:
     """The unit's command takes over the socket, and is drained on SIGTERM."""
     need("systemd")
@@ -279,25 +291,61 @@ def test_socket_activation() -> None:
         program.close()
 
 
+def test_a_unit_of_several_processes(directory: Path) -> None:
+    """Its command takes over the socket, tells systemd so, and replaces its workers when the unit is reloaded."""
+    need("systemd")
+    (directory / "app.py").write_text(HANDLERS, encoding="utf-8")
+    command = shlex.split(setting("workers.service", "ExecStart"))
+    assert command[:3] == ["/srv/app/venv/bin/lapwing", "serve", "/srv/app/app.py:handlers"]
+    assert float(setting("workers.service", "TimeoutStopSec")) > float(command[command.index("--drain") + 1]) + 10.0
+    command[command.index("--drain") + 1] = "0"
+    command = [sys.executable, "-m", "lapwing", "serve", f"{directory}/app.py:handlers", *command[3:]]
+    assert setting("workers.service", "ExecReload") == "kill -HUP $MAINPID"
+    port, notified = free_port(), directory / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(TIMEOUT)
+        sock.bind(str(notified))
+        listening = ["systemd-socket-activate", f"--listen=127.0.0.1:{port}", f"--setenv=NOTIFY_SOCKET={notified}"]
+        program = Program([*listening, f"--setenv=PATH={os.environ['PATH']}", *command])
+        try:
+            wait_for_port(port, program)  # systemd-socket-activate becomes the server
+            assert sock.recv(4096).decode().splitlines() == ["READY=1", "STATUS=4 workers"]
+            with lapwing.connect(f"ws://127.0.0.1:{port}", timeout=TIMEOUT) as ws:
+                assert ws.receive() == "hello"
+                program.process.send_signal(signal.SIGHUP)
+                assert sock.recv(4096).startswith(b"RELOADING=1\n")
+                assert ws.receive() is None
+                assert ws.closed
+                assert ws.closed.code == 1012
+            assert sock.recv(4096).startswith(b"READY=1\n")
+            program.process.send_signal(signal.SIGTERM)
+            assert sock.recv(4096).startswith(b"STOPPING=1\n")
+            assert program.wait() == 0
+        finally:
+            program.close()
+
+
 def test_the_units_are_valid(directory: Path) -> None:
     need("systemd")
-    for name in ("chat.socket", "chat.service"):
+    units = ("chat.socket", "chat.service", "workers.socket", "workers.service")
+    for name in units:
         text = (DEPLOY / name).read_text(encoding="utf-8")
-        (directory / name).write_text(text.replace("/srv/chat/venv/bin/python", sys.executable), encoding="utf-8")
+        for program in ("/srv/chat/venv/bin/python", "/srv/app/venv/bin/lapwing"):
+            text = text.replace(program, sys.executable)
+        (directory / name).write_text(text, encoding="utf-8")
     done = subprocess.run(
         [
             "systemd-analyze",
             "verify",
             "--recursive-errors=no",
-            str(directory / "chat.socket"),
-            str(directory / "chat.service"),
+            *(str(directory / name) for name in units),
         ],
         capture_output=True,
         text=True,
         timeout=TIMEOUT,
         env={**os.environ, "SYSTEMD_UNIT_PATH": f"{directory}:"},
     )
-    ours = [line for line in done.stderr.splitlines() if "chat" in line]
+    ours = [line for line in done.stderr.splitlines() if "chat" in line or "workers" in line]
     assert (done.returncode, ours) == (0, [])
     assert float(setting("chat.service", "TimeoutStopSec")) > seconds_of_draining()
     assert setting("chat.socket", "ListenStream") == "8080"
@@ -366,3 +414,50 @@ def test_the_compose_file() -> None:
     assert re.search(r"^    secrets:\n      - tokens$", text, re.MULTILINE)
     assert re.search(r"^  tokens:\n    file: tokens\.json$", text, re.MULTILINE)
     assert json.loads(TOKENS.read_text(encoding="utf-8"))
+
+
+def test_kubernetes(start: Start) -> None:
+    """There is no cluster: its objects agree with each other and with the program, and the container's command runs."""
+    deployment, service, ingress = yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text(encoding="utf-8"))
+    pod = deployment["spec"]["template"]
+    [container] = pod["spec"]["containers"]
+    port, health = container["ports"]
+    # The names by which one finds the other.
+    assert deployment["spec"]["selector"]["matchLabels"] == pod["metadata"]["labels"] == service["spec"]["selector"]
+    assert service["spec"]["ports"][0]["targetPort"] == port["name"]
+    backend = ingress["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]
+    assert (backend["name"], backend["port"]["name"]) == (service["metadata"]["name"], port["name"])
+    [mount], [volume] = container["volumeMounts"], pod["spec"]["volumes"]
+    assert mount["name"] == volume["name"]
+    # The program, as the container starts it.
+    words = container["command"] + container["args"]
+    window, grace = (float(words[words.index(f"--drain-{name}") + 1]) for name in ("window", "grace"))
+    assert pod["spec"]["terminationGracePeriodSeconds"] > window + grace + 10.0  # close_timeout
+    assert f"{mount['mountPath']}/tokens.json" == words[words.index("--tokens") + 1]
+    ready, alive = container["readinessProbe"]["httpGet"], container["livenessProbe"]["httpGet"]
+    assert ready["port"] == alive["port"] == health["name"]
+    assert health["containerPort"] == int(words[words.index("--health-port") + 1])
+    assert port["containerPort"] == 8080
+    words[words.index("--tokens") + 1] = str(TOKENS)
+    words[words.index("--drain-grace") + 1] = "3600"
+    listening, asking = free_port(), free_port()
+    words[words.index("--health-port") + 1] = str(asking)
+    program = start("chat/production.py", *here(words)[2:], "--port", listening)
+    wait_for_port(listening, program)
+    url = f"http://127.0.0.1:{asking}{ready['path']}"
+    with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
+        assert response.status == 200
+    program.process.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + TIMEOUT
+    while True:  # it is not ready any more, and still serves
+        try:
+            urllib.request.urlopen(url, timeout=TIMEOUT).close()
+        except urllib.error.HTTPError as error:
+            with error:
+                assert error.code == 503
+            break
+        assert time.monotonic() < deadline
+    with urllib.request.urlopen(f"http://127.0.0.1:{asking}{alive['path']}", timeout=TIMEOUT) as response:
+        assert response.status == 200
+    program.process.send_signal(signal.SIGTERM)
+    assert program.wait() == 0
