@@ -227,6 +227,10 @@ cdef class Stream:
         self.fd = -1
         return fd
 
+    def discard(self):
+        """Close a connection that was accepted and is not wanted."""
+        self.close()
+
     def __dealloc__(self):
         if self.fd >= 0:
             c_close(self.fd)

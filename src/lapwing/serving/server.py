@@ -257,7 +257,8 @@ class Server(Owner["ServerConnection"]):
         """Take over a new stream; a connection is held from here on by being in `_connections`."""
         admission = self._admission
         if admission.has_limits and admission.is_overrun(len(self._connections)):
-            return  # nothing holds the stream any more, which closes it
+            stream.discard()
+            return
         connection = ServerConnection._start(self._terms, stream)
         if not connection._is_over:
             self._take_in(connection, is_located=not self._settings.proxy_protocol)
