@@ -1,8 +1,8 @@
 """A room with history and presence for browsers: a page without an SDK at /, a page with the SDK at /sdk.
 
-Usage: python room.py [PORT [PATH/TO/centrifuge.js]]
+Usage: python room.py [PORT [PATH/TO/centrifuge.js [URL]]]
 
-The SDK is the npm package `centrifuge`, the file dist/centrifuge.js in it.
+The SDK is the npm package `centrifuge`, the file dist/centrifuge.js in it. The URL is that of a Redis or NATS server.
 """
 
 import sys
@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 HTML = {"Content-Type": "text/html; charset=utf-8"}
 SCRIPT = {"Content-Type": "text/javascript; charset=utf-8"}
 
-hub = lapwing.Hub()
+hub = lapwing.Hub(sys.argv[3] if len(sys.argv) > 3 else None)
 pages = {
     "/": lapwing.Response.of(200, (HERE / "page.html").read_bytes(), HTML),
     "/sdk": lapwing.Response.of(200, (HERE / "sdk.html").read_bytes(), HTML),

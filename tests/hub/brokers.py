@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from lapwing.hub import PublishError
 from lapwing.hub.hub import Hub
+from tests.hub.nats_servers import NatsServer, nats_server
 from tests.hub.rooms import anybody
+from tests.hub.servers import RedisServer, redis_server
+
+
+def broker_of(kind: str) -> AbstractContextManager[RedisServer | NatsServer]:
+    """Run a server of a kind: "redis" or "nats"."""
+    return redis_server() if kind == "redis" else nats_server()
 
 
 async def until(condition: Callable[[], Any]) -> None:

@@ -8,18 +8,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
 import lapwing
 from tests.docs.pages import block
+from tests.hub.brokers import broker_of
 from tests.peers.browser import Browser
 from tests.peers.needed import NODE, need
 from tests.peers.programs import EXAMPLES, TIMEOUT, Program, Start, free_port, starting, wait_for_port
 
 SDK = NODE / "node_modules" / "centrifuge" / "dist" / "centrifuge.js"
-#: Where examples/hub/room.py has page.html and sdk.html.
-PAGES = {"without-an-sdk": "", "with-the-sdk": "sdk"}
+#: Where examples/hub/room.py has page.html and sdk.html, and the broker of its hub. A page cannot tell brokers apart.
+PAGES = {
+    "without-an-sdk": ("", ""),
+    "with-the-sdk": ("sdk", ""),
+    "with-the-sdk-over-redis": ("sdk", "redis"),
+    "with-the-sdk-over-nats": ("sdk", "nats"),
+}
 SAID = "[...document.querySelectorAll('li')].map(each => each.textContent)"
 
 
@@ -35,23 +42,30 @@ def start() -> Iterator[Start]:
         yield start
 
 
-@pytest.fixture
-def room(start: Start) -> tuple[str, Program]:
-    """The running example: host and port, and its process."""
+def run_room(start: Start, *broker: str) -> tuple[str, Program]:
+    """Run the example; returns its host and port, and its process."""
     need("node")
     port = free_port()
-    program = start("hub/room.py", port, SDK)
+    program = start("hub/room.py", port, SDK, *broker)
     wait_for_port(port, program)
     return f"127.0.0.1:{port}", program
 
 
+@pytest.fixture
+def room(start: Start) -> tuple[str, Program]:
+    return run_room(start)
+
+
 @pytest.fixture(params=PAGES)
-def shown(request: pytest.FixtureRequest, browser: Browser, room: tuple[str, Program]) -> Iterator[str]:
+def shown(request: pytest.FixtureRequest, browser: Browser, start: Start) -> Iterator[str]:
     """The page in the browser, connected; gives host and port."""
-    browser.show(f"http://{room[0]}/{PAGES[request.param]}?name=ann")
-    browser.wait_for("state.textContent == 'connected as ann'")
-    yield room[0]
-    browser.show("about:blank")
+    page, broker = PAGES[request.param]
+    with ExitStack() as stack:
+        at, _ = run_room(start, *([stack.enter_context(broker_of(broker)).url] if broker else []))
+        browser.show(f"http://{at}/{page}?name=ann")
+        browser.wait_for("state.textContent == 'connected as ann'")
+        yield at
+        browser.show("about:blank")
 
 
 def network(browser: Browser, *, offline: bool) -> None:

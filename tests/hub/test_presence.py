@@ -84,6 +84,21 @@ async def test_a_crowd_is_told_in_moments_and_who_comes_and_goes_at_once_is_not_
         assert watcher.told[-1] == ("left", "c0")
 
 
+async def test_a_client_is_not_told_of_its_own_joins_and_leaves() -> None:
+    """An engine may tell them when the client has begun already, as NATS does, or after the sweep of a lease."""
+    async with with_presence() as hub:
+        watcher, other = Client("watcher"), Client("other")
+        await enter(hub, watcher, wants_presence=True)
+        await enter(hub, other, wants_presence=True)
+        node = hub._core.running
+        assert node is not None
+        entry = Member("watcher", None, watcher.info).pack()
+        node.left("t", "watcher", entry)
+        node.joined("t", "watcher", entry)
+        assert other.told == [("left", "watcher"), ("joined", "watcher")]
+        assert watcher.told == [("joined", "other")]
+
+
 def test_what_an_engine_says_of_a_client_is_not_trusted() -> None:
     assert Member.unpack("c", b"") == Member("c")
     assert Member.unpack("c", b"{{{\n") == Member("c")

@@ -1,10 +1,15 @@
-"""The hub with the SDKs of the Centrifugo client protocol by its author, unchanged, in JSON and in protobuf."""
+"""The hub with the SDKs of the Centrifugo client protocol by its author, unchanged, in JSON and in protobuf.
+
+An engine cannot tell SDKs and codecs apart, so that all of them are tried on the memory engine, and few on the others,
+where a second hub publishes. What no engine takes part in (tokens, calls, denials) is tried on the memory engine alone.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -13,32 +18,79 @@ import pytest
 import lapwing
 from lapwing import Hub
 from lapwing.hub import Denied, Expired
+from lapwing.hub.engines.local import LocalEngine
+from tests.hub.brokers import broker_of
+from tests.hub.test_local import process
 from tests.interop.sdks import SDKS, TIMEOUT, RefusedError, Sdk
 
+MEMORY = [("memory", sdk) for sdk in SDKS]
+EVERYWHERE = [
+    *MEMORY,
+    ("workers", "python-json"),
+    ("redis", "python-protobuf"),
+    ("nats", "js-json"),
+    ("nats", "python-protobuf"),
+]
 
-@pytest.fixture(params=SDKS)
-def kind(request: pytest.FixtureRequest) -> tuple[type[Sdk], str]:
-    return SDKS[request.param]
+
+class Brokers:
+    """The servers of brokers, each started when it is first needed, and used by one world after the other."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._urls: dict[str, str] = {}
+        self._numbers = itertools.count(1)
+
+    def url(self, kind: str) -> str:
+        if kind not in self._urls:
+            self._urls[kind] = self._stack.enter_context(broker_of(kind)).url
+        return self._urls[kind]
+
+    @asynccontextmanager
+    async def hubs(self, engine: str) -> AsyncIterator[tuple[Hub, Hub]]:
+        """Two hubs that share all topics; in memory that is one and the same."""
+        async with AsyncExitStack() as stack:
+            made: list[Hub] = []
+            if engine == "workers":
+                _, path = await stack.enter_async_context(process())
+                made = [Hub(LocalEngine(path)) for _ in range(2)]
+            elif engine == "memory":
+                made = [Hub()]
+            else:
+                namespace = f"world{next(self._numbers)}"
+                made = [Hub(self.url(engine), namespace=namespace, timeout=TIMEOUT) for _ in range(2)]
+            yield made[0], made[-1]
+
+
+@pytest.fixture(scope="module")
+def brokers() -> Iterator[Brokers]:
+    with ExitStack() as stack:
+        yield Brokers(stack)
 
 
 class World:
     """A hub behind a server, whose door can be shut.
 
+    Args:
+        sdk: the name of the SDK of its clients.
+        hub: the hub.
+        other: the hub in another process, as far as the engine is concerned: it publishes.
+
     Attributes:
         tokens: those that clients have come with.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sdk: str, hub: Hub, other: Hub) -> None:
         self.tokens: list[str] = []
         self.open = asyncio.Event()
         self.open.set()
-        self.hub = self._hub()
+        self.hub = self._declare(hub)
+        self.other = other if other is hub else self._declare(other)
+        self._sdk, self._encoding = SDKS[sdk]
         self.server: lapwing.Server
         self.port = 0
 
-    def _hub(self) -> Hub:
-        hub = Hub()
-
+    def _declare(self, hub: Hub) -> Hub:
         @hub.authenticate
         async def who(ask: Any) -> None:
             self.tokens.append(ask.token)
@@ -71,15 +123,23 @@ class World:
         return hub
 
     @asynccontextmanager
-    async def serving(self) -> AsyncIterator[lapwing.Server]:
+    async def running(self) -> AsyncIterator[World]:
+        async with AsyncExitStack() as stack:
+            for hub in {self.hub: None, self.other: None}:
+                await stack.enter_async_context(hub)
+            await stack.enter_async_context(self.serving(self.hub))
+            yield self
+
+    @asynccontextmanager
+    async def serving(self, hub: Hub) -> AsyncIterator[None]:
         async def at_the_door(request: Any) -> None:
             await self.open.wait()
 
         async with lapwing.listen(
-            port=self.port, interface="127.0.0.1", default=self.hub.serve, on_request=at_the_door, open_timeout=60
+            port=self.port, interface="127.0.0.1", default=hub.serve, on_request=at_the_door, open_timeout=60
         ) as server:
             self.server, self.port = server, server.port
-            yield server
+            yield
 
     @asynccontextmanager
     async def away(self, sdk: Sdk) -> AsyncIterator[None]:
@@ -94,43 +154,58 @@ class World:
             self.open.set()
 
     @asynccontextmanager
-    async def client(self, kind: tuple[type[Sdk], str], *tokens: str, data: Any = None) -> AsyncIterator[Sdk]:
-        sdk, encoding = kind
-        async with sdk(f"ws://127.0.0.1:{self.port}", encoding) as client:
+    async def client(self, *tokens: str, data: Any = None) -> AsyncIterator[Sdk]:
+        async with self._sdk(f"ws://127.0.0.1:{self.port}", self._encoding) as client:
             await client.connect(*(tokens or ("t-ann",) * 9), data=data)
             yield client
 
 
-@asynccontextmanager
-async def world() -> AsyncIterator[World]:
-    made = World()
-    async with made.hub, made.serving():
-        yield made
+Worlds = Callable[[], AbstractAsyncContextManager[World]]
+
+
+@pytest.fixture(params=EVERYWHERE, ids="-".join)
+def world(request: pytest.FixtureRequest, brokers: Brokers) -> Worlds:
+    """Makes a world with a kind of engine for a kind of client."""
+    engine, sdk = request.param
+
+    @asynccontextmanager
+    async def made() -> AsyncIterator[World]:
+        async with brokers.hubs(engine) as hubs, World(sdk, *hubs).running() as here:
+            yield here
+
+    return made
+
+
+WITHOUT_AN_ENGINE = pytest.mark.parametrize("world", MEMORY, ids="-".join, indirect=True)
 
 
 # --- connecting ---------------------------------------------------------------------------------------------------
 
 
-async def test_connect(kind: Any) -> None:
-    async with world() as here, here.client(kind, data={"app": "grüß dich"}) as sdk:
+@WITHOUT_AN_ENGINE
+async def test_connect(world: Worlds) -> None:
+    async with world() as here, here.client(data={"app": "grüß dich"}) as sdk:
         assert (await sdk.event("connected"))["data"] == {"you said": {"app": "grüß dich"}}
         assert here.tokens == ["t-ann"]
 
 
-async def test_a_token_that_is_too_old_is_fetched_again(kind: Any) -> None:
-    async with world() as here, here.client(kind, "expired", "t-ann") as sdk:
+@WITHOUT_AN_ENGINE
+async def test_a_token_that_is_too_old_is_fetched_again(world: Worlds) -> None:
+    async with world() as here, here.client("expired", "t-ann") as sdk:
         assert (await sdk.event("connected", "disconnected"))["event"] == "connected"
         assert here.tokens == ["expired", "t-ann"]
 
 
-async def test_a_client_that_is_not_wanted_stays_away(kind: Any) -> None:
-    async with world() as here, here.client(kind, "banned") as sdk:
+@WITHOUT_AN_ENGINE
+async def test_a_client_that_is_not_wanted_stays_away(world: Worlds) -> None:
+    async with world() as here, here.client("banned") as sdk:
         assert (await sdk.event("connected", "disconnected"))["code"] == 4501
         assert here.tokens == ["banned"]
 
 
-async def test_a_token_is_refreshed_while_the_connection_lasts(kind: Any) -> None:
-    async with world() as here, here.client(kind, "short-ann", "short-ann", "t-ann", "t-ann") as sdk:
+@WITHOUT_AN_ENGINE
+async def test_a_token_is_refreshed_while_the_connection_lasts(world: Worlds) -> None:
+    async with world() as here, here.client("short-ann", "short-ann", "t-ann", "t-ann") as sdk:
         await sdk.event("connected")
         for _ in range(2):
             await sdk.event("token")
@@ -142,11 +217,11 @@ async def test_a_token_is_refreshed_while_the_connection_lasts(kind: Any) -> Non
 # --- messages -----------------------------------------------------------------------------------------------------
 
 
-async def test_messages(kind: Any) -> None:
-    async with world() as here, here.client(kind) as sdk:
+async def test_messages(world: Worlds) -> None:
+    async with world() as here, here.client() as sdk:
         await sdk.subscribe("chat:1")
         assert (await sdk.event("subscribed"))["data"] == "welcome"
-        position = await here.hub.publish("chat:1", {"text": "hello, 世界"})
+        position = await here.other.publish("chat:1", {"text": "hello, 世界"})
         assert await sdk.event("publication") == {
             "event": "publication",
             "topic": "chat:1",
@@ -154,7 +229,7 @@ async def test_messages(kind: Any) -> None:
             "offset": position,
             "user": None,
         }
-        async with here.hub.subscribe("chat:1") as messages:
+        async with here.other.subscribe("chat:1") as messages:
             await sdk.call("publish", "chat:1", {"from": "the client"})
             message = await anext(messages)
             assert (message.data, message.user) == ({"from": "the client"}, "ann")
@@ -162,24 +237,24 @@ async def test_messages(kind: Any) -> None:
         assert (found["data"], found["user"]) == ({"from": "the client"}, "ann")
 
 
-async def test_messages_stop_with_the_subscription(kind: Any) -> None:
-    async with world() as here, here.client(kind) as sdk:
+async def test_messages_stop_with_the_subscription(world: Worlds) -> None:
+    async with world() as here, here.client() as sdk:
         await sdk.subscribe("chat:1")
         await sdk.event("subscribed")
         await sdk.call("unsubscribe", "chat:1")
         await sdk.event("unsubscribed")
         await sdk.subscribe("live:1")
         await sdk.event("subscribed")
-        await here.hub.publish("chat:1", 1)
-        await here.hub.publish("live:1", 2)
+        await here.other.publish("chat:1", 1)
+        await here.other.publish("live:1", 2)
         assert (await sdk.event("publication"))["data"] == 2
 
 
-async def test_presence_joins_and_leaves(kind: Any) -> None:
-    async with world() as here, here.client(kind) as ann:
+async def test_presence_joins_and_leaves(world: Worlds) -> None:
+    async with world() as here, here.client() as ann:
         await ann.subscribe("chat:1", joinLeave=True)
         await ann.event("subscribed")
-        async with here.client(kind, "t-bob") as bob:
+        async with here.client("t-bob") as bob:
             await bob.subscribe("chat:1")
             joined = await ann.event("join")
             assert (joined["user"], joined["info"]) == ("bob", {"name": "bob"})
@@ -190,11 +265,11 @@ async def test_presence_joins_and_leaves(kind: Any) -> None:
         assert (left["user"], left["client"]) == ("bob", joined["client"])
 
 
-async def test_history(kind: Any) -> None:
-    async with world() as here, here.client(kind) as sdk:
+async def test_history(world: Worlds) -> None:
+    async with world() as here, here.client() as sdk:
         await sdk.subscribe("chat:1")
         await sdk.event("subscribed")
-        positions = [await here.hub.publish("chat:1", number) for number in range(5)]
+        positions = [await here.other.publish("chat:1", number) for number in range(5)]
         forwards = await sdk.call("history", "chat:1", 3, False)
         assert [each["data"] for each in forwards["publications"]] == [0, 1, 2]
         assert [each["offset"] for each in forwards["publications"]] == positions[:3]
@@ -203,16 +278,18 @@ async def test_history(kind: Any) -> None:
         assert [each["data"] for each in backwards["publications"]] == [4, 3]
 
 
-async def test_calls(kind: Any) -> None:
-    async with world() as here, here.client(kind) as sdk:
+@WITHOUT_AN_ENGINE
+async def test_calls(world: Worlds) -> None:
+    async with world() as here, here.client() as sdk:
         await sdk.event("connected")
         assert await sdk.call("rpc", "add", [1, 2, 39]) == 42
         with pytest.raises(RefusedError, match="104"):
             await sdk.call("rpc", "unknown", 1)
 
 
-async def test_denials(kind: Any) -> None:
-    async with world() as here, here.client(kind, "t-nobody") as sdk:
+@WITHOUT_AN_ENGINE
+async def test_denials(world: Worlds) -> None:
+    async with world() as here, here.client("t-nobody") as sdk:
         await sdk.subscribe("chat:1")
         assert (await sdk.event("unsubscribed"))["code"] == 103
         await sdk.subscribe("unlisted")
@@ -227,76 +304,76 @@ async def test_denials(kind: Any) -> None:
 # --- what is missed -----------------------------------------------------------------------------------------------
 
 
-async def test_what_was_missed_is_recovered(kind: Any) -> None:
-    async with world() as here, here.client(kind) as sdk:
+async def test_what_was_missed_is_recovered(world: Worlds) -> None:
+    async with world() as here, here.client() as sdk:
         await sdk.subscribe("chat:1", recoverable=True)
         await sdk.event("subscribed")
-        await here.hub.publish("chat:1", 0)
+        await here.other.publish("chat:1", 0)
         await sdk.event("publication")
         async with here.away(sdk):
             for number in range(1, 60):
-                await here.hub.publish("chat:1", number)
+                await here.other.publish("chat:1", number)
         subscribed = await sdk.event("subscribed")
         assert (subscribed["wasRecovering"], subscribed["recovered"]) == (True, True)
-        await here.hub.publish("chat:1", 60)
+        await here.other.publish("chat:1", 60)
         assert [(await sdk.event("publication"))["data"] for _ in range(60)] == list(range(1, 61))
 
 
-async def test_the_first_message_of_a_room_may_be_missed_and_is_recovered(kind: Any) -> None:
-    async with world() as here, here.client(kind) as sdk:
+async def test_the_first_message_of_a_room_may_be_missed_and_is_recovered(world: Worlds) -> None:
+    async with world() as here, here.client() as sdk:
         await sdk.subscribe("chat:new", recoverable=True)
         await sdk.event("subscribed")
         async with here.away(sdk):
-            await here.hub.publish("chat:new", "the first")
+            await here.other.publish("chat:new", "the first")
         assert (await sdk.event("subscribed"))["recovered"]
         assert (await sdk.event("publication"))["data"] == "the first"
 
 
-async def test_a_large_gap_is_recovered(kind: Any) -> None:
+async def test_a_large_gap_is_recovered(world: Worlds) -> None:
     """More than goes into one reply: the rest follows as pushes."""
-    async with world() as here, here.client(kind) as sdk:
+    async with world() as here, here.client() as sdk:
         await sdk.subscribe("chat:1", recoverable=True)
         await sdk.event("subscribed")
         async with here.away(sdk):
             for number in range(90):
-                await here.hub.publish("chat:1", f"{number} " + "x" * 5000)
+                await here.other.publish("chat:1", f"{number} " + "x" * 5000)
         assert (await sdk.event("subscribed"))["recovered"]
         got = [(await sdk.event("publication"))["data"].partition(" ")[0] for _ in range(90)]
         assert got == [str(number) for number in range(90)]
         async with here.away(sdk):
-            last = await here.hub.publish("chat:1", "after it")
+            last = await here.other.publish("chat:1", "after it")
         assert (await sdk.event("subscribed"))["recovered"]
         assert (await sdk.event("publication"))["offset"] == last
 
 
-async def test_a_loss_is_told(kind: Any) -> None:
-    async with world() as here, here.client(kind) as sdk:
+async def test_a_loss_is_told(world: Worlds) -> None:
+    async with world() as here, here.client() as sdk:
         await sdk.subscribe("quiet:1", recoverable=True)
         await sdk.event("subscribed")
         async with here.away(sdk):
-            for number in range(100):  # more than a process keeps of the topic in any case
-                await here.hub.publish("quiet:1", number)
+            # More than any engine keeps of the topic.
+            await asyncio.gather(*(here.other.publish("quiet:1", number) for number in range(400)))
         subscribed = await sdk.event("subscribed", "publication")
         assert (subscribed["wasRecovering"], subscribed["recovered"]) == (True, False)
-        await here.hub.publish("quiet:1", "and on")
+        await here.other.publish("quiet:1", "and on")
         assert (await sdk.event("publication"))["data"] == "and on"
 
 
-async def test_a_loss_without_history_is_told(kind: Any) -> None:
-    async with world() as here, here.client(kind) as sdk:
+async def test_a_loss_without_history_is_told(world: Worlds) -> None:
+    async with world() as here, here.client() as sdk:
         await sdk.subscribe("live:1", recoverable=True)
         await sdk.event("subscribed")
         async with here.away(sdk):
-            await here.hub.publish("live:1", "unheard")
+            await here.other.publish("live:1", "unheard")
         subscribed = await sdk.event("subscribed", "publication")
         assert (subscribed["wasRecovering"], subscribed["recovered"]) == (True, False)
 
 
-async def test_a_loss_while_connected_is_told(kind: Any) -> None:
-    async with world() as here, here.client(kind) as sdk:
+async def test_a_loss_while_connected_is_told(world: Worlds) -> None:
+    async with world() as here, here.client() as sdk:
         await sdk.subscribe("chat:1", recoverable=True)
         await sdk.event("subscribed")
-        await here.hub.publish("chat:1", 1)
+        await here.other.publish("chat:1", 1)
         await sdk.event("publication")
         topic = here.hub._core.node().topics["chat:1"]
         topic._lose(topic.top, "unknown")
@@ -307,29 +384,29 @@ async def test_a_loss_while_connected_is_told(kind: Any) -> None:
 # --- what ends it -------------------------------------------------------------------------------------------------
 
 
-async def test_a_revoked_permission(kind: Any) -> None:
-    async with world() as here, here.client(kind) as sdk:
+async def test_a_revoked_permission(world: Worlds) -> None:
+    async with world() as here, here.client() as sdk:
         await sdk.subscribe("chat:1")
         await sdk.event("subscribed")
-        await here.hub.revoke("chat:1", user="ann")
+        await here.other.revoke("chat:1", user="ann")
         assert (await sdk.event("unsubscribed", "subscribing"))["code"] == 2000
 
 
-async def test_a_forced_resubscription(kind: Any) -> None:
-    async with world() as here, here.client(kind) as sdk:
+async def test_a_forced_resubscription(world: Worlds) -> None:
+    async with world() as here, here.client() as sdk:
         await sdk.subscribe("chat:1", recoverable=True)
         await sdk.event("subscribed")
-        await here.hub.publish("chat:1", 1)
+        await here.other.publish("chat:1", 1)
         await sdk.event("publication")
-        await here.hub.revoke("chat:1", user="ann", refresh=True)
+        await here.other.revoke("chat:1", user="ann", refresh=True)
         assert (await sdk.event("subscribing"))["code"] == 2502
         subscribed = await sdk.event("subscribed")
         assert (subscribed["wasRecovering"], subscribed["recovered"]) == (True, False)
 
 
-async def test_a_server_that_drains(kind: Any) -> None:
+async def test_a_server_that_drains(world: Worlds) -> None:
     """Clients go to the next server, and miss nothing where both have one hub."""
-    async with world() as here, here.client(kind) as sdk:
+    async with world() as here, here.client() as sdk:
         await sdk.subscribe("chat:1", recoverable=True)
         await sdk.event("subscribed")
         draining = asyncio.create_task(here.server.drain(0.01))
@@ -337,8 +414,8 @@ async def test_a_server_that_drains(kind: Any) -> None:
         assert (connecting["event"], connecting["code"]) == ("connecting", 1)  # which is that of a lost connection
         await here.server.close()
         await draining
-        await here.hub.publish("chat:1", "while it was away")
-        async with here.serving():
+        await here.other.publish("chat:1", "while it was away")
+        async with here.serving(here.other):
             subscribed = await asyncio.wait_for(sdk.event("subscribed"), TIMEOUT)
             assert subscribed["recovered"]
             assert (await sdk.event("publication"))["data"] == "while it was away"

@@ -93,5 +93,6 @@ class Comings:
 
 def _say(topic: Topic | None, member: Member, *, has_joined: bool) -> None:
     for seat in list(topic.seats) if topic is not None else ():
-        if seat.wants_presence and seat.is_started:
+        # Whether an engine tells a client's own join before or after the client has begun must not be seen.
+        if seat.wants_presence and seat.is_started and seat.subscriber.client != member.client:
             (seat.subscriber.joined if has_joined else seat.subscriber.left)(seat, member)
