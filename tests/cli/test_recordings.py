@@ -276,7 +276,7 @@ def test_a_client_is_played(pace: list[str], command: Command, conversation: Pat
         ({**ANSWERS, "one": ["another", b"\0\1\2"]}, "message 2 differs from the recording"),
         ({**ANSWERS, b"\xff": ["answer to two", "more"]}, "message 5 is one more than in the recording"),
         ({**ANSWERS, b"\xff": []}, "the other side sent 3 messages, fewer than in the recording"),
-        ({**ANSWERS, "one": []}, "the other side sent 1 messages, expected 3 as in the recording"),
+        ({**ANSWERS, "one": []}, "the other side sent 1 message, expected 3 as in the recording"),
     ],
 )
 def test_differences_are_found(
@@ -338,7 +338,7 @@ def test_a_server_plays_to_everybody_who_comes(command: Command, tmp_path: Path)
                 assert ws.closed == (True, 1000, "")
         _, stderr = interrupt(process)
     assert process.returncode == 0
-    assert stderr.count("1 messages played, 0 received; closed: 1000") == 2
+    assert stderr.count("1 message played, 0 received; closed: 1000") == 2
 
 
 def test_a_server_over_tls(command: Command, conversation: Path, tls: Any) -> None:
@@ -392,7 +392,7 @@ def test_a_client_loses_the_connection_again(command: Command, tmp_path: Path) -
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert closed is not None
     assert closed[:2] == (False, 1006)
-    assert "1 messages played, 1 received; lost: 1006" in done.stderr
+    assert "1 message played, 1 received; lost: 1006" in done.stderr
 
 
 def test_a_connection_that_is_lost_before_its_time(command: Command, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Callable
 
-__all__ = ["notice", "ping_in_words", "show_frames", "timestamp"]
+__all__ = ["notice", "number_of_messages", "ping_in_words", "show_frames", "timestamp"]
 
 #: The opcodes that are pings and pongs (RFC 6455 section 5.2).
 _PINGS: Final = {9: "ping", 10: "pong"}
@@ -22,6 +22,11 @@ def notice(text: str) -> None:
     """Say something to who watches, if standard error is still there. `text` must be harmless for a terminal."""
     with contextlib.suppress(OSError, ValueError):
         print(text, file=sys.stderr, flush=True)
+
+
+def number_of_messages(count: int) -> str:
+    """Put a number of messages into words: "1 message", "2 messages"."""
+    return f"{count} message{'s' * (count != 1)}"
 
 
 def show_frames(

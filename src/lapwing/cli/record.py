@@ -21,7 +21,7 @@ import lapwing
 from . import connecting, events
 from .closing import is_good, words
 from .feeding import Feeder, messages_from
-from .notices import notice
+from .notices import notice, number_of_messages
 from .outcome import Failed, Status, told_to_end
 from .piping import Current, leave
 from .recording import Writer
@@ -144,7 +144,7 @@ class _Recorder:
             raise self._feeder.failure
         counts = self._writer.counts
         notice(
-            f"lapwing: {counts['client']} messages sent, {counts['server']} received in {self._writer.elapsed:.1f} s; "
-            f"{words(closed)}"
+            f"lapwing: {number_of_messages(counts['client'])} sent, {counts['server']} received "
+            f"in {self._writer.elapsed:.1f} s; {words(closed)}"
         )
         return Status.OK if self._began_close or is_good(closed) else Status.ENDED_BADLY

@@ -21,7 +21,7 @@ import lapwing
 
 from . import connecting, events
 from .closing import words
-from .notices import notice
+from .notices import notice, number_of_messages
 from .outcome import Failed, Status
 from .piping import Output
 from .recording import Reader
@@ -149,7 +149,7 @@ class Player:
         try:
             await asyncio.wait({listening, playing}, return_when=asyncio.FIRST_COMPLETED)
             if not playing.done():
-                self._note(f"the connection ended when {self.played} messages had been played")
+                self._note(f"the connection ended after {number_of_messages(self.played)}")
             elif (own_end := await playing) is None:
                 await self._quiet(listening)
                 await self._ws.close()
@@ -165,7 +165,7 @@ class Player:
             await asyncio.gather(listening, playing, return_exceptions=True)
             closed = await self._ws.close()
         if self._expected is not None and next(self._expected, None) is not None:
-            self._note(f"the other side sent {self.heard} messages, fewer than in the recording")
+            self._note(f"the other side sent {number_of_messages(self.heard)}, fewer than in the recording")
         return closed
 
     def _note(self, difference: str) -> None:
@@ -195,7 +195,9 @@ class Player:
             if self._speed is not None:
                 await asyncio.sleep(began + event["at"] / self._speed - loop.time())
             elif not await self._turn(turns):
-                self._note(f"the other side sent {self.heard} messages, expected {turns} as in the recording")
+                self._note(
+                    f"the other side sent {number_of_messages(self.heard)}, expected {turns} as in the recording"
+                )
                 return None
             if event["type"] == "close":
                 await self._turn(turns)  # at any pace: to close earlier would cut the other side short
@@ -258,7 +260,7 @@ async def _connect(url: str, options: dict[str, Any], reader: Reader, arguments:
     output = Output("json")
     player = Player(reader, "client", ws, arguments, _ignore if arguments.quiet else output.message)
     closed = await player.play()
-    notice(f"lapwing: {player.played} messages played, {player.heard} received; {words(closed)}")
+    notice(f"lapwing: {number_of_messages(player.played)} played, {player.heard} received; {words(closed)}")
     if player.difference is not None:
         notice(f"lapwing: {player.difference}")
         return Status.ENDED_BADLY
@@ -283,7 +285,8 @@ async def _serve(reader: Reader, arguments: argparse.Namespace) -> int:
         peer = ":".join(map(str, (ws.peer_address or ("",))[:2]))
         player = Player(reader, "server", ws, arguments, _ignore)
         closed = await player.play()
-        notice(f"lapwing: {peer}: {player.played} messages played, {player.heard} received; {words(closed)}")
+        played = number_of_messages(player.played)
+        notice(f"lapwing: {peer}: {played} played, {player.heard} received; {words(closed)}")
         is_well = player.difference is None and (closed.was_clean or player.was_lost)
         if player.difference is not None:
             notice(f"lapwing: {peer}: {player.difference}")
