@@ -338,7 +338,7 @@ def test_no_class_is_more_than_three_deep(path: Path) -> None:
 # --- the engine and those who drive it ---------------------------------------------------------------------------
 
 #: Members of the engine that the faces, the server and broadcasts may use. A new one needs a reason.
-MOST_VERBS = 71
+MOST_VERBS = 72
 
 
 def test_the_faces_use_the_verbs_of_the_engine_alone() -> None:

@@ -27,6 +27,8 @@ cdef class Source:
     cdef bint is_set_aside      # taken out of the epoll set while it has no interest in its own end
 
     cdef int ready(self, int events) except -1      # called with READABLE | WRITABLE
+    # Have the processor fetch what `ready` will use: called with 1, 2 and 3 in turn, each one more reference away.
+    cdef int approach(self, int step) noexcept
     cdef int expired(self, double now) except -1
     # Called at the end of the burst in which `mark_dirty` was, and when what ends the program was raised in `ready`.
     cdef int flush(self) except -1

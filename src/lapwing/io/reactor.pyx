@@ -103,6 +103,9 @@ cdef class Source:
     cdef int ready(self, int events) except -1:
         return 0
 
+    cdef int approach(self, int step) noexcept:
+        return 0
+
     cdef int expired(self, double now) except -1:
         return 0
 

@@ -18,6 +18,7 @@ from cpython.object cimport PyObject, PyTypeObject
 from libc.stdint cimport uint32_t
 
 from .carrier cimport Carrier
+from ..native.prefetch cimport prefetch
 from .clock cimport clock, is_own_clock
 from .reactor cimport READABLE, WRITABLE, Reactor, Source, begin_turn, unhold
 
@@ -80,6 +81,11 @@ cdef enum:
     # When at least this many were ready, more have probably become so by now: asking again at once costs less than
     # another turn of the loop. With fewer it would be a system call in vain.
     FEW_EVENTS = 3
+    # With so many connections what they use does not stay in the processor's second-level cache between two messages.
+    MANY_SOURCES = 512
+    # Steps before a source is served in which its memory is fetched, and bytes of the source itself.
+    APPROACH = 4
+    SOURCE_SIZE = 384
 
 
 @cython.final
@@ -145,6 +151,8 @@ cdef class EpollReactor(Reactor):
                 while self.current < self.count:
                     source = self.events[self.current].data.ptr
                     self.current += 1
+                    if self.sources >= MANY_SOURCES:
+                        self.look_ahead()
                     if source is <void *>self:
                         lapwing_hear_alarm(self.alarm)
                         self.meet_deadlines()
@@ -158,6 +166,21 @@ cdef class EpollReactor(Reactor):
         finally:
             self.count = 0
             self.end_turn()
+
+    cdef int look_ahead(self) noexcept:
+        """Have the memory of the next sources fetched, each of them a step further."""
+        cdef int step
+        cdef int place = self.current + APPROACH - 1
+        cdef void *source
+        if place < self.count:
+            prefetch(self.events[place].data.ptr, SOURCE_SIZE)
+        for step in range(1, APPROACH):
+            place -= 1
+            if place < self.count:
+                source = self.events[place].data.ptr
+                if source is not NULL and source is not <void *>self:
+                    (<Source>source).approach(step)
+        return 0
 
     cdef int meaning(self, Source source, uint32_t flags) except -1:
         """Tell which of the source's interests are met.

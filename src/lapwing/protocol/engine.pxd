@@ -64,6 +64,9 @@ cdef class Engine:
         outcome = self.receiver.feed(data, size, &used)
         return 0 if outcome == ALL_TAKEN else self.go_on(data, size, used, outcome)
 
+    # Have the processor fetch what a message uses, as `Source.approach`, with 1 and 2.
+    cdef int approach(self, int step) noexcept
+
     # As `feed`, of bytes that were read to where `find_landing` (see `placing`) said.
     cdef inline int find_landing(self, Landing *landing, bint may_expect) except -1:
         return find_place(self.receiver, landing, may_expect)

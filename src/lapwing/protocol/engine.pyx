@@ -14,6 +14,7 @@ cimport cython
 from ..native.buffer cimport Buffer, buffer_free, buffer_size
 from ..native.instant cimport NEVER
 from ..native.landing cimport Landing
+from ..native.prefetch cimport prefetch
 from .closing cimport Closing, check_close, close_payload, error_of, new_closed, read_close
 from .compression cimport PerMessageDeflate
 from .frame cimport CLOSE_FRAME, COMPRESSED, PING_FRAME, PONG_FRAME, keys_for_endpoint
@@ -39,6 +40,13 @@ from .violation import Violation
 __all__ = ["Engine"]
 
 cdef tuple VIOLATIONS = (None, *Violation)      # by Fault: to ask an Enum for a member runs Python code
+
+
+cdef enum:
+    # Bytes of the parts that a message uses.
+    RECEIVER_SIZE = 192
+    SENDER_SIZE = 176
+    DECODER_SIZE = 96
 
 
 @cython.freelist(32)
@@ -147,6 +155,14 @@ cdef class Engine:
             finally:
                 receiver.is_decoding = False
             goes_on = receiver.end_held(&held, used)
+        return 0
+
+    cdef int approach(self, int step) noexcept:
+        if step == 1:
+            prefetch(<void *>self.receiver, RECEIVER_SIZE)
+            prefetch(<void *>self.sender, SENDER_SIZE)
+        else:
+            prefetch(<void *>self.receiver.decoder, DECODER_SIZE)
         return 0
 
     cdef int take_landed(self, const Landing *landing, unsigned char *buffer, size_t count, double now) except -1:

@@ -30,6 +30,7 @@ from ...protocol.sender cimport Output, output_size
 from ...native.buffer cimport buffer_size
 from ...native.instant cimport NEVER
 from ...native.landing cimport Landing
+from ...native.prefetch cimport prefetch
 from ...native.sharing cimport IS_FREE_THREADED, give_lock, peek, take_lock
 from ...protocol.state cimport CLOSE, CLOSED, DROP, OPEN, SHUT_DOWN
 from .waiting cimport Waiter, begin_wait
@@ -42,6 +43,11 @@ __all__ = ["Driver", "Stage"]
 cdef enum:
     # Reads of one connection in a row, while TLS or the carrier holds more than fits into one.
     MAX_READS = 16
+    # Bytes of the objects that a message uses.
+    ENGINE_SIZE = 128
+    STREAM_SIZE = 160
+    WAITER_SIZE = 104
+    LINE = 64
 
 
 cdef class Stage:
@@ -209,6 +215,22 @@ cdef class Driver(Reader):
             self.act_on_state()
         if events & READABLE and self.reactor is not None:
             self.read()
+        return 0
+
+    cdef int approach(self, int step) noexcept:
+        # Each reference is followed a step after the memory that holds it was fetched.
+        if self.phase != LIVE:
+            return 0
+        if step == 1:
+            prefetch(<void *>self.engine, ENGINE_SIZE)
+            prefetch(<void *>self.stream, STREAM_SIZE)
+            prefetch(<void *>self.receiver, WAITER_SIZE)
+        elif step == 2:
+            self.engine.approach(1)
+            if self.receiver is not None:
+                prefetch(<void *>self.receiver.callback, LINE)
+        else:
+            self.engine.approach(2)
         return 0
 
     cdef int read(self) except -1:
