@@ -48,6 +48,15 @@ cdef enum:
     STREAM_SIZE = 160
     WAITER_SIZE = 104
     LINE = 64
+    TASK_SIZE = 192
+    # A coroutine has its frame in it, behind some fields of its own.
+    BEFORE_FRAME = 128
+    FRAME_SIZE = 320
+
+
+cdef extern from "Python.h":
+    bint is_method "PyCFunction_Check"(object callback)
+    void *owner_of "PyCFunction_GET_SELF"(object method)
 
 
 cdef class Stage:
@@ -225,12 +234,16 @@ cdef class Driver(Reader):
             prefetch(<void *>self.engine, ENGINE_SIZE)
             prefetch(<void *>self.stream, STREAM_SIZE)
             prefetch(<void *>self.receiver, WAITER_SIZE)
+            prefetch(self.connection, LINE)
         elif step == 2:
             self.engine.approach(1)
             if self.receiver is not None:
                 prefetch(<void *>self.receiver.callback, LINE)
+                prefetch(<char *>self.receiver.frame - BEFORE_FRAME, FRAME_SIZE)
         else:
             self.engine.approach(2)
+            if self.receiver is not None and is_method(self.receiver.callback):
+                prefetch(owner_of(self.receiver.callback), TASK_SIZE)
         return 0
 
     cdef int read(self) except -1:

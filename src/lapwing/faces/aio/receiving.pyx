@@ -13,6 +13,7 @@ from cpython.object cimport PyObject, PyTypeObject
 from .driver cimport LIVE, OVER, Driver
 from .messages cimport end_of_messages
 from ..life cimport note_end
+from ...io.reactor cimport innermost_frame
 from ...native.instant cimport NEVER
 from ...protocol.engine cimport Engine
 from ...protocol.state cimport CLOSED, OPEN
@@ -98,6 +99,7 @@ cdef class Receive(Waiter):
             driver.limit_wait(self, seconds, "no message came")
         self.driver = driver
         self.stage = WAITING
+        self.frame = innermost_frame()
         driver.receiver = self
         self._asyncio_future_blocking = True
         return 0

@@ -13,6 +13,7 @@ cdef class Waiter:
     cdef Source subject             # the source of the event, held; None once it is no longer
     cdef object callback            # the waiting task's wake-up, and its context
     cdef object context
+    cdef const void *frame          # where the waiting coroutine's frame was, to be fetched: it may be gone
     cdef object error               # what `result` raises
     cdef str missed                 # the words for a deadline that passed
     cdef double deadline            # NEVER for none
