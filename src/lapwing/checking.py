@@ -17,8 +17,10 @@ __all__ = [
     "check_flag",
     "check_health",
     "check_health_port",
+    "check_hub",
     "check_json",
     "check_lifespan",
+    "check_mode",
     "check_seconds",
     "check_sockets",
     "check_tcp",
@@ -160,6 +162,12 @@ def check_json(codec: Any) -> tuple[Callable[[Any], str | bytes], Callable[[str 
     return functions
 
 
+def check_hub(hub: object) -> None:
+    """Check the option `hub`."""
+    if hub is not None and not hasattr(hub, "_start_with_server"):
+        raise TypeError(f"expected hub to be a lapwing.Hub, got {hub!r}")
+
+
 def check_lifespan(lifespan: object) -> None:
     """Check the option `lifespan`."""
     from inspect import isasyncgenfunction, isgeneratorfunction, signature
@@ -197,3 +205,11 @@ def check_sockets(sockets: object) -> None:
     for sock in given:
         if not isinstance(sock, socket):
             raise TypeError(f"expected sockets to hold socket.socket objects, got {sock!r}")
+
+
+def check_mode(name: str, mode: Any) -> None:
+    """Check the permission bits of a file, or None."""
+    if mode is not None:
+        check_count(name, mode)
+        if mode > 0o777:
+            raise ValueError(f"expected {name} from 0o1 to 0o777, got {mode:#o}")

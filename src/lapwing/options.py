@@ -15,8 +15,10 @@ from .checking import (
     check_flag,
     check_health,
     check_health_port,
+    check_hub,
     check_json,
     check_lifespan,
+    check_mode,
     check_seconds,
     check_sockets,
     check_tcp,
@@ -475,7 +477,7 @@ class ServerSettings(ConnectionSettings):
     def __post_init__(self) -> None:
         ConnectionSettings.__post_init__(self)
         check_context(self.ssl, server_side=True)
-        _check_hub(self.hub)
+        check_hub(self.hub)
         check_count("backlog", self.backlog, most=_MOST_BACKLOG)
         check_count("max_threads", self.max_threads)
         check_choice("lagging", self.lagging, Lagging)
@@ -563,11 +565,6 @@ def _first(*seconds: float | None) -> float:
     return next((value for value in seconds if value is not None), 10.0)
 
 
-def _check_hub(hub: object) -> None:
-    if hub is not None and not hasattr(hub, "_start_with_server"):
-        raise TypeError(f"expected hub to be a lapwing.Hub, got {hub!r}")
-
-
 def _check_place(settings: ServerSettings) -> None:
     """Check what says where to listen."""
     from os import PathLike
@@ -576,12 +573,9 @@ def _check_place(settings: ServerSettings) -> None:
         raise ValueError("expected either unix or sockets, got both: a server listens in one way")
     if settings.reuse_port and (settings.unix is not None or settings.sockets is not None):
         raise ValueError("reuse_port is for ports that this server opens itself: leave it out with unix or sockets")
-    if settings.unix_mode is not None:
-        if settings.unix is None:
-            raise ValueError("unix_mode is the mode of the file that unix names: expected unix, too")
-        check_count("unix_mode", settings.unix_mode)
-        if settings.unix_mode > 0o777:
-            raise ValueError(f"expected unix_mode from 0o1 to 0o777, got {settings.unix_mode:#o}")
+    if settings.unix_mode is not None and settings.unix is None:
+        raise ValueError("unix_mode is the mode of the file that unix names: expected unix, too")
+    check_mode("unix_mode", settings.unix_mode)
     path: object = settings.unix
     if path is not None and not isinstance(path, (str, PathLike)):
         raise TypeError(f"expected unix to be the path of a socket, got {path!r}")

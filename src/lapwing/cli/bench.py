@@ -47,7 +47,17 @@ _MANY = 1024
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     connecting.add_arguments(parser)
-    group = parser.add_argument_group("load")
+    _add_load(parser.add_argument_group("load"))
+    _add_time(parser.add_argument_group("time"))
+    group = parser.add_argument_group("output")
+    group.add_argument("--json", metavar="FILE", help="write the results as JSON; - prints them instead of the table")
+    group.add_argument(
+        "--histogram", metavar="FILE", help="draw a histogram of the latencies, as FILE.svg or FILE.html"
+    )
+    group.add_argument("-q", "--quiet", action="store_true", help="show no progress")
+
+
+def _add_load(group: argparse._ArgumentGroup) -> None:
     group.add_argument("-c", "--connections", type=int, default=10, metavar="N", help="connections in all (default 10)")
     group.add_argument(
         "-r", "--rate", type=float, metavar="R", help="messages per second over all connections (default: no limit)"
@@ -74,7 +84,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--processes", type=int, default=1, metavar="N", help="processes that share the load (default 1)"
     )
-    group = parser.add_argument_group("time")
+
+
+def _add_time(group: argparse._ArgumentGroup) -> None:
     end = group.add_mutually_exclusive_group()
     end.add_argument(
         "-d",
@@ -105,12 +117,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="time limit for an answer (default 5)",
     )
-    group = parser.add_argument_group("output")
-    group.add_argument("--json", metavar="FILE", help="write the results as JSON; - prints them instead of the table")
-    group.add_argument(
-        "--histogram", metavar="FILE", help="draw a histogram of the latencies, as FILE.svg or FILE.html"
-    )
-    group.add_argument("-q", "--quiet", action="store_true", help="show no progress")
 
 
 def _sizes(text: str) -> tuple[int, ...]:

@@ -255,8 +255,7 @@ class Server(Owner["ServerConnection"]):
 
     def _accept(self, stream: Stream) -> None:
         """Take over a new stream; a connection is held from here on by being in `_connections`."""
-        admission = self._admission
-        if admission.has_limits and admission.is_overrun(len(self._connections)):
+        if self._admission.has_limits and self._admission.is_overrun(len(self._connections)):
             stream.discard()
             return
         connection = ServerConnection._start(self._terms, stream)
