@@ -335,6 +335,26 @@ def test_no_class_is_more_than_three_deep(path: Path) -> None:
             assert _depth(kind) <= 3, [base.__name__ for base in kind.__mro__]
 
 
+def _lines(node: ast.stmt) -> int:
+    return (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+#: Lines of a file, and of a function without its docstring.
+MOST_LINES = 600
+MOST_OF_A_FUNCTION = 60
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_files_and_functions_are_short(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.count("\n") <= MOST_LINES
+    if path.suffix == ".py":
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                docstring = _lines(node.body[0]) if ast.get_docstring(node) else 0
+                assert _lines(node) - docstring <= MOST_OF_A_FUNCTION, node.name
+
+
 # --- the engine and those who drive it ---------------------------------------------------------------------------
 
 #: Members of the engine that the faces, the server and broadcasts may use. A new one needs a reason.
