@@ -2,8 +2,10 @@
 # its own beside the others: make test PYTHON=python3.13
 
 PYTHON ?= python3
-# The version, as in 3.13t for a free-threaded one, and what the names of its extension modules end with.
+# The version, as in 3.13t for a free-threaded one; what its directories of compiled files have in their names, and
+# what the names of its extension modules end with.
 TAG := $(shell $(PYTHON) -c 'import sys; print("%d.%d%s" % (*sys.version_info[:2], sys.abiflags))')
+CACHE_TAG := $(shell $(PYTHON) -c 'import sys; print(sys.implementation.cache_tag)')
 SUFFIX := $(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
 VENV ?= .venv-$(TAG)
 BENCH ?= .venv-bench-$(TAG)
@@ -202,7 +204,7 @@ $(TRANSLATED): $(NATIVE) | $(VENV)/.build
 # The extensions, built in place for an editable installation, again when a native file has changed.
 $(VENV)/.native: $(NATIVE) $(TRANSLATED) | $(VENV)/.editable
 	@touch $@.begun
-	@rm -rf $(if $(filter %.pxd %.h setup.py,$?),build/default,$(call outdated,build/default))
+	@rm -rf $(if $(filter %.pxd %.h setup.py,$?),build/default/*-$(CACHE_TAG)*,$(call outdated,build/default))
 	LAPWING_TRANSLATED=1 $(BIN)/python setup.py --quiet build_ext --inplace
 	@mv $@.begun $@
 
