@@ -47,6 +47,7 @@ class Arena:
             "node killed": self._kill_node,
             "node frozen": self._freeze_node,
             "messages lost on their way to a node": self._swallow,
+            "clock of a node jumps": self._jump,
         }
 
     async def start(self) -> None:
@@ -60,6 +61,9 @@ class Arena:
 
     async def _swallow(self) -> None:
         await self.driver.nodes[self.chance.choice(list(self.driver.nodes))].ask("swallow", "lost")
+
+    async def _jump(self) -> None:
+        await self.driver.nodes[self.chance.choice(list(self.driver.nodes))].ask("clock", "jumped")
 
     async def _freeze_node(self) -> None:
         process = self.driver.nodes[self.chance.choice(list(self.driver.nodes))].process
@@ -145,6 +149,17 @@ class Redis(Arena):
             self.faults[name] = partial(asyncio.to_thread, ask, *command)
         self.faults["server killed"] = self._restart
         self.faults["server frozen"] = lambda: self.freeze(self._server.signal)
+        self.faults["memory full"] = lambda: self._fill("noeviction")
+        self.faults["memory short"] = lambda: self._fill("allkeys-lru")
+
+    async def _fill(self, policy: str) -> None:
+        """Have the server refuse writes for a while, or evict some keys for each."""
+        ask = partial(asyncio.to_thread, self._server.ask)
+        used = (await ask("INFO", "memory")).partition(b"used_memory:")[2].partition(b"\r")[0]
+        await ask("CONFIG", "SET", "maxmemory-policy", policy)
+        await ask("CONFIG", "SET", "maxmemory", "1" if policy == "noeviction" else used.decode())
+        await asyncio.sleep(self.chance.uniform(0, 0.5))
+        await ask("CONFIG", "SET", "maxmemory", "0")
 
     async def _restart(self) -> None:
         self._server.kill()

@@ -37,6 +37,28 @@ _PATIENCE = 2.0
 _SWALLOWED = 20
 
 
+#: Seconds by which a clock is wrong, at most.
+_WRONG = 3600.0
+
+
+class Clock:
+    """The time of this process, as `time.time` gives it, which may jump.
+
+    Attributes:
+        ahead: seconds by which it is ahead of the machine's.
+    """
+
+    def __init__(self) -> None:
+        self._right = time.time
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return self._right() + self.ahead
+
+
+clock = Clock()
+
+
 def note(what: str, **rest: Any) -> None:
     """Say what has happened; what was said before a kill is not lost."""
     os.write(1, json.dumps({"note": what, "at": time.monotonic(), **rest}).encode() + b"\n")
@@ -91,7 +113,7 @@ class Node:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def obey(self, command: dict[str, Any], publishing: list[asyncio.Task[None]]) -> None:
-        """Do what the driver says: stop publishing, publish the end, tell the history, lose something."""
+        """Do what the driver says: stop publishing, publish the end, tell the history, lose something, set a clock."""
         do = command["do"]
         if do == "stop":
             self._is_publishing = False
@@ -106,6 +128,9 @@ class Node:
             for topic in self._topics:
                 kept = await self._hub.history(topic, HISTORY)
                 note("history", topic=topic, messages=[[each.data, int(each.position)] for each in kept])
+        elif do == "clock":
+            clock.ahead = random.choice((0, random.uniform(-_WRONG, _WRONG)))
+            note("jumped", node=self._name)
         elif do == "swallow":
             self._swallow(random.randint(1, _SWALLOWED))
             note("lost", node=self._name)
@@ -202,6 +227,7 @@ class Node:
 
 async def main() -> None:
     """Run the node that the command line names, as soon as its hub can be reached."""
+    time.time = clock
     name, address, topics, since = sys.argv[1:]
     link._PROBE_EVERY, link._PROBE_PATIENCE = 0.3, _PATIENCE  # type: ignore[misc]
     commands = asyncio.StreamReader()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import re
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from lapwing.hub.engines import link, redis_leases
 from lapwing.hub.engines.link import Refused
 from lapwing.hub.engines.redis import RedisEngine
 from lapwing.hub.hub import Hub
+from lapwing.hub.position import PER_MILLISECOND
 from lapwing.testing.hub import RULES, Began, Bench, Ear, Got, Journal, Published, Told, verify
 from tests.hub.brokers import data_of, declare, surely, until
 from tests.hub.servers import RedisServer, redis_server
@@ -194,7 +197,7 @@ async def test_messages_evicted_alone_are_missed_by_those_behind_only(server: Re
 
 
 async def test_a_full_server_refuses_and_stores_nothing(server: RedisServer) -> None:
-    async with two_hubs(server) as (hub, other):
+    async with two_hubs(server) as (hub, other), hub.subscribe("kept:1") as messages:
         await other.publish("kept:1", 1)
         server.ask("CONFIG", "SET", "maxmemory", "1")
         with pytest.raises(PublishError, match="OOM") as caught:
@@ -203,6 +206,72 @@ async def test_a_full_server_refuses_and_stores_nothing(server: RedisServer) -> 
         server.ask("CONFIG", "SET", "maxmemory", "0")
         await other.publish("kept:1", 3)
         assert [message.data for message in await hub.history("kept:1")] == [1, 3]
+        assert await data_of(messages, 2) == [1, 3]
+        assert hub.stats().losses == 0
+
+
+async def test_a_server_that_evicts_histories_accepts_all_and_those_behind_are_told(server: RedisServer) -> None:
+    async with two_hubs(server) as (hub, other), hub.subscribe("kept:1") as messages:
+        behind = await other.publish("kept:1", 1)
+        await other.publish("kept:1", 2)
+        used = re.search(rb"used_memory:(\d+)", server.ask("INFO", "memory"))
+        assert used is not None
+        server.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+        server.ask("CONFIG", "SET", "maxmemory", str(int(used[1]) + 1_000_000))
+        for number in range(500):
+            await other.publish(f"kept:filling {number}", "x" * 20_000)
+            if not server.ask("EXISTS", "lapwing:0:h:kept:1"):
+                break
+        assert number >= 20
+        server.ask("CONFIG", "SET", "maxmemory", "0")
+        async with other.subscribe("kept:1", since=behind) as later:
+            assert not later.recovered
+            with pytest.raises(Lost):
+                await data_of(later, 1)
+            await other.publish("kept:1", 3)
+            assert await data_of(later, 1) == [3]
+        assert await data_of(messages, 2) == [1, 2]  # on their way all along
+        with suppress(Lost):  # where the last position was evicted, too
+            assert await data_of(messages, 1) == [3]
+            await other.publish("kept:1", 4)
+            assert await data_of(messages, 1) == [4]
+            assert hub.stats().losses == 0
+
+
+async def test_a_restart_with_the_data_kept_is_a_pause_until_they_are_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(link, "_BACKOFF", (0.01, 0.01))
+    slowly = ("--key-load-delay", "3000", "--loading-process-events-interval-bytes", "1024")
+    with redis_server("redis", *slowly) as server:
+        async with two_hubs(server) as (hub, other), hub.subscribe("kept:1") as messages:
+            await other.publish("kept:1", 1)
+            for number in range(200):
+                server.ask("SET", f"slow {number}", random.randbytes(500).hex())  # what can be compressed loads at once
+            server.ask("SAVE")
+            server.kill()
+            server.start()
+            await until(lambda: "LOADING" in hub.health.why)
+            await surely(other, "kept:1", 2, key="k")
+            assert await data_of(messages, 2) == [1, 2]
+            assert hub.stats().losses == 0
+
+
+async def test_a_server_that_is_busy_with_a_script_refuses_and_stores_nothing(server: RedisServer) -> None:
+    server.ask("CONFIG", "SET", "busy-reply-threshold", "10")
+    async with two_hubs(server, timeout=0.5) as (hub, other), hub.subscribe("kept:1") as messages:
+        busy = asyncio.create_task(asyncio.to_thread(server.ask, "EVAL", "while true do end", "0"))
+        while b"BUSY" not in await asyncio.to_thread(server.ask, "PING"):
+            pass
+        with pytest.raises(PublishError) as caught:
+            await other.publish("kept:1", 1)
+        assert caught.value.stored is False
+        await until(lambda: "BUSY" in hub.health.why)
+        server.ask("SCRIPT", "KILL")
+        await busy
+        await surely(other, "kept:1", 2, key="k")
+        assert await data_of(messages, 1) == [2]
+        assert hub.stats().losses == 0
 
 
 async def test_a_clock_that_is_wrong_by_centuries_stores_nothing_and_harms_nobody_else(server: RedisServer) -> None:
@@ -213,6 +282,27 @@ async def test_a_clock_that_is_wrong_by_centuries_stores_nothing_and_harms_nobod
         assert caught.value.stored is False
         await other.publish("kept:1", 2)
         assert [message.data for message in await other.history("kept:1")] == [2]
+
+
+async def test_positions_grow_where_the_store_has_lost_all_and_a_clock_was_a_little_fast(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "_PROBE_EVERY", 60.0)
+    async with two_hubs(server) as (hub, other):
+        clock = hub._core.engine._link  # type: ignore[attr-defined]
+        clock.offset += 0.008
+        for number in range(10):
+            topic = f"kept:{number}"
+            held = await hub.publish(topic, 1)
+            while clock.now() * 1000 < held / PER_MILLISECOND:  # from here on it is made of the clock
+                await asyncio.sleep(0.001)
+            for again in range(10):
+                held = await hub.publish(topic, again)
+                server.ask("DEL", f"lapwing:0:h:{topic}", f"lapwing:0:l:{topic}")
+                position = await other.publish(topic, again)
+                assert position > held
+                server.ask("DEL", f"lapwing:0:h:{topic}", f"lapwing:0:l:{topic}")
+                assert await hub.publish(topic, again) > position
 
 
 async def test_something_else_on_a_channel_is_dropped_counted_and_repaired(server: RedisServer) -> None:

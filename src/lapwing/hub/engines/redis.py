@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from collections import OrderedDict
 from datetime import datetime
 from functools import partial
@@ -210,7 +209,7 @@ class RedisEngine:
                 self._resume_own(self._listened())
             return
         logger.warning("%s: all processes have the same list of servers again", self._url.shown)
-        self._unknown_before = int(self._now() * 1000) * PER_MILLISECOND
+        self._unknown_before = int(self._link.now() * 1000) * PER_MILLISECOND
         if self._sink is not None and self._link.is_up.is_set():
             self._sink.interrupted(None, _OTHER_LIST)  # topics that began meanwhile, too
             self._sink.resumed(None)
@@ -270,9 +269,6 @@ class RedisEngine:
     def _key(self, kind: str, topic: str) -> str:
         return f"{self._prefix}{kind}:{topic}"
 
-    def _now(self) -> float:
-        return time.time() + self._link.offset
-
     async def _commands(self) -> Connection:
         commands = await self._link.commands(self._timeout)
         if commands is None:
@@ -300,7 +296,7 @@ class RedisEngine:
             kept,
             max(_LAST_KEPT, 2 * kept),
             self.channel(topic),
-            int(self._now() * 1000) * PER_MILLISECOND + chance,
+            int(self._link.now() * 1000) * PER_MILLISECOND + chance,
             chance,
             self._floor(topic),
         ]
@@ -327,7 +323,7 @@ class RedisEngine:
             kept,
             max(_LAST_KEPT, 2 * kept),
             self.channel(topic),
-            int(self._now() * 1000) * PER_MILLISECOND,
+            int(self._link.now() * 1000) * PER_MILLISECOND,
             self._floor(topic),
         ]
         parts = (part for message in messages for part in message)
@@ -425,7 +421,7 @@ class RedisEngine:
     def _next(self, topic: str) -> int:
         """A position of no message, beyond all that this process knows of."""
         chance = random.getrandbits(11)
-        return max(int(self._now() * 1000) * PER_MILLISECOND + chance, self._floor(topic) + 1 + chance)
+        return max(int(self._link.now() * 1000) * PER_MILLISECOND + chance, self._floor(topic) + 1 + chance)
 
     async def last(self, topics: Sequence[str]) -> list[int]:
         """The last position of each topic, which is kept for a day more."""
@@ -497,7 +493,7 @@ class RedisEngine:
             ConnectionError: the server cannot be reached, or refuses.
         """
         commands = await self._commands()
-        self._topics.take(topics, self._now())
+        self._topics.take(topics, self._link.now())
         await self._topics.say(commands, self._leases.node)
 
     async def declared(self) -> dict[str, Declared]:

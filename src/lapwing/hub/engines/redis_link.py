@@ -273,9 +273,9 @@ class Link(SupervisedLink):
         role = await commands.must("ROLE")
         if role[0] != b"master":
             raise ConnectionError(f"the server is {role[0].decode()}, and no master")
-        before = time.time()
+        asked_at = time.monotonic()
         seconds, microseconds = await commands.must("TIME")
-        self.offset = int(seconds) + int(microseconds) / 1e6 - (before + time.time()) / 2
+        self.learn_time(int(seconds) + int(microseconds) / 1e6, asked_at)
 
     async def _subscribe_all(self, subscriptions: Connection) -> None:
         subscriptions.is_subscribed = True

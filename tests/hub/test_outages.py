@@ -1,0 +1,81 @@
+"""A broker that does not answer: what publishers are told, and what members of rooms are."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+
+import pytest
+
+import lapwing
+from lapwing.hub import Lost, PublishError
+from lapwing.hub.engines import link
+from lapwing.hub.hub import Hub
+from tests.hub.brokers import broker_of, declare, surely, until
+from tests.hub.nats_servers import NatsServer
+from tests.hub.servers import RedisServer
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the link look more often whether it is deaf."""
+    monkeypatch.setattr(link, "_PROBE_EVERY", 0.1)
+    monkeypatch.setattr(link, "_PROBE_PATIENCE", 1.0)
+
+
+@pytest.fixture(params=["redis", "nats"])
+def server(request: pytest.FixtureRequest) -> Iterator[RedisServer | NatsServer]:
+    with broker_of(request.param) as server:
+        yield server
+
+
+async def test_publishers_are_told_what_is_known_of_their_messages(server: RedisServer | NatsServer) -> None:
+    async with declare(Hub(server.url, timeout=5.0)) as hub:
+        await hub.publish("kept:1", "before")
+        server.signal(signal.SIGSTOP)
+        with pytest.raises(PublishError) as caught:
+            await hub.publish("kept:1", "in flight")
+        assert caught.value.stored is None
+        await until(lambda: not hub._core.engine._link.is_up.is_set())  # type: ignore[attr-defined]
+        hub._core.engine._timeout = 0.1  # type: ignore[attr-defined]
+        with pytest.raises(PublishError) as caught:
+            await hub.publish("kept:1", "refused")
+        assert caught.value.stored is False
+        server.signal(signal.SIGCONT)
+        await surely(hub, "kept:1", "after", key="k")
+        kept = [message.data for message in await hub.history("kept:1")]
+        assert [each for each in kept if each != "in flight"] == ["before", "after"]
+
+
+async def test_members_of_rooms_are_told_of_a_loss_when_the_broker_answers_again(
+    server: RedisServer | NatsServer,
+) -> None:
+    hub = declare(Hub(server.url, timeout=30.0))
+    losses: list[Lost] = []
+
+    async def member(ws: lapwing.Connection) -> None:
+        topic = str(await ws.receive())
+        await hub.join(ws, topic.rstrip("!"), on_lost=losses.append if topic.endswith("!") else None)
+        await ws.send("joined")
+        async for _ in ws:
+            pass
+
+    async with lapwing.listen(0, "127.0.0.1", default=member, hub=hub) as listening, AsyncExitStack() as stack:
+        members = {}
+        for topic in ("kept:1", "live:1", "live:1!"):
+            ws = await stack.enter_async_context(lapwing.connect(f"ws://127.0.0.1:{listening.port}"))
+            await ws.send(topic)
+            assert await ws.receive(timeout=30) == "joined"
+            members[topic] = ws
+        server.signal(signal.SIGSTOP)
+        await until(lambda: not hub.health.is_up)
+        assert not losses
+        server.signal(signal.SIGCONT)
+        assert await members["live:1"].receive(timeout=30) is None
+        assert members["live:1"].closed == (True, 1013, "messages were lost: connect again")
+        await until(lambda: losses)
+        assert (losses[0].topic, losses[0].why) == ("live:1", "interrupted")
+        for topic in ("kept:1", "live:1"):
+            await surely(hub, topic, "after")
+        assert [await members[each].receive(timeout=30) for each in ("kept:1", "live:1!")] == ['"after"', '"after"']
