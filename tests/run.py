@@ -24,23 +24,28 @@ PROGRAMS = ["tests/cli", "tests/interop"]
 #: The tests of the project as a whole: its measurements, types, wheels, structure.
 PROJECT = sorted(str(path) for path in Path("tests").glob("test_*.py"))
 
+#: Parts of the tests of the faces, which take the longest.
+_FACES_PARTS = 3
 
-def _but(files: list[str]) -> list[str]:
-    """The tests of the faces without these files: pytest collects a named file even if `conftest.py` ignores it."""
-    return ["tests/faces", *(f"--ignore={file}" for file in files)]
+
+def _faces(part: int) -> list[str]:
+    """The tests of the faces without those of the other parts.
+
+    Files are left out rather than named: pytest collects a named file even if `conftest.py` ignores it.
+    """
+    others = (file for place, file in enumerate(FACES) if place % _FACES_PARTS != part)
+    return ["tests/faces", *(f"--ignore={file}" for file in others)]
 
 
 #: The arguments of each part; the last one runs in the foreground.
 WHOLE = [
-    _but(FACES[1::2]),
-    _but(FACES[::2]),
+    *map(_faces, range(_FACES_PARTS)),
     PROGRAMS,
     PROJECT,
     [f"--ignore={path}" for path in ("tests/faces", *PROGRAMS, *PROJECT)],
 ]
 NATIVE = [
-    _but(FACES[1::2]),
-    _but(FACES[::2]),
+    *map(_faces, range(_FACES_PARTS)),
     ["tests/protocol", "tests/opening", "tests/hub/wire"],
 ]
 
