@@ -125,8 +125,8 @@ async def test_a_topic_with_history(make: Make) -> None:
     chance = random.Random(7)
     journal = Journal()
 
-    async def publish(hub: Hub, name: str) -> None:
-        for number in range(150):
+    async def publish(hub: Hub, name: str, count: int) -> None:
+        for number in range(count):
             message = f"{name} {number}"
             try:
                 position = await hub.publish("kept:1", message)
@@ -159,14 +159,21 @@ async def test_a_topic_with_history(make: Make) -> None:
         one, two = setting.hubs
         subscribers = [asyncio.ensure_future(subscribe(hub, f"s{n}")) for n, hub in enumerate((one, two, one, two))]
         await asyncio.sleep(0.01)
-        publishers = [asyncio.ensure_future(publish(hub, name)) for name, hub in (("a", one), ("b", two))]
+        publishers = [asyncio.ensure_future(publish(hub, name, 150)) for name, hub in (("a", one), ("b", two))]
         for _ in range(6):
             await asyncio.sleep(0.01)
             setting.cut()
             if chance.random() < 0.3:
                 setting.store.evict("kept:1")
         await asyncio.gather(*publishers)
-        await asyncio.gather(publish(one, "c"), publish(two, "d"))  # nothing of these is lost on the way
+        await surely(one, "pause")
+        (pause,) = await one.history("kept:1", 1)
+        journal.published.append(Published("pause", int(pause.position)))
+        async with asyncio.timeout(60):
+            while not all(held(notes[-1]) == pause.position for notes in journal.subscribers.values()):
+                await asyncio.sleep(0.001)
+        # Nothing of these is lost on the way, nor dropped before a subscriber has it.
+        await asyncio.gather(publish(one, "c", 90), publish(two, "d", 90))
         await one.publish("kept:1", "end")
         async with asyncio.timeout(60):
             while not all(subscriber.done() for subscriber in subscribers):
@@ -175,6 +182,11 @@ async def test_a_topic_with_history(make: Make) -> None:
         await asyncio.gather(*subscribers)
     assert verify(journal) == []
     assert sum(isinstance(note, Got) for notes in journal.subscribers.values() for note in notes) > 100
+
+
+def held(note: Began | Got | Told) -> int:
+    """Where a subscriber stands with this note as its last one."""
+    return note.now if isinstance(note, Told) else note.position
 
 
 async def surely(hub: Hub, data: Any) -> None:
