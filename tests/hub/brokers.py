@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
 from lapwing.hub import PublishError
 from lapwing.hub.hub import Hub
+from lapwing.testing.hub import Ear
 from tests.hub.nats_servers import NatsServer, nats_server
 from tests.hub.rooms import anybody
 from tests.hub.servers import RedisServer, redis_server
@@ -49,3 +51,14 @@ async def surely(hub: Hub, topic: str, data: Any, key: str | None = None) -> int
                     return await hub.publish(topic, data, key=key)
             except (PublishError, TimeoutError):
                 await asyncio.sleep(0.01)
+
+
+async def cannot_start(engine: Any, expected: str) -> str:
+    """Wait until an engine that cannot start says what is expected as the reason, which is returned."""
+    starting = asyncio.ensure_future(engine.start(Ear()))
+    await until(lambda: re.search(expected, engine.health.why) or starting.done())
+    assert not starting.done(), starting
+    why: str = engine.health.why
+    starting.cancel()
+    await asyncio.wait([starting])
+    return why

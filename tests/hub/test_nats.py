@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import re
 import signal
 import socket
 import ssl
@@ -27,7 +26,7 @@ from lapwing.hub.hub import Hub
 from lapwing.io import trust
 from lapwing.testing.hub import RULES, Bench, Ear
 from tests.docs.pages import block
-from tests.hub.brokers import data_of, declare, surely, until
+from tests.hub.brokers import cannot_start, data_of, declare, surely, until
 from tests.hub.nats_servers import NatsServer, nats_server
 from tests.peers.certificates import Certificates
 from tests.peers.needed import need
@@ -449,17 +448,6 @@ async def test_a_message_that_the_server_would_not_take_is_refused_here_and_the_
             assert caught.value.stored is False
             await hub.publish(topic, "x")
         assert hub.health.is_up
-
-
-async def cannot_start(engine: NatsEngine, expected: str) -> str:
-    """Wait until an engine that cannot start says what is expected as the reason, which is returned."""
-    starting = asyncio.ensure_future(engine.start(Ear()))
-    await until(lambda: re.search(expected, engine.health.why) or starting.done())
-    assert not starting.done(), starting
-    why = engine.health.why
-    starting.cancel()
-    await asyncio.wait([starting])
-    return why
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 from ...io import trust
 from . import nats_protocol as wire
 from .link import CONNECT_PATIENCE, Refused, SupervisedLink
+from .nats_credentials import Credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -282,7 +283,6 @@ class Link(SupervisedLink):
             if not (info.get("tls_required") is True or info.get("tls_available") is True):
                 raise ConnectionError("the server does not offer TLS: expected it behind a tls:// URL")
             await connection.encrypt(self._url.tls or trust.client_context(), host)
-        who = {"user": self._url.user, "pass": self._url.password, "auth_token": self._url.token}
         connection.send(
             wire.connect(
                 verbose=False,
@@ -293,10 +293,21 @@ class Link(SupervisedLink):
                 lang="python",
                 name="lapwing",
                 version="1",
-                **{name: value for name, value in who.items() if value is not None},
+                **self._who(info),
             )
         )
         return connection
+
+    def _who(self, info: dict[str, Any]) -> dict[str, str]:
+        """The part of CONNECT that says who we are; a file of credentials is read again each time."""
+        url = self._url
+        if url.credentials is not None:
+            nonce = info.get("nonce")
+            if not isinstance(nonce, str):
+                raise ConnectionError(f"{url.shown} asks for no signature: expected a server that knows nkeys or JWTs")
+            return Credentials.read(url.credentials).answer(nonce)
+        who = {"user": url.user, "pass": url.password, "auth_token": url.token}
+        return {name: value for name, value in who.items() if value is not None}
 
     async def _probe_once(self) -> None:
         await self._come_back()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from .certificates import TLS_OPTIONS, context_of
+from .nats_credentials import Credentials
 from .urls import split_url
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["NatsURL"]
 
 _PORT: Final = 4222
-_OPTIONS: Final = {"storage", "replicas", "max_bytes"}
+_OPTIONS: Final = {"storage", "replicas", "max_bytes", "credentials"}
 _STORAGES: Final = ("file", "memory")
 _MOST_REPLICAS: Final = 5
 
@@ -29,6 +30,7 @@ class NatsURL:
         hosts: host and port of the servers, of which any one is enough.
         user, password: for CONNECT; None for none.
         token: the same.
+        credentials: the path of a file with an nkey's seed and perhaps a JWT; None for none.
         storage: where the stream is kept, "file" or "memory"; None: as it is, or "file".
         replicas: how many servers have the stream; None: as it is, or 1.
         max_bytes: bytes of all histories; None: as it is, or without a limit.
@@ -40,6 +42,7 @@ class NatsURL:
     user: str | None = None
     password: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
+    credentials: str | None = None
     storage: str | None = None
     replicas: int | None = None
     max_bytes: int | None = None
@@ -53,7 +56,8 @@ class NatsURL:
         """Parse a URL.
 
         Raises:
-            ValueError: it is not one; the message has no secrets.
+            ValueError: it is not one, or a file that it names cannot be used; the message has no secrets.
+            ImportError: the library is missing that `credentials` needs.
         """
         split, authority = split_url(url)
         secrets, at, hosts = authority.rpartition("@")
@@ -73,6 +77,11 @@ class NatsURL:
             raise ValueError(f"{shown!r} has unknown options: {', '.join(sorted(unknown))}")
         if split.scheme == "tls":
             given["tls"] = context_of({name: options[name] for name in sorted(TLS_OPTIONS & set(options))}, shown)
+        if (path := options.get("credentials")) is not None:
+            if at:
+                raise ValueError(f"expected either credentials= or a user in {shown!r}, got both")
+            Credentials.read(path)
+            given["credentials"] = path
         if (storage := options.get("storage")) is not None:
             if storage not in _STORAGES:
                 raise ValueError(f"expected storage to be 'file' or 'memory' in {shown!r}, got {storage!r}")
