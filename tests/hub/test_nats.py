@@ -546,6 +546,23 @@ async def test_users_passwords_and_what_a_user_may_not_do() -> None:
             await cannot_start(engine, f"Permissions Violation for {expected}")
 
 
+async def test_a_user_who_is_not_known_any_more_is_down_with_the_reason() -> None:
+    with nats_server("authorization { user: app, password: secret }") as server:
+        configuration = server.configuration
+        async with (
+            declare(Hub(f"nats://app:secret@127.0.0.1:{server.port}")) as hub,
+            hub.subscribe("kept:1") as messages,
+        ):
+            server.configure(configuration.replace("secret", "other"))
+            await until(lambda: "Authorization Violation" in hub.health.why)
+            assert not hub.health.is_up
+            assert "secret" not in hub.health.why
+            server.configure(configuration)
+            await until(lambda: hub.health.is_up)
+            await hub.publish("kept:1", 1)
+            assert await data_of(messages, 1) == [1]
+
+
 async def test_a_token() -> None:
     with nats_server('authorization { token: "a/secret" }') as server:
         async with declare(Hub(f"nats://a%2Fsecret@127.0.0.1:{server.port}")) as hub:
