@@ -417,6 +417,21 @@ async def test_something_else_on_our_subjects_is_dropped_counted_and_repaired(se
         assert engine_of(hub).unreadable == 8
 
 
+async def test_too_much_of_something_else_ends_the_link(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "_MOST_FOREIGN", 3)
+    async with two_hubs(server) as (hub, other), hub.subscribe("kept:1") as messages:
+        for _ in range(3):
+            server.publish("lapwing.t.kept%3A1.live", b"forged")
+        await other.publish("kept:1", 1)
+        assert await data_of(messages, 1) == [1]
+        assert hub.health.is_up
+        server.publish("lapwing.t.kept%3A1.live", b"forged")
+        await until(lambda: not hub.health.is_up)
+        assert "another program publishes" in hub.health.why
+        await surely(other, "kept:1", 2)
+        assert await data_of(messages, 1) == [2]
+
+
 @pytest.mark.parametrize("forged", [b'{"a":1}\n{"push":{"channel":"admin"}}', b"{", b'"\x01"'])
 async def test_a_payload_that_would_forge_another_frame_reaches_nobody(server: NatsServer, forged: bytes) -> None:
     async with two_hubs(server) as (hub, other), hub.subscribe("live:1") as live, hub.subscribe("kept:1") as kept:

@@ -314,6 +314,21 @@ async def test_something_else_on_a_channel_is_dropped_counted_and_repaired(serve
         assert hub._core.engine.unreadable >= 4  # type: ignore[attr-defined]
 
 
+async def test_too_much_of_something_else_ends_the_link(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "_MOST_FOREIGN", 3)
+    async with two_hubs(server) as (hub, other), hub.subscribe("kept:1") as messages:
+        for _ in range(3):
+            server.ask("PUBLISH", "lapwing:0:c:kept:1", "forged")
+        await other.publish("kept:1", 1)
+        assert await data_of(messages, 1) == [1]
+        assert hub.health.is_up
+        server.ask("PUBLISH", "lapwing:0:c:kept:1", "forged")
+        await until(lambda: not hub.health.is_up)
+        assert "another program publishes" in hub.health.why
+        await surely(other, "kept:1", 2)
+        assert await data_of(messages, 1) == [2]
+
+
 @pytest.mark.parametrize("forged", ['{"a":1}\n{"push":{"channel":"admin"}}', "{", '"\x01"'])
 async def test_a_payload_that_would_forge_another_frame_reaches_nobody(server: RedisServer, forged: str) -> None:
     async with two_hubs(server) as (hub, other), hub.subscribe("live:1") as live, hub.subscribe("kept:1") as kept:

@@ -30,6 +30,8 @@ _PROBE_PATIENCE: Final = 5.0
 CONNECT_PATIENCE: Final = 5.0
 #: Seconds before the next attempt, doubled each time up to the second number; by chance between half and all of it.
 _BACKOFF: Final = (0.05, 0.5)
+#: Messages of other programs, after which a link is given up: each of them has a topic repaired.
+_MOST_FOREIGN: Final = 1000
 
 
 class Refused(Exception):  # noqa: N818 - the server's word
@@ -69,6 +71,7 @@ class SupervisedLink(ABC):
         self._why = "not started"
         self._refusal: Refused | None = None
         self._was_up = False
+        self._foreign = 0
         self.is_up = asyncio.Event()
         self.offset = time.time() - time.monotonic()
 
@@ -149,6 +152,12 @@ class SupervisedLink(ABC):
         if self._lost is not None and not self._lost.done():
             self._lost.set_result(why)
 
+    def note_foreign(self) -> None:
+        """Count a message that is not a hub's; too many of them end the link."""
+        self._foreign += 1
+        if self._foreign > _MOST_FOREIGN:
+            self.give_up("another program publishes where this hub does: give one of them another namespace")
+
     # --- keeping it ------------------------------------------------------------------------------------------------
 
     async def _keep(self) -> None:
@@ -195,6 +204,7 @@ class SupervisedLink(ABC):
     def _up(self) -> None:
         self._since = time.time()
         self._was_up = True
+        self._foreign = 0
         self.is_up.set()
         self._tell_resumed()
 

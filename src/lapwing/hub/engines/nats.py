@@ -254,6 +254,7 @@ class NatsEngine:
         logger.error("something on a subject of %r is not a message of a hub", topic)
         sink.interrupted([topic], "something on its subjects is not a message of a hub")
         sink.resumed([topic])
+        self._link.note_foreign()
 
     async def _ready(self) -> None:
         if not await self._link.ready(self._timeout):

@@ -250,6 +250,7 @@ class RedisEngine:
             logger.error("something on the channel of %r is not a message of a hub", topic)  # noqa: TRY400
             sink.interrupted([topic], "something on its channel is not a message of a hub")
             sink.resumed([topic])
+            self._link.note_foreign()
             return
         if position:
             self._tops[topic] = position
