@@ -115,9 +115,19 @@ def test_the_wheel_that_is_installed_is_one_that_is_built() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (in_readme,) = re.findall(r"^    pip install (lapwing-\S+\.whl)", readme, re.MULTILINE)
     assert install[:2] == ["pip", "install"]
+    names = [f"lapwing-1.0-{'-'.join(target.tag)}.whl" for target in targets()]
+    pythons = {target.tag[0] for target in targets()}
+    assert {"cp311", "cp312"} <= pythons
     for pattern in (install[2], in_readme):
-        names = [f"lapwing-1.0-{'-'.join(target.tag)}.whl" for target in targets()]
-        assert len(fnmatch.filter(names, pattern)) == 1, pattern
+        for python in pythons:
+            assert len(fnmatch.filter(names, pattern.replace("cp3XX", python))) == 1, pattern
+
+
+def test_a_docstring_in_a_terminal() -> None:
+    command, _ = only_command("reference-help")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "stable_after" in done.stdout
 
 
 def test_the_installation(tmp_path: Path) -> None:

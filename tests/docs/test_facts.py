@@ -26,7 +26,7 @@ def _page(name: str) -> str:
 
 
 def test_the_programs_of_the_readme(tmp_path: Path) -> None:
-    """As they are printed, but for the port and that the server is heard by this machine alone."""
+    """As they are printed, but for the port."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     port = free_port()
     assert len(readme.split()) < 800, "it is read in two minutes"
@@ -34,7 +34,7 @@ def test_the_programs_of_the_readme(tmp_path: Path) -> None:
     for name, program in zip(
         names, re.findall(r"^```python\n(.*?)^```", readme, re.DOTALL | re.MULTILINE), strict=True
     ):
-        here = program.replace("port=8080", f'port={port}, interface="localhost"').replace(":8080", f":{port}")
+        here = program.replace("port=8080", f"port={port}").replace(":8080", f":{port}")
         assert here != program
         (tmp_path / name).write_text(here, encoding="utf-8")
     with starting() as start:
