@@ -185,6 +185,11 @@ async def facing_server(
             yield await guests.next(), peer
 
 
+def is_told_alone(error: BaseException) -> bool:
+    """Whether a traceback of the error shows it alone, and no other one that led to it."""
+    return error.__cause__ is None and (error.__context__ is None or error.__suppress_context__)
+
+
 def url(server: Any, path: str = "/") -> str:
     """Where a server of the test's own loop is."""
     return f"ws://127.0.0.1:{server.port}{path}"

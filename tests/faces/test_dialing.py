@@ -13,7 +13,7 @@ import pytest
 
 import lapwing
 from lapwing.io import dial
-from tests.faces.callers import Face, call, url
+from tests.faces.callers import Face, call, is_told_alone, url
 from tests.faces.cancelling import cancel_everywhere
 from tests.peers.certificates import Certificates
 from tests.peers.raw import RawListener, RawPeer
@@ -68,8 +68,9 @@ async def test_a_unix_socket(face: Face, tmp_path: Path, tls: Certificates, secu
 
 
 async def test_a_unix_socket_that_is_not_there(face: Face, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"cannot connect to .*/nothing: there is no such socket"):
+    with pytest.raises(FileNotFoundError, match=r"cannot connect to .*/nothing: there is no such socket") as caught:
         await face.client().connect(f"ws+unix://{tmp_path}/nothing")
+    assert is_told_alone(caught.value)
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(tmp_path / "deaf"))
         with pytest.raises(ConnectionRefusedError):
@@ -148,8 +149,9 @@ def test_wrong_sockets_are_refused(tls: Certificates) -> None:
         for more in ({"proxy": "http://proxy"}, {"local_address": ("127.0.0.1", 0)}):
             with pytest.raises(ValueError, match="connected already"):
                 lapwing.Client(sock=unconnected, **more)
-        with pytest.raises(ValueError, match="to be a connected socket"):
+        with pytest.raises(ValueError, match="to be a connected socket") as caught:
             lapwing.Client(sock=unconnected).connect("ws://localhost")
+        assert is_told_alone(caught.value)
 
 
 # --- several addresses -------------------------------------------------------------------------------------------

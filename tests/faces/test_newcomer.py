@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import socket
 import ssl
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 import lapwing
-from tests.faces.callers import Face, call, facing_server, hosting, steps, url
+from tests.faces.callers import Face, call, facing_server, hosting, is_told_alone, steps, url
 from tests.peers import wire
 from tests.peers.raw import RawListener
 from tests.peers.servers import echo
@@ -26,6 +27,7 @@ Listen = Callable[..., Any]
 @pytest.mark.parametrize(
     ("wrong", "meant"),
     [
+        ("ws:/localhost", "ws://localhost"),
         ("localhost:8080", "ws://localhost:8080"),
         ("example.com/chat", "ws://example.com/chat"),
         ("//example.com", "ws://example.com"),
@@ -38,6 +40,7 @@ async def test_a_url_without_the_right_scheme(face: Face, wrong: str, meant: str
     with pytest.raises(lapwing.InvalidURL) as caught:
         await face.client().connect(wrong)
     assert f"did you mean '{meant}'?" in str(caught.value)
+    assert is_told_alone(caught.value)
 
 
 @pytest.mark.parametrize("wrong", [None, 8080, b"ws://localhost"])
@@ -52,8 +55,18 @@ async def test_a_url_that_is_no_str(face: Face, wrong: Any) -> None:
 async def test_a_closed_port(face: Face) -> None:
     with RawListener() as listener:
         port = listener.port
-    with pytest.raises(ConnectionRefusedError, match=rf":{port}: .*Is the server running"):
-        await face.client().connect(f"ws://127.0.0.1:{port}/")
+    for host in ("127.0.0.1", "localhost"):
+        with pytest.raises(ConnectionRefusedError, match=rf":{port}: .*Is the server running") as caught:
+            await face.client().connect(f"ws://{host}:{port}/")
+        assert caught.value.errno == errno.ECONNREFUSED
+        assert is_told_alone(caught.value)
+
+
+async def test_an_unknown_host(face: Face) -> None:
+    with pytest.raises(socket.gaierror, match=r"unknown host 'nowhere\.invalid'") as caught:
+        await face.client().connect("ws://nowhere.invalid/")
+    assert caught.value.errno is not None
+    assert is_told_alone(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +224,8 @@ async def test_a_port_in_use(listen: Listen, runtime: Any) -> None:
     async with listen(default=echo) as server:
         with pytest.raises(OSError, match=rf"127\.0\.0\.1:{server.port}: .*another port") as caught:
             await lapwing.listen(server.port, "127.0.0.1", default=echo, **runtime.options)
-        assert caught.value.errno is not None
+        assert caught.value.errno == errno.EADDRINUSE
+        assert is_told_alone(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -242,8 +256,9 @@ def test_an_argument_that_was_taken_for_another(function: Any, arguments: Any, s
 
 
 async def test_an_interface_that_is_none() -> None:
-    with pytest.raises(OSError, match=r"nowhere\.invalid"):
+    with pytest.raises(OSError, match=r"nowhere\.invalid") as caught:
         await lapwing.listen(0, "nowhere.invalid", default=echo)
+    assert is_told_alone(caught.value)
     with pytest.raises(OSError, match=r"192\.0\.2\.1.*does not have"):
         await lapwing.listen(0, "192.0.2.1", default=echo)
     with pytest.raises((TypeError, ValueError), match="interface"):

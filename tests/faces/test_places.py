@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -18,7 +19,7 @@ import pytest
 import lapwing
 from lapwing.io import listen as sockets
 from tests.conftest import Runtime
-from tests.faces.callers import GUARD, call, steps
+from tests.faces.callers import GUARD, call, is_told_alone, steps
 from tests.peers import wire
 from tests.peers.raw import RawPeer
 from tests.peers.servers import echo
@@ -119,8 +120,10 @@ async def test_the_file_of_another_server_stays(path: Path, runtime: Runtime) ->
 
 @pytest.mark.parametrize("wrong", ["x" * 200, "/nonexistent/directory/socket"])
 async def test_a_path_that_cannot_be_listened_on(wrong: str, runtime: Runtime) -> None:
-    with pytest.raises(OSError, match="cannot listen on"):
+    with pytest.raises(OSError, match="cannot listen on") as caught:
         await lapwing.listen(default=echo, unix=wrong, **runtime.options)
+    assert caught.value.errno in (errno.ENAMETOOLONG, errno.ENOENT)
+    assert is_told_alone(caught.value)
 
 
 # --- sockets that are given --------------------------------------------------------------------------------------

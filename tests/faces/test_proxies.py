@@ -14,7 +14,7 @@ import pytest
 
 import lapwing
 from lapwing.io import dial
-from tests.faces.callers import Face, call, url
+from tests.faces.callers import Face, call, is_told_alone, url
 from tests.faces.cancelling import cancel_everywhere
 from tests.peers.certificates import Certificates
 from tests.peers.raw import RawListener
@@ -140,6 +140,7 @@ async def test_a_server_that_is_not_there(face: Face, scheme: str) -> None:
     with TunnelProxy() as proxy:
         with pytest.raises(lapwing.ProxyError) as caught:
             await face.client(proxy=proxy.url(scheme)).connect(f"ws://127.0.0.1:{port}")
+        assert is_told_alone(caught.value)
         assert (caught.value.status, caught.value.code) == {
             "http": (502, None),
             "socks4": (None, 91),

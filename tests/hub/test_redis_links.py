@@ -85,6 +85,7 @@ def test_what_is_wrong_with_files_of_a_url(tls: Certificates, tmp_path: Any) -> 
         with pytest.raises(ValueError, match=said) as caught:
             RedisURL.parse(f"rediss://:secret@h?{query}")
         assert "secret" not in str(caught.value)
+        assert caught.value.__cause__ is None
     with pytest.raises(ValueError, match="cafile: 'redis://h' has no TLS: expected rediss://"):
         RedisURL.parse("redis://h?cafile=x")
 

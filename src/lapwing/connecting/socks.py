@@ -48,11 +48,9 @@ def _failure(proxy: Proxy, error: Exception) -> ProxyError:
         failure.__cause__ = EOFError()
         return failure
     code = getattr(error, "error_code", None)
-    failure = ProxyError(
+    return ProxyError(
         f"the proxy {proxy} did not connect to the server: {error}", code=None if code is None else int(code)
     )
-    failure.__cause__ = error
-    return failure
 
 
 def _arguments(proxy: Proxy) -> dict[str, Any]:

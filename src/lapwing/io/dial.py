@@ -270,7 +270,7 @@ async def resolve(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list
     try:
         found = found or await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
-        raise _unknown(error, host) from error
+        raise _unknown(error, host) from None
     return _distinct(found)
 
 
@@ -283,7 +283,7 @@ def resolve_blocking(host: str, port: int) -> list[Address]:
     try:
         found = _literal(host, port) or socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
-        raise _unknown(error, host) from error
+        raise _unknown(error, host) from None
     return _distinct(found)
 
 
@@ -298,7 +298,7 @@ def take_over(sock: socket.socket, *, is_blocking: bool) -> socket.socket:
     except OSError as error:
         raise ValueError(
             f"expected sock to be a connected socket, got {sock!r}: {error.strerror}. A socket serves one connect()"
-        ) from error
+        ) from None
     sock.setblocking(is_blocking)
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -345,6 +345,4 @@ def _unknown(error: socket.gaierror, host: str) -> socket.gaierror:
 def _explain(error: OSError, where: str) -> OSError:
     """Say in the error where to it was, and what may help; its type and number stay."""
     hint = _HINTS.get(error.errno or 0) or error.strerror or str(error) or "the connection failed"
-    explained = type(error)(error.errno, f"cannot connect to {where}: {hint}")
-    explained.__cause__ = error
-    return explained
+    return type(error)(error.errno, f"cannot connect to {where}: {hint}")

@@ -76,7 +76,7 @@ def _addresses(interface: str | Sequence[str]) -> list[tuple[socket.AddressFamil
         try:
             resolved = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         except socket.gaierror as error:
-            raise socket.gaierror(error.errno, f"the interface {name!r} is not known: {error.strerror}") from error
+            raise socket.gaierror(error.errno, f"the interface {name!r} is not known: {error.strerror}") from None
         for family, _, _, _, address in resolved:
             found[family, str(address[0])] = None
     return list(found)
@@ -114,7 +114,7 @@ def _listen_on(
                 sock.bind((address, port))
                 sock.listen(backlog)
             except OSError as error:
-                raise _explain(error, address, port) from error
+                raise _explain(error, address, port) from None
             port = sock.getsockname()[1]
     except BaseException:
         for sock in sockets:
@@ -157,7 +157,7 @@ def bind_unix(path: str, mode: int | None, backlog: int) -> socket.socket:
             sock.bind(path)
         except OSError as error:
             # Python itself refuses a path that is too long, without an error number.
-            raise type(error)(error.errno or errno.ENAMETOOLONG, f"cannot listen on {path!r}: {error}") from error
+            raise type(error)(error.errno or errno.ENAMETOOLONG, f"cannot listen on {path!r}: {error}") from None
         if mode is not None and not path.startswith("\0"):
             Path(path).chmod(mode)  # before clients can connect
         sock.listen(backlog)

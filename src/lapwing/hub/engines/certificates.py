@@ -34,5 +34,5 @@ def context_of(files: dict[str, str], shown: str) -> ssl.SSLContext:
             context.load_cert_chain(files["certfile"], files.get("keyfile"))
     except OSError as error:
         named = ", ".join(f"{name}={path}" for name, path in files.items())
-        raise ValueError(f"{named} of {shown!r} cannot be used: {error.strerror or error}") from error
+        raise ValueError(f"{named} of {shown!r} cannot be used: {error.strerror or error}") from None
     return context
