@@ -31,7 +31,7 @@ async def follow(url: str) -> None:
                 if message == "3":
                     return  # like break: closes the connection and ends the loop
         except lapwing.ConnectionClosed:
-            continue  # lost, not closed: the loop connects again
+            continue  # the connection was lost: connect again
 
 
 def follow_blocking(url: str) -> None:

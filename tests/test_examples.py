@@ -197,10 +197,10 @@ def test_a_bot_that_survives_restarts(start: Start) -> None:
     try:
         wait_for_port(port, server)
         bot = start("bot.py", f"ws://localhost:{port}")
-        assert bot.line() == "received login"
+        assert [bot.line(), bot.line()] == ["connected", "received login"]
         server.close()
         server = Program(command)
-        assert bot.line() == "received login"
+        assert [bot.line(), bot.line()] == ["connected", "received login"]
         bot.process.send_signal(signal.SIGINT)
         assert bot.wait() == 130
         assert "again in" in bot.complaint()

@@ -22,7 +22,7 @@ def follow(url: str, token: str | None) -> None:
                 for message in ws:
                     print(message, flush=True)
             except lapwing.ConnectionClosed:
-                pass  # lost, not closed: the loop connects again
+                pass  # the connection was lost: connect again
     except lapwing.HandshakeError as error:  # trying again would not help
         print(error, flush=True)
 

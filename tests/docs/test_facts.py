@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,17 @@ def test_the_limits_of_servers_are_those_of_the_code() -> None:
     assert len(rows) == 4
     for option, default in rows.items():
         assert getattr(ServerSettings(), option) == ast.literal_eval(default)
+
+
+def test_the_settings_of_reconnecting_are_those_of_the_code() -> None:
+    table = _page("how-to/reconnecting.rst").partition(":name: reconnect-settings")[2].partition("\nTwo more")[0]
+    rows = dict(re.findall(r"^   \* - ``(\w+)``\n     - (.+)$", table, re.MULTILINE))
+    defaults = {field.name: field.default for field in dataclasses.fields(lapwing.Reconnect)}
+    assert set(rows) == set(defaults) - {"random", "clock"}
+    codes = ast.literal_eval(f"({rows.pop('final_codes')},)")
+    assert frozenset(codes) == defaults["final_codes"]
+    for name, default in rows.items():
+        assert ast.literal_eval(default) == defaults[name], name
 
 
 def test_the_tree_of_errors_is_that_of_the_code() -> None:
