@@ -101,8 +101,8 @@ class JetStream:
         subject = f"$JS.API.STREAM.{action}.{self.name}"
         asked_at = time.monotonic()
         try:
-            async with asyncio.timeout(self._short_patience):
-                delivered = await self._link.request(subject.encode(), json.dumps(body).encode() if body else b"")
+            asked = json.dumps(body).encode() if body else b""
+            delivered = await self._link.request(subject.encode(), asked, self._short_patience)
         except NoResponders:
             raise ConnectionError("JetStream is not enabled: start nats-server with -js") from None
         except TimeoutError:
@@ -128,8 +128,7 @@ class JetStream:
             ConnectionError: there is no answer.
         """
         try:
-            async with asyncio.timeout(self._patience):
-                return await self._link.request(subject, payload)
+            return await self._link.request(subject, payload, self._patience)
         except NoResponders:
             raise Gone from None
         except TimeoutError:

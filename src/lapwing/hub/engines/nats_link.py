@@ -317,8 +317,11 @@ class Link(SupervisedLink):
         """Send a message to ourselves, and wait for it."""
         token = b"%d" % next(self._tokens)
         future = self._expect(token)
-        self._send(wire.publish(self._inbox + token, b""))
-        await future
+        try:
+            self._send(wire.publish(self._inbox + token, b""))
+            await future
+        finally:
+            self._answers.pop(token, None)
         self._came_back()
 
     def _close(self, why: str) -> None:
@@ -352,7 +355,7 @@ class Link(SupervisedLink):
                     future.exception()
 
     def _expect(self, token: bytes) -> asyncio.Future[Delivered]:
-        """A future for the one answer with a token; it raises ConnectionError, and may be cancelled."""
+        """A future for the one answer with a token; it raises ConnectionError. The caller forgets the token then."""
         future: asyncio.Future[Delivered] = asyncio.get_running_loop().create_future()
 
         def answer(delivered: Delivered | None) -> None:
@@ -365,7 +368,6 @@ class Link(SupervisedLink):
                 future.set_result(delivered)
 
         self._answers[token] = answer
-        future.add_done_callback(lambda _: self._answers.pop(token, None))
         return future
 
     # --- for the engine --------------------------------------------------------------------------------------------
@@ -397,6 +399,8 @@ class Link(SupervisedLink):
 
     async def ready(self, patience: float) -> bool:
         """Wait until the link is up and has room; returns whether it is."""
+        if self.is_up.is_set() and self._connection is not None and self._connection.writable.is_set():
+            return True
         try:
             async with asyncio.timeout(patience):
                 while not self.is_up.is_set() or self._connection is None:
@@ -419,10 +423,11 @@ class Link(SupervisedLink):
         """
         self._send(wire.publish(subject, payload, reply, headers))
 
-    async def request(self, subject: bytes, payload: bytes, headers: bytes = b"") -> Delivered:
+    async def request(self, subject: bytes, payload: bytes, patience: float, headers: bytes = b"") -> Delivered:
         """Publish, and wait for the answer.
 
         Raises:
+            TimeoutError: there is no answer after so many seconds.
             NoResponders: the subject has no taker.
             NotPermitted: this user may not do that.
             ConnectionError: the link is down before there is an answer.
@@ -431,10 +436,13 @@ class Link(SupervisedLink):
         future = self._expect(token)
         asked = self._asked.setdefault(subject, set())
         asked.add(future)
+        timer = asyncio.get_running_loop().call_later(patience, _expire, future)
         try:
             self._send(wire.publish(subject, payload, self._inbox + token, headers))
             delivered = await future
         finally:
+            timer.cancel()
+            self._answers.pop(token, None)
             future.cancel()
             asked.discard(future)
             if not asked:
@@ -482,3 +490,9 @@ class Link(SupervisedLink):
         numbers = [self.desired.pop(subject, 0) for subject in subjects]
         if self._connection is not None:
             self._connection.send(*(wire.unsubscribe(number) for number in numbers if number))
+
+
+def _expire(future: asyncio.Future[Any]) -> None:
+    """End a wait. A timer for it costs half of what `asyncio.timeout` does."""
+    if not future.done():
+        future.set_exception(TimeoutError())

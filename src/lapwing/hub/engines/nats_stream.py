@@ -235,12 +235,12 @@ class Stream(JetStream):
             PublishError: it is not stored, or this is not known.
         """
         try:
-            async with asyncio.timeout(self._patience):
-                try:
-                    delivered = await self._link.request(subject, payload, headers)
-                except NoResponders:  # it was not taken: to publish it once more repeats nothing
+            try:
+                delivered = await self._link.request(subject, payload, self._patience, headers)
+            except NoResponders:  # it was not taken: to publish it once more repeats nothing
+                async with asyncio.timeout(self._patience):
                     await self._make_again()
-                    delivered = await self._link.request(subject, payload, headers)
+                    delivered = await self._link.request(subject, payload, self._patience, headers)
         except NoResponders:
             raise PublishError("JetStream accepts no messages for the stream of this hub", stored=False) from None
         except NotPermitted as error:

@@ -341,6 +341,8 @@ class Link(SupervisedLink):
 
     async def commands(self, patience: float) -> Connection | None:
         """The connection for commands, as soon as the link is up and has room; None if that takes too long."""
+        if self.is_up.is_set() and self._commands is not None and self._commands.writable.is_set():
+            return self._commands
         try:
             async with asyncio.timeout(patience):
                 while not self.is_up.is_set() or self._commands is None:
