@@ -738,6 +738,31 @@ def test_hub_room(start: Start) -> None:
             assert bob.receive_json(timeout=TIMEOUT) == {"lost": True}
 
 
+def test_hub_room_says_what_the_first_message_must_be(start: Start) -> None:
+    port = free_port()
+    wait_for_port(port, start("hub_room.py", port))
+    for first in ("hello", '{"rom": "lobby"}', "5", "[]"):
+        with lapwing.connect(f"ws://localhost:{port}", timeout=TIMEOUT) as ws:
+            ws.send(first)
+            assert ws.receive() is None
+            assert ws.closed == (True, 4400, 'the first message must be JSON such as {"room": "lobby"}')
+
+
+def test_hub_chat(start: Start) -> None:
+    port = free_port()
+    wait_for_port(port, start("hub_chat.py", port))
+    url = f"ws://localhost:{port}"
+    with lapwing.connect(url, timeout=TIMEOUT) as ada, lapwing.connect(url, timeout=TIMEOUT) as bob:
+        bob.send("bob comes in")
+        assert bob.receive() == "bob comes in"
+        ada.send("ada comes in")
+        while ada.receive() != "ada comes in":
+            pass
+        assert bob.receive() == "ada comes in"
+        ada.send("hello")
+        assert [ada.receive(), bob.receive()] == ["hello", "hello"]
+
+
 def test_hub_workers(start: Start) -> None:
     """A message reaches the clients of both workers; each worker has half of the connections, or about that."""
     port = free_port()
@@ -756,6 +781,8 @@ def test_hub_workers(start: Start) -> None:
                 pass
         children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text(encoding="ascii")
         assert len(children.split()) == 3, "two workers, and the hub"
+        lines = [server.line() for _ in clients]
+        assert set(lines) <= {f"process {child} serves a client" for child in children.split()}
     server.process.send_signal(signal.SIGTERM)
     assert server.end() == []
 

@@ -25,10 +25,14 @@ def chat(ask: lapwing.hub.Ask) -> None:
 
 async def room(ws: lapwing.Connection) -> None:
     """Join the room that the client names, and publish its messages there."""
-    wanted = await ws.receive_json()
-    topic = f"chat:{wanted['room']}"
-    joined = await hub.join(ws, topic, since=wanted.get("since"))
-    if "since" in wanted and not joined.recovered:
+    try:
+        wanted = await ws.receive_json()
+        topic, since = f"chat:{wanted['room']}", wanted.get("since")
+    except (ValueError, KeyError, TypeError):
+        await ws.close(4400, 'the first message must be JSON such as {"room": "lobby"}')
+        return
+    joined = await hub.join(ws, topic, since=since)
+    if since is not None and not joined.recovered:
         await ws.send_json({"lost": True})  # the history is too short: the client must reload all state
     async for text in ws:
         try:

@@ -100,7 +100,7 @@ def test_three_machines(start: Start, shell: Shell) -> None:
             ada.send("ada is here")
             before = ada.receive_json()
             assert before["text"] == "ada is here"
-            compare(shell, "machines-across", ports, {3678233277561929: before["position"]})
+            compare(shell, "machines-across", ports, {3678296389144602: before["position"]})
             assert ada.receive_json()["text"] == "hello"
             ((command, _),) = steps("machines-publish", {})
             shell(command.replace("redis://localhost", redis.url))
