@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Handler", "Server", "listen"]
 
+#: Names that other libraries have for arguments of `listen`.
+_MEANT = {"handler": "default", "handlers": "protocols", "host": "interface", "subprotocols": "protocols"}
+
 
 def listen(
     port: int = 80,
@@ -50,8 +53,11 @@ def listen(
         OSError: the port cannot be listened on (when awaited).
     """
     check_place(port, interface)
-    handlers = Handlers(protocols, default)
+    for name in options:
+        if name in _MEANT:
+            raise TypeError(f"unknown option {name!r}: did you mean {_MEANT[name]}=?")
     settings = settings_from(ServerSettings, options)
+    handlers = Handlers(protocols, default)
     if settings.ssl is not None:
         trust.require_certificate(settings.ssl)
     if settings.carrier == "transport":

@@ -431,6 +431,25 @@ async def test_an_unknown_option_of_connect_and_listen() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("handler", "did you mean default=?"),
+        ("handlers", "did you mean protocols=?"),
+        ("subprotocols", "did you mean protocols=?"),
+        ("host", "did you mean interface=?"),
+        ("colour", "expected one of backlog, "),
+    ],
+)
+@pytest.mark.parametrize("more", [{}, {"default": echo}], ids=["alone", "with a handler"])
+@pytest.mark.parametrize("function", [lapwing.listen, lapwing.run])
+def test_an_unknown_option_of_a_server(function: Any, more: dict[str, Any], name: str, meant: str) -> None:
+    """It is named even where no handler is given: under a name that does not exist, perhaps."""
+    with pytest.raises(TypeError) as caught:
+        function(port=0, **more, **{name: echo})
+    assert str(caught.value).startswith(f"unknown option '{name}': {meant}")
+
+
+@pytest.mark.parametrize(
     ("options", "error"),
     [
         ({"timeout": 0}, ValueError),
