@@ -710,7 +710,7 @@ def test_credentials_in_the_first_message(start: Start) -> None:
 def test_quiet_logs(start: Start) -> None:
     lines = start("quiet_logs.py").end()
     (error,) = [line for line in lines if re.match(r"(INFO|WARNING|ERROR) ", line)]
-    assert re.fullmatch(r"ERROR lapwing\.server: connection from .*: the handler 'default' failed", error)
+    assert re.fullmatch(r"ERROR lapwing\.server: connection from .*: the handler clumsy \(default\) failed", error)
     assert lines[-1] == "openings that came to nothing: 3"
 
 

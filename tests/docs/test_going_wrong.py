@@ -172,7 +172,7 @@ async def test_connections_that_end(caplog: pytest.LogCaptureFixture) -> None:
 
     same("wrong-1011", await send_too_late(fail))
     assert [record.getMessage().rpartition("): ")[2] for record in caplog.records if record.levelname == "ERROR"] == [
-        "the handler 'default' failed"
+        "the handler fail (default) failed"
     ]
     same("wrong-closed", await send_too_late(leave))
     same("wrong-1009-here", await send_too_late(large, max_message_size=4096))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import inspect
 import logging
 import socket
@@ -152,7 +153,7 @@ async def test_a_handler_that_raises_closes_with_1011_is_logged_once_and_the_ser
                 assert "mistake" not in ws.closed.reason
             (record,) = caplog.records
             assert (record.name, record.levelno) == ("lapwing.server", logging.ERROR)
-            assert "broken" in record.getMessage()
+            assert record.getMessage().endswith(": the handler break_down (subprotocol broken) failed")
             assert record.exc_info is not None
             assert isinstance(record.exc_info[1], LookupError)
             assert "break_down" in caplog.text  # the traceback
@@ -161,6 +162,38 @@ async def test_a_handler_that_raises_closes_with_1011_is_logged_once_and_the_ser
         async with face.connected(url(server), "echo") as another:
             await another.send("and new ones")
             assert await another.receive() == "and new ones"
+
+
+class Broken:
+    """Handlers that are methods, and objects that are called."""
+
+    async def break_down(self, ws: lapwing.Connection, hint: str = "") -> None:
+        raise LookupError("a mistake")
+
+    def break_in_thread(self, ws: lapwing.BlockingConnection) -> None:
+        raise LookupError("a mistake")
+
+    async def __call__(self, ws: lapwing.Connection) -> None:
+        raise LookupError("a mistake")
+
+
+@pytest.mark.parametrize(
+    ("handler", "name"),
+    [
+        (Broken().break_down, "Broken.break_down"),
+        (Broken().break_in_thread, "Broken.break_in_thread"),
+        (Broken(), "Broken"),
+        (functools.partial(Broken().break_down, hint="a mistake"), "Broken.break_down"),
+    ],
+)
+async def test_the_log_names_the_function_that_failed(
+    caplog: pytest.LogCaptureFixture, handler: Any, name: str
+) -> None:
+    async with lapwing.listen(0, "127.0.0.1", default=handler) as server:
+        async with lapwing.connect(url(server)) as ws:
+            assert await ws.receive() is None
+    (record,) = caplog.records
+    assert record.getMessage().endswith(f": the handler {name} (default) failed")
 
 
 async def test_a_handler_that_fails_on_a_closed_connection_is_no_error(

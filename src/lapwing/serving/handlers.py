@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .owner import Owner
     from .threaded import ThreadConnection
 
-__all__ = ["Handler", "Handlers", "OpeningHandler", "check_place", "has_not_failed"]
+__all__ = ["Handler", "Handlers", "OpeningHandler", "check_place", "has_not_failed", "name_in_log"]
 
 #: What serves a connection: called with it, already open, in a task of its own (`async def`) or in a thread (`def`).
 Handler = Callable[["Connection"], Coroutine[Any, Any, None]] | Callable[["BlockingConnection"], None]
@@ -136,6 +136,16 @@ def has_not_failed(error: BaseException, connection: ServerConnection | ThreadCo
     if isinstance(error, BaseExceptionGroup):
         return all(has_not_failed(each, connection) for each in error.exceptions)
     return isinstance(error, ConnectionClosed) and not connection._is_open
+
+
+def name_in_log(handler: Callable[..., object], subprotocol: str | None) -> str:
+    """Return what a log calls the handler of a connection: the function, and which clients it serves."""
+    inner: Any = inspect.unwrap(handler)
+    while isinstance(inner, partial):
+        inner = inspect.unwrap(inner.func)
+    name: str = getattr(inner, "__qualname__", type(inner).__qualname__)
+    clients = "default" if subprotocol is None else f"subprotocol {subprotocol}"
+    return f"{name.rpartition('<locals>.')[2]} ({clients})"
 
 
 def _is_async(handler: object) -> bool:

@@ -25,7 +25,7 @@ from .admission import Admission
 from .broadcasting import ALL, All, Broadcaster
 from .counters import ServerCounters
 from .draining import close_evenly
-from .handlers import Handler, Handlers, has_not_failed
+from .handlers import Handler, Handlers, has_not_failed, name_in_log
 from .lifespan import Lifespan, in_turn
 from .owner import Owner
 from .shutdown import Shutdown
@@ -360,8 +360,8 @@ class Server(Owner["ServerConnection"]):
         elif has_not_failed(error, connection):
             logger.debug("connection from %s: %s", connection.peer_address, connection.closed or error)
         else:
-            name = connection.subprotocol or "default"
-            logger.error("connection from %s: the handler %r failed", connection.peer_address, name, exc_info=error)
+            name = name_in_log(self._handlers.of(connection.subprotocol), connection.subprotocol)
+            logger.error("connection from %s: the handler %s failed", connection.peer_address, name, exc_info=error)
             connection._begin_close(1011, "the handler failed")
 
     def _at_end(self, connection: ServerConnection | ThreadConnection, call: Callable[[], object]) -> None:

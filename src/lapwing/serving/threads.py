@@ -10,7 +10,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from .handlers import has_not_failed
+from .handlers import has_not_failed, name_in_log
 from .threaded import ThreadConnection
 
 if TYPE_CHECKING:
@@ -110,8 +110,8 @@ class HandlerThreads:
             if has_not_failed(error, connection):
                 logger.debug("connection from %s: %s", connection.peer_address, connection.closed or error)
             else:
-                name = connection.subprotocol or "default"
-                logger.exception("connection from %s: the handler %r failed", connection.peer_address, name)
+                name = name_in_log(handler, connection.subprotocol)
+                logger.exception("connection from %s: the handler %s failed", connection.peer_address, name)
                 code, reason = 1011, "the handler failed"
         try:
             connection.close(code, reason)
