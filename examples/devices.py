@@ -50,11 +50,12 @@ async def lifespan(server: lapwing.Server, path: str) -> AsyncIterator[asyncio.Q
 async def device(ws: lapwing.Connection) -> None:
     """Serve one device; its name comes from its certificate."""
     certificate: Any = ws.ssl_object.getpeercert() if ws.ssl_object else {}
-    names = dict(pair for group in certificate["subject"] for pair in group)
+    name = dict(pair for group in certificate["subject"] for pair in group)["commonName"]
+    print(name, "is connected", flush=True)
     queue: asyncio.Queue[Reading | None] = ws.server.state
     async for message in ws:
         reading = json.loads(message)
-        await queue.put((names["commonName"], float(reading["time"]), float(reading["value"])))
+        await queue.put((name, float(reading["time"]), float(reading["value"])))
         await ws.send_json({"taken": reading["time"]})
 
 

@@ -107,7 +107,8 @@ def test_devices(start: Start, tls: Certificates, tmp_path: Path) -> None:
     with pytest.raises((ssl.SSLError, lapwing.HandshakeError, OSError)):
         lapwing.connect(url, ssl=tls.client_context(), timeout=TIMEOUT).__enter__()
     server.process.send_signal(signal.SIGTERM)
-    assert server.end() == []
+    (connected,) = server.end()
+    assert connected.endswith(" is connected")
     with closing(sqlite3.connect(database)) as connection:
         rows = connection.execute("select device, value from readings order by value").fetchall()
     assert [value for _, value in rows] == [float(value) for value in values]
@@ -120,8 +121,9 @@ def test_devices_with_the_certificates_of_the_page(tmp_path: Path) -> None:
         shutil.copy(EXAMPLES / name, tmp_path)
     port = str(free_port())
     lines = block("devices-run").replace("8443", port).splitlines()
-    make, serve, ready, send, *taken = [line.removeprefix("$ ") for line in lines]
-    subprocess.run(shlex.split(make), cwd=tmp_path, check=True, capture_output=True, timeout=TIMEOUT)
+    make, made, serve, ready, send, *taken = [line.removeprefix("$ ") for line in lines]
+    done = subprocess.run(shlex.split(make), cwd=tmp_path, check=True, capture_output=True, text=True, timeout=TIMEOUT)
+    assert (done.stdout, done.stderr) == (f"{made}\n", "")
     server = Program([sys.executable, *shlex.split(serve)[1:]], tmp_path)
     try:
         assert server.line() == ready
@@ -129,6 +131,7 @@ def test_devices_with_the_certificates_of_the_page(tmp_path: Path) -> None:
         device = Program([sys.executable, *shlex.split(send)[1:]], tmp_path)
         assert device.end() == taken
         device.close()
+        assert server.line() == "thermometer-1 is connected"
         refused, words = block("devices-refused").replace("8443", port).splitlines()
         command = shlex.split(refused.removeprefix("$ ").removesuffix(" </dev/null"))
         done = subprocess.run(

@@ -9,6 +9,7 @@ import ast
 import builtins
 import dataclasses
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,15 @@ def test_the_limits_of_servers_are_those_of_the_code() -> None:
     assert len(rows) == 4
     for option, default in rows.items():
         assert getattr(ServerSettings(), option) == ast.literal_eval(default)
+
+
+def test_the_extras_are_those_of_the_project() -> None:
+    table = _page("command.rst").partition(":name: extras")[2]
+    rows = re.findall(r"^   \* - ``(\w+)``\n     - (.+)$", table, re.MULTILINE)
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert {name: set(re.findall("``(.+?)``", libraries)) for name, libraries in rows} == {
+        name: {re.split(r"[^\w-]", library)[0] for library in libraries} for name, libraries in extras.items()
+    }
 
 
 def test_the_settings_of_reconnecting_are_those_of_the_code() -> None:

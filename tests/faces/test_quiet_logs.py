@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import ssl
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+import lapwing
 from tests.faces.callers import call, steps
 from tests.peers import wire
 from tests.peers.certificates import Certificates
@@ -75,6 +77,24 @@ async def test_a_scan_is_a_debug_line_and_a_count(
 def _drain(peer: RawPeer) -> None:
     with contextlib.suppress(ConnectionError):
         peer.read_to_end()
+
+
+async def test_a_client_without_its_certificate_is_a_debug_line_and_a_count(
+    listen: Listen, tls: Certificates, caplog: pytest.LogCaptureFixture
+) -> None:
+    context = tls.good.server_context()
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(tls.ca_file)
+    with caplog.at_level(logging.DEBUG, "lapwing.server"):
+        async with listen(default=echo, ssl=context) as server:
+            with pytest.raises(ssl.SSLError):
+                await lapwing.AsyncClient(ssl=tls.client_context()).connect(f"wss://localhost:{server.port}")
+            while server.stats().failed == 0:
+                await steps()
+            assert server.stats().failed == 1
+    assert loud(caplog) == []
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "lapwing.server"]
+    assert "no opening handshake: " in line
 
 
 @pytest.mark.parametrize("way", ["its client", "its handler", "a lost connection"])

@@ -125,8 +125,8 @@ class Hub:
         """Declare topics, and the function that says who may subscribe to them.
 
         The function is called with an `Ask` when a client subscribes, publishes, or asks for presence or history:
-        returning lets it, raising `Denied` does not. It is an `async def` function, or a plain one that does not block.
-        Code of the server itself (`subscribe`, `publish`) is not asked; `join` is.
+        return to allow it; raise `Denied` to refuse it. It is an `async def` function, or a plain one that does not
+        block. Code of the server itself (`subscribe`, `publish`) is not asked; `join` is.
 
         Args:
             pattern: a topic's name, or a prefix that ends in "*" for all names that begin with it. The name itself goes
