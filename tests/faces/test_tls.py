@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
+import re
 import select
 import socket
 import ssl
@@ -209,6 +211,35 @@ async def test_a_server_that_asks_for_a_client_certificate(face: Face, listen: L
         other.load_cert_chain(tls.self_signed.certfile, tls.self_signed.keyfile)
         with pytest.raises(ssl.SSLError, match="does not accept the client certificate"):
             await face.client(ssl=other).connect(secure_url(server))
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
+async def test_the_log_of_a_server_says_which_client_certificate_it_refused(
+    face: Face, listen: Listen, tls: Certificates, version: ssl.TLSVersion, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With OpenSSL's own text behind it."""
+    context = tls.good.server_context()
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(tls.ca_file)
+    caplog.set_level(logging.DEBUG, "lapwing.server")
+    for certificate, words in (
+        (None, r"the client presented no certificate \(.*PEER_DID_NOT_RETURN_A_CERTIFICATE.*\)"),
+        (
+            tls.self_signed,
+            r"the client's certificate is not trusted: self.signed certificate \(.*CERTIFICATE_VERIFY_FAILED.*\)",
+        ),
+    ):
+        caplog.clear()
+        client = tls.client_context()
+        client.maximum_version = version
+        if certificate is not None:
+            client.load_cert_chain(certificate.certfile, certificate.keyfile)
+        async with listen(default=echo, ssl=context) as server:
+            with pytest.raises(ssl.SSLError):
+                await face.client(ssl=client).connect(secure_url(server))
+        assert server.stats().failed == 1
+        (line,) = [record.getMessage() for record in caplog.records if record.name == "lapwing.server"]
+        assert re.fullmatch(rf"connection from .*: no opening handshake: {words}", line), line
 
 
 class AnswersFirst:

@@ -6,7 +6,7 @@ import contextlib
 import ssl
 from functools import cache
 
-__all__ = ["client_context", "explain", "require_certificate", "server_context"]
+__all__ = ["client_context", "explain", "require_certificate", "server_context", "words_of_server"]
 
 
 @cache
@@ -115,6 +115,15 @@ def _about_certificate(error: OSError, who: str, option: str) -> str | None:
                 f"{option}= ({error.strerror})"
             )
     return None
+
+
+def words_of_server(error: BaseException) -> str:
+    """Put an error of a server's connection into words: in plain ones where it refused the client's certificate."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the client's certificate is not trusted: {error.verify_message} ({error})"
+    if isinstance(error, ssl.SSLError) and error.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
+        return f"the client presented no certificate ({error})"
+    return str(error)
 
 
 def explain(error: OSError, host: str, port: int, *, is_proxy: bool = False) -> OSError:
