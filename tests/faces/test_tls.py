@@ -209,8 +209,11 @@ async def test_a_server_that_asks_for_a_client_certificate(face: Face, listen: L
         assert not is_transient(caught.value)
         other = tls.client_context()
         other.load_cert_chain(tls.self_signed.certfile, tls.self_signed.keyfile)
-        with pytest.raises(ssl.SSLError, match="does not accept the client certificate"):
+        with pytest.raises(
+            ssl.SSLError, match="does not accept the client certificate: it must be signed by"
+        ) as caught:
             await face.client(ssl=other).connect(secure_url(server))
+        assert "To present one" not in str(caught.value)
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
@@ -339,10 +342,14 @@ def test_a_certificate_that_cannot_be_read(tls: Certificates, tmp_path: Path) ->
         await lapwing.listen(0, "127.0.0.1", default=echo, certfile=certfile, keyfile=keyfile)
 
     missing = str(tmp_path / "missing.pem")
-    with pytest.raises(OSError, match=r"missing\.pem"):
+    with pytest.raises(OSError, match=r"missing\.pem") as caught:
         asyncio.run(start(missing, None))
-    with pytest.raises(OSError, match="PEM"):
+    assert "key in another file" not in str(caught.value)
+    with pytest.raises(OSError, match="PEM") as caught:
         asyncio.run(start(tls.good.certfile, tls.expired.keyfile))  # a key that belongs to another certificate
+    assert "key in another file" not in str(caught.value)
+    with pytest.raises(OSError, match=r"Is the key in another file\? Pass both files"):
+        asyncio.run(start(tls.good.certfile, None))
 
 
 # --- the wrong port ----------------------------------------------------------------------------------------------

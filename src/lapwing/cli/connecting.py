@@ -272,12 +272,16 @@ def _context(arguments: argparse.Namespace) -> ssl.SSLContext | None:
         raise Failed("--key: expected its certificate, in --cert")
     if not (arguments.insecure or arguments.cacert or arguments.cert):
         return None
+    import ssl
+
     context = _trust(arguments.cacert, arguments.insecure, "--cacert")
     if arguments.cert:
         try:
             context.load_cert_chain(arguments.cert, arguments.key)
         except OSError as error:  # an SSLError is one
-            raise Failed(f"--cert: cannot use {arguments.cert!r} as a certificate in PEM form: {error}") from None
+            lacks_key = isinstance(error, ssl.SSLError) and not arguments.key
+            hint = ". Is the key in another file? Pass --key FILE, too." if lacks_key else ""
+            raise Failed(f"--cert: cannot use {arguments.cert!r} as a certificate in PEM form: {error}{hint}") from None
     return context
 
 

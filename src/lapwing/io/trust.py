@@ -35,7 +35,8 @@ def server_context(certfile: str, keyfile: str | None) -> ssl.SSLContext:
         context.load_cert_chain(certfile, keyfile)
     except OSError as error:
         files = certfile if keyfile is None else f"{certfile} and {keyfile}"
-        error.strerror = f"cannot use {files} as certificate and key in PEM form: {error.strerror}"
+        hint = "" if keyfile or not isinstance(error, ssl.SSLError) else ". Is the key in another file? Pass both files"
+        error.strerror = f"cannot use {files} as certificate and key in PEM form: {error.strerror}{hint}"
         raise
     return context
 
@@ -88,21 +89,18 @@ _WAYS_OUT = {
 #: The meaning of the alerts about the client's certificate (RFC 8446 section 6.2, RFC 5246 section 7.2.2), by the
 #: end of OpenSSL's name for each: its beginning differs between versions.
 _CLIENT_CERTIFICATE = dict.fromkeys(
-    (
-        "ALERT_BAD_CERTIFICATE",
-        "ALERT_UNSUPPORTED_CERTIFICATE",
-        "ALERT_CERTIFICATE_REVOKED",
-        "ALERT_CERTIFICATE_EXPIRED",
-        "ALERT_CERTIFICATE_UNKNOWN",
-        "ALERT_UNKNOWN_CA",
-        "ALERT_ACCESS_DENIED",
-    ),
-    "does not accept the client certificate",
+    ("ALERT_BAD_CERTIFICATE", "ALERT_CERTIFICATE_UNKNOWN", "ALERT_UNKNOWN_CA", "ALERT_ACCESS_DENIED"),
+    "does not accept the client certificate: it must be signed by an authority that the server trusts",
 ) | {
+    "ALERT_UNSUPPORTED_CERTIFICATE": "does not accept the client certificate: it must be one for TLS clients",
+    "ALERT_CERTIFICATE_REVOKED": "does not accept the client certificate: it was revoked",
+    "ALERT_CERTIFICATE_EXPIRED": "does not accept the client certificate: it has expired, or is not valid yet",
     "ALERT_CERTIFICATE_REQUIRED": "requires a client certificate",
     # TLS 1.2 has no alert of its own for that.
     "ALERT_HANDSHAKE_FAILURE": "refused the TLS handshake; perhaps it requires a client certificate, or other ciphers",
 }
+#: Those that a client without a certificate may get; some servers send the first one then.
+_WITHOUT_CERTIFICATE = ("ALERT_BAD_CERTIFICATE", "ALERT_CERTIFICATE_REQUIRED", "ALERT_HANDSHAKE_FAILURE")
 
 
 def _about_certificate(error: OSError, who: str, option: str) -> str | None:
@@ -110,10 +108,8 @@ def _about_certificate(error: OSError, who: str, option: str) -> str | None:
     reason = (isinstance(error, ssl.SSLError) and error.reason) or ""
     for end, what in _CLIENT_CERTIFICATE.items():
         if reason.endswith(end):
-            return (
-                f"{who} {what}. To present one, call load_cert_chain() on an ssl.SSLContext, and pass that as "
-                f"{option}= ({error.strerror})"
-            )
+            step = f". To present one, call load_cert_chain() on an ssl.SSLContext, and pass that as {option}="
+            return f"{who} {what}{step if end in _WITHOUT_CERTIFICATE else ''} ({error.strerror})"
     return None
 
 
