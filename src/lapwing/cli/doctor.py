@@ -30,6 +30,7 @@ _EXTRAS = {
     "cli": ("prompt-toolkit", "rich"),
     "metrics": ("prometheus-client",),
     "otel": ("opentelemetry-api",),
+    "nats": ("cryptography",),
     "redis": ("hiredis",),
     "uvicorn": ("uvicorn",),
     "uvloop": ("uvloop",),
