@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import lapwing
-from lapwing.cli import recording
+from lapwing.cli import recording, replay
 from lapwing.cli.outcome import Failed, Status
 from tests.cli.conftest import TIMEOUT, Command, interrupt
 from tests.conftest import RUNTIMES
@@ -234,6 +234,20 @@ def test_a_file_is_not_overwritten(command: Command, server: ServerThread) -> No
     assert done.stderr == "lapwing record: cannot write to nowhere/file: No such file or directory\n"
 
 
+def test_arguments_in_the_other_order(command: Command, server: ServerThread, conversation: Path) -> None:
+    for words, complaint in (
+        (("record", "new.ndjson", server.url), "lapwing record: the URL comes first: lapwing record URL FILE\n"),
+        (
+            ("replay", server.url, str(conversation)),
+            "lapwing replay: the file comes first: lapwing replay FILE URL\n",
+        ),
+        (("replay", "WSS://localhost:8080/"), "lapwing replay: the file comes first: lapwing replay FILE URL\n"),
+    ):
+        done = command.run(*words)
+        assert (done.returncode, done.stdout, done.stderr) == (Status.USAGE, "", complaint)
+    assert not (command.directory / "new.ndjson").exists()
+
+
 # --- replay ----------------------------------------------------------------------------------------------------------
 
 
@@ -268,24 +282,73 @@ def test_a_client_is_played(pace: list[str], command: Command, conversation: Pat
         "answer to two",
     ]
     assert "2 messages played, 4 received; closed: 4005" in done.stderr
+    assert done.stderr.endswith("\nlapwing: the other side sent the same messages as in the recording\n")
 
 
 @pytest.mark.parametrize(
     ("answers", "difference"),
     [
-        ({**ANSWERS, "one": ["another", b"\0\1\2"]}, "message 2 differs from the recording"),
-        ({**ANSWERS, b"\xff": ["answer to two", "more"]}, "message 5 is one more than in the recording"),
-        ({**ANSWERS, b"\xff": []}, "the other side sent 3 messages, fewer than in the recording"),
-        ({**ANSWERS, "one": []}, "the other side sent 1 message, expected 3 as in the recording"),
+        (
+            {**ANSWERS, "one": ["another\nline\x1b[2J", b"\0\1\2"]},
+            [
+                "message 2 differs from the recording",
+                'expected text "answer to one"',
+                r'received text "another\nline\e[2J"',
+            ],
+        ),
+        (
+            {**ANSWERS, "one": ["answer to one", b"\0\1\3"]},
+            ["message 3 differs from the recording", "expected binary 00 01 02", "received binary 00 01 03"],
+        ),
+        (
+            {**ANSWERS, "one": ["answer to one", "\0\1\2"]},
+            ["message 3 differs from the recording", "expected binary 00 01 02", r'received text "\x00\x01\x02"'],
+        ),
+        (
+            {**ANSWERS, b"\xff": ["answer to two", "more"]},
+            ["message 5 is one more than in the recording", 'received text "more"'],
+        ),
+        (
+            {**ANSWERS, b"\xff": []},
+            ["the other side sent 3 messages, fewer than in the recording", 'expected text "answer to two"'],
+        ),
+        (
+            {**ANSWERS, "one": []},
+            ["the other side sent 1 message, expected 3 as in the recording", 'expected text "answer to one"'],
+        ),
     ],
 )
 def test_differences_are_found(
-    answers: dict[str | bytes, list[str | bytes]], difference: str, command: Command, conversation: Path
+    answers: dict[str | bytes, list[str | bytes]], difference: list[str], command: Command, conversation: Path
 ) -> None:
     with _other_side(answers, (4005, "")) as server:
         done = command.run("replay", str(conversation), server.url, "--check", "--no-timing", "-q", "-w", "0.3")
     assert (done.stdout, done.returncode) == ("", 1)
-    assert f"lapwing: {difference}" in done.stderr
+    assert done.stderr.endswith("".join(f"\nlapwing: {line}" for line in difference) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("expected", "received", "lines"),
+    [
+        (
+            "a" * 5000 + "b" * 5000,
+            "a" * 5000 + "c" * 10,
+            [f'expected text ... "{"a" * 20}{"b" * 80}" ...', f'received text ... "{"a" * 20}{"c" * 10}"'],
+        ),
+        ("a" * 5000, "a" * 4000, [f'expected text ... "{"a" * 100}" ...', f'received text ... "{"a" * 20}"']),
+        (
+            b"a" * 5000 + b"b" * 5000,
+            b"a" * 5000 + b"c",
+            [f"expected binary ...{' 61' * 20}{' 62' * 12} ...", f"received binary ...{' 61' * 20} 63"],
+        ),
+        ("", "a" * 101, ['expected text ""', f'received text "{"a" * 100}" ...']),
+        (b"", "", ["expected binary, empty", 'received text ""']),
+    ],
+)
+def test_of_long_messages_the_first_difference_is_shown(
+    expected: str | bytes, received: str | bytes, lines: list[str]
+) -> None:
+    assert replay.compared(expected, received) == lines
 
 
 def test_a_server_is_played(command: Command, conversation: Path) -> None:

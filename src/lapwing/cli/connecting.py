@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from lapwing.protocol import URL, HandshakeError
 
-__all__ = ["add_arguments", "cause", "explained", "given", "patience", "seconds", "target"]
+__all__ = ["add_arguments", "cause", "explained", "given", "is_url", "patience", "seconds", "target"]
 
 #: Bytes that a received message may have by default: more than the library's, since it does not serve thousands of
 #: clients.
@@ -167,6 +167,11 @@ def given(arguments: argparse.Namespace) -> list[str]:
     add_arguments(parser, url=False)
     defaults = vars(parser.parse_args([]))
     return [f"--{name.replace('_', '-')}" for name, value in defaults.items() if getattr(arguments, name) != value]
+
+
+def is_url(text: str) -> bool:
+    """Tell whether an argument is meant as the URL of a server, rather than as a file."""
+    return re.match(r"(wss?(\+unix)?|https?)://", text, re.IGNORECASE) is not None
 
 
 def target(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:

@@ -56,6 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Record."""
     if arguments.count is not None and arguments.count < 1:
         raise Failed(f"--count: expected 1 or more, got {arguments.count}")
+    if connecting.is_url(arguments.file) and not connecting.is_url(arguments.url):
+        raise Failed("the URL comes first: lapwing record URL FILE")
     url, options = connecting.target(arguments)
     protocol = options.pop("protocol")
     if arguments.file != "-" and not arguments.force and Path(arguments.file).exists():

@@ -21,6 +21,7 @@ import lapwing
 
 from . import connecting, events
 from .closing import words
+from .escapes import neutralise
 from .notices import notice, number_of_messages
 from .outcome import Failed, Status
 from .piping import Output
@@ -33,11 +34,16 @@ if TYPE_CHECKING:
 
     from .events import Event
 
-__all__ = ["USAGE", "Player", "add_arguments", "run"]
+__all__ = ["USAGE", "Player", "add_arguments", "compared", "run"]
 
 USAGE = "FILE [URL] [OPTIONS]"
 
 _DEFAULT_PLACE = "127.0.0.1:0"
+
+#: Characters, or bytes, of a message that a complaint shows, and how many of them before the first difference.
+_MOST_CHARACTERS = 100
+_MOST_BYTES = 32
+_BEFORE = 20
 
 #: The code of a connection that was lost (RFC 6455 section 7.1.5).
 _LOST = 1006
@@ -89,6 +95,8 @@ def _factor(text: str) -> float:
 
 def run(arguments: argparse.Namespace) -> int:
     """Play."""
+    if connecting.is_url(arguments.file):
+        raise Failed("the file comes first: lapwing replay FILE URL")
     reader = Reader(arguments.file)
     reader.check()
     if reader.cut_off is not None:
@@ -117,7 +125,8 @@ class Player:
     Attributes:
         played: messages that were sent.
         heard: messages that came.
-        difference: how the other side differed from the recording; None when it did not, or was not compared.
+        difference: how the other side differed from the recording, in lines; empty when it did not, or was not
+            compared.
         was_lost: whether the connection was ended as the recorded one was lost.
     """
 
@@ -131,7 +140,7 @@ class Player:
     ) -> None:
         self.played = 0
         self.heard = 0
-        self.difference: str | None = None
+        self.difference: list[str] = []
         self.was_lost = False
         self._reader = reader
         self._side = side
@@ -164,23 +173,34 @@ class Player:
                 task.cancel()
             await asyncio.gather(listening, playing, return_exceptions=True)
             closed = await self._ws.close()
-        if self._expected is not None and next(self._expected, None) is not None:
-            self._note(f"the other side sent {number_of_messages(self.heard)}, fewer than in the recording")
+        if (missing := self._next_expected()) is not None:
+            self._note(f"the other side sent {number_of_messages(self.heard)}, fewer than in the recording", missing)
         return closed
 
-    def _note(self, difference: str) -> None:
-        self.difference = self.difference or difference
+    def report(self, peer: str = "") -> None:
+        """Say how the other side differed from the recording, or that it did not; `peer` is what a line begins with."""
+        said = self.difference
+        if not said and self._expected is not None:
+            said = ["the other side sent the same messages as in the recording"]
+        for line in said:
+            notice(f"lapwing: {peer}{line}")
+
+    def _note(self, difference: str, expected: str | bytes | None = None, received: str | bytes | None = None) -> None:
+        self.difference = self.difference or [difference, *compared(expected, received)]
+
+    def _next_expected(self) -> str | bytes | None:
+        return None if self._expected is None else next(self._expected, None)
 
     async def _listen(self) -> None:
         while (message := await self._ws.receive()) is not None:
             self.heard += 1
             self._on_message(message)
             if self._expected is not None:
-                expected = next(self._expected, None)
+                expected = self._next_expected()
                 if expected is None:
-                    self._note(f"message {self.heard} is one more than in the recording")
+                    self._note(f"message {self.heard} is one more than in the recording", received=message)
                 elif expected != message:
-                    self._note(f"message {self.heard} differs from the recording")
+                    self._note(f"message {self.heard} differs from the recording", expected, message)
             self._activity.set()
 
     async def _play(self) -> _End | None:
@@ -196,7 +216,8 @@ class Player:
                 await asyncio.sleep(began + event["at"] / self._speed - loop.time())
             elif not await self._turn(turns):
                 self._note(
-                    f"the other side sent {number_of_messages(self.heard)}, expected {turns} as in the recording"
+                    f"the other side sent {number_of_messages(self.heard)}, expected {turns} as in the recording",
+                    self._next_expected(),
                 )
                 return None
             if event["type"] == "close":
@@ -237,6 +258,40 @@ def _messages_of(reader: Reader, side: str) -> Iterator[str | bytes]:
     )
 
 
+def compared(expected: str | bytes | None, received: str | bytes | None) -> list[str]:
+    """Show two messages that differ, where they begin to, in a line for each that is given."""
+    pairs = (("expected", expected), ("received", received))
+    given = [(word, message) for word, message in pairs if message is not None]
+    start = 0
+    if type(expected) is type(received) and any(len(message) > _room(message) for _, message in given):
+        start = max(_first_difference(expected, received) - _BEFORE, 0)
+    return [f"{word} {_excerpt(message, start)}" for word, message in given]
+
+
+def _room(message: str | bytes) -> int:
+    return _MOST_CHARACTERS if isinstance(message, str) else _MOST_BYTES
+
+
+def _first_difference(one: Any, other: Any) -> int:
+    """Return where two messages of one type begin to differ: an index, or the length of the shorter one."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _excerpt(message: str | bytes, start: int) -> str:
+    part = message[start : start + _room(message)]
+    before, after = "... " if start else "", " ..." if start + len(part) < len(message) else ""
+    if isinstance(part, str):
+        return f'text {before}"{neutralise(part, one_line=True)}"{after}'
+    return f"binary {before}{part.hex(' ')}{after}" if part else "binary, empty"
+
+
 def _ignore(_message: str | bytes) -> None:
     pass
 
@@ -261,8 +316,8 @@ async def _connect(url: str, options: dict[str, Any], reader: Reader, arguments:
     player = Player(reader, "client", ws, arguments, _ignore if arguments.quiet else output.message)
     closed = await player.play()
     notice(f"lapwing: {number_of_messages(player.played)} played, {player.heard} received; {words(closed)}")
-    if player.difference is not None:
-        notice(f"lapwing: {player.difference}")
+    player.report()
+    if player.difference:
         return Status.ENDED_BADLY
     return Status.OK if closed.was_clean or player.was_lost else Status.ENDED_BADLY
 
@@ -287,9 +342,8 @@ async def _serve(reader: Reader, arguments: argparse.Namespace) -> int:
         closed = await player.play()
         played = number_of_messages(player.played)
         notice(f"lapwing: {peer}: {played} played, {player.heard} received; {words(closed)}")
-        is_well = player.difference is None and (closed.was_clean or player.was_lost)
-        if player.difference is not None:
-            notice(f"lapwing: {peer}: {player.difference}")
+        is_well = not player.difference and (closed.was_clean or player.was_lost)
+        player.report(f"{peer}: ")
         if arguments.once:
             status = Status.OK if is_well else Status.ENDED_BADLY
             ended.set()
