@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial, wraps
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -227,6 +228,8 @@ def _descriptors() -> dict[str, str]:
 def _opened_once() -> None:
     """Let each kind of event loop open what it keeps open for the life of the process (uvloop: a pipe for signals)."""
     for each in RUNTIMES.values():
+        if each.loop_factory is _uvloop and find_spec("uvloop") is None:
+            continue  # as for `make races`
         with asyncio.Runner(loop_factory=each.loop_factory) as runner:
             runner.run(asyncio.sleep(0))
 
