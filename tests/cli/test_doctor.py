@@ -102,6 +102,19 @@ def test_what_is_missing_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     assert facts["extras"]["cli"] is None
 
 
+def test_what_is_optional_and_missing_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "_version", lambda name: None if name in ("rich", "hiredis") else "1.0")
+    main(["doctor"])
+    told = capsys.readouterr().out
+    assert "  cli                not installed: pip install prompt-toolkit rich\n" in told
+    assert "  redis              not installed: pip install hiredis\n" in told
+    assert "  aiohttp            aiohttp 1.0\n" in told
+    main(["doctor", "--json"])
+    assert json.loads(capsys.readouterr().out)["extras"]["cli"] is None
+
+
 def test_it_works_without_any_extra() -> None:
     program = (
         "import sys\n"

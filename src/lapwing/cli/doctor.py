@@ -56,7 +56,9 @@ def run(arguments: argparse.Namespace) -> int:
         for topic, values in facts.items():
             print(topic)
             for name, value in values.items():
-                print(f"  {name.replace('_', ' '):<18} {_in_words(value)}")
+                is_missing = topic == "extras" and value is None
+                words = f"not installed: pip install {' '.join(_EXTRAS[name])}" if is_missing else _in_words(value)
+                print(f"  {name.replace('_', ' '):<18} {words}")
         print("warnings" if warnings else "no warnings")
         for warning in warnings:
             print(f"  - {warning}")

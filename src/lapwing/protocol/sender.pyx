@@ -476,7 +476,7 @@ cdef int require_buffer(object payload) except -1:
     if not PyObject_CheckBuffer(payload):
         raise TypeError(
             f"expected a message of str or bytes-like, got {type(payload).__name__}: "
-            "encode it first, with json.dumps say")
+            "encode it first, for example with json.dumps")
     return 0
 
 
