@@ -226,6 +226,23 @@ async def test_topics_of_a_client_are_limited(codec: Any) -> None:
         assert (await talker.subscribe("chat:9")).recoverable
 
 
+async def test_new_topics_that_a_client_publishes_to_are_limited(codec: Any) -> None:
+    """A topic is created by publishing, too."""
+    hub = a_hub(max_new_topics=3)
+    async with serving(hub) as url, talking(url, codec) as talker, talking(url, codec) as other:
+        asked = [("publish", PublishRequest(f"live:{number % 10}", b"1")) for number in range(100)]
+        replies = await talker.ask_all(*asked)
+        codes = [reply.error and reply.error.code for reply in replies]
+        assert set(zip((request.channel for _, request in asked), codes, strict=True)) == {
+            (f"live:{number}", None if number < 3 else 111) for number in range(10)
+        }
+        assert (await talker.subscribe("live:9")).code == 111
+        assert (await talker.subscribe("live:0")).recoverable
+        assert (await other.subscribe("live:9")).recoverable
+        assert await talker.ask("publish", PublishRequest("live:9", b"2")) == Empty()
+        assert (await other.push()).event.data == b"2"
+
+
 async def test_nothing_comes_after_leaving(codec: Any) -> None:
     hub = a_hub()
     async with serving(hub) as url, talking(url, codec) as talker:
@@ -576,6 +593,31 @@ async def test_a_client_that_goes_leaves_nothing_behind(codec: Any) -> None:
             await asyncio.sleep(0.01)
         assert hub._core.clients._clients == {}
         assert hub.stats().subscriptions == 0
+
+
+async def test_a_client_that_publishes_and_goes_leaves_nothing_behind(codec: Any) -> None:
+    """What it publishes after it has gone is counted for nobody."""
+    hub = a_hub()
+    asked, goes_on = asyncio.Event(), asyncio.Event()
+
+    @hub.topic("slow", clients_publish=True)
+    async def slow(ask: Any) -> None:
+        asked.set()
+        await goes_on.wait()
+
+    async with serving(hub) as url, asyncio.timeout(TIMEOUT):
+        async with talking(url, codec) as talker:
+            command = codec.command(Command(50, "publish", PublishRequest("slow", b"1")))
+            await talker.send(codec.joined([command, command]))
+            await asked.wait()
+            assert hub._core.clients._clients
+        while hub._core.clients._clients:
+            await asyncio.sleep(0.01)
+        goes_on.set()
+        while hub.stats().published < 2:
+            await asyncio.sleep(0.01)
+        while hub._core.clients._clients:
+            await asyncio.sleep(0.01)
 
 
 async def test_a_publication_outlives_its_client(codec: Any) -> None:

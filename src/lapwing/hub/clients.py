@@ -37,14 +37,16 @@ class _Client:
 
     Attributes:
         seats: by topic; None while the client is still being let in.
-        fresh: when it last subscribed to topics without other subscribers here.
+        fresh: when it last subscribed or published to new topics: those without subscribers here.
+        published: the new topics that it has published to, and when these were counted; None for none.
     """
 
-    __slots__ = ("fresh", "seats")
+    __slots__ = ("fresh", "published", "seats")
 
     def __init__(self) -> None:
         self.seats: dict[str, Seat | None] = {}
         self.fresh = array("d")
+        self.published: dict[str, float] | None = None
 
 
 class Clients:
@@ -52,7 +54,7 @@ class Clients:
 
     Args:
         most_topics: topics of one client at a time.
-        most_new: topics of one client in a minute without other subscribers here.
+        most_new: topics without subscribers here that one client may subscribe or publish to in a minute.
     """
 
     def __init__(self, most_topics: int, most_new: int) -> None:
@@ -108,14 +110,33 @@ class Clients:
             raise ValueError(f"this client is subscribed to {topic!r} already")
         if len(client.seats) >= self._most_topics:
             raise TooManyTopics(f"this client has reached its limit of {self._most_topics} topics")
+        self._count_new(node, client, topic)
+
+    def count_published(self, node: Node, subscriber: Subscriber, topic: str) -> None:
+        """Count a topic that a client is about to publish to, if it is new: publishing creates it.
+
+        Raises:
+            TooManyTopics: the limit is reached.
+        """
         if topic in node.topics:
             return
+        client = self._clients.setdefault(subscriber.client, _Client())
+        if self._count_new(node, client, topic):
+            now = client.fresh[-1]
+            known = client.published or {}
+            client.published = {name: at for name, at in known.items() if at > now - _MINUTE} | {topic: now}
+
+    def _count_new(self, node: Node, client: _Client, topic: str) -> bool:
+        """Count a topic, if it is new; returns whether it is. One that was published to is new once in a minute."""
         now = node.loop.time()
+        if topic in node.topics or (client.published and client.published.get(topic, -_MINUTE) > now - _MINUTE):
+            return False
         while client.fresh and client.fresh[0] <= now - _MINUTE:
             client.fresh.pop(0)
         if len(client.fresh) >= self._most_new:
             raise TooManyTopics(f"this client has reached its limit of {self._most_new} new topics per minute")
         client.fresh.append(now)
+        return True
 
     async def _let_in(
         self, node: Node, seat: Seat, ask: Ask, since: int | datetime | None, clock: Callable[[], float]

@@ -95,11 +95,14 @@ class Gate:
 
         Raises:
             Denied, Expired, Unavailable: it does not.
+            TooManyTopics: the client has published or subscribed to too many new topics.
             LookupError, TypeError, ValueError, PublishError: see `Hub.publish`.
         """
+        node = self._core.node()
         options = self._core.declarations.find(check_name(topic))
         if not options.clients_publish:
             raise Denied("clients do not publish on this topic")
+        self._core.clients.count_published(node, subscriber, topic)
         ask = Ask(
             "publish",
             topic,

@@ -68,7 +68,7 @@ class Hub:
             published to the longest ago is dropped, and those who need it are told.
         max_topics: topics that may be subscribed to in this process at a time.
         max_topics_per_client: topics that one client may be subscribed to.
-        max_new_topics: topics without other subscribers here that one client may subscribe to in a minute.
+        max_new_topics: topics without other subscribers here that one client may subscribe or publish to in a minute.
         timeout: seconds that `publish`, and a client that subscribes, wait for the engine.
         namespace: what keys and channels on a server begin with, for several hubs on one.
         on_outage: what becomes of clients while the broker cannot be reached. "keep": they stay connected and wait.

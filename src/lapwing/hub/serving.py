@@ -298,8 +298,11 @@ class Served:
         """Wait for unfinished work, and give it up after a while."""
         if not self._tasks:
             return
-        _, late = await asyncio.wait(self._tasks, timeout=_PATIENCE)
-        for task in late:
-            task.cancel()
-        if late:
-            await asyncio.wait(late)
+        try:
+            _, late = await asyncio.wait(self._tasks, timeout=_PATIENCE)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
+        finally:
+            self.gate.leave_all(self.outlet)  # what it has published since then was counted
