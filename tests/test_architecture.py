@@ -339,6 +339,20 @@ def _lines(node: ast.stmt) -> int:
     return (node.end_lineno or node.lineno) - node.lineno + 1
 
 
+def test_what_the_thread_sanitizer_is_not_to_report_exists() -> None:
+    """A name that has changed would have `make races` report what is meant to be so."""
+    found = re.findall(r"^race:__pyx_f_(\S+)$", (ROOT / "tests" / "races.supp").read_text(), re.MULTILINE)
+    assert found
+    for name in found:
+        parts = []
+        while length := re.match(r"_?(\d+)", name):
+            end = length.end() + int(length[1])
+            parts.append(name[length.end() : end])
+            name = name[end:]  # noqa: PLW2901
+        path = next(path for path in FILES if path.suffix == ".pyx" and _module(path) == ".".join(parts[:3]))
+        assert re.search(rf"^ *cdef .*\b{name.lstrip('_')}\(", path.read_text(encoding="utf-8"), re.MULTILINE), name
+
+
 #: Lines of a file, and of a function without its docstring.
 MOST_LINES = 600
 MOST_OF_A_FUNCTION = 60
