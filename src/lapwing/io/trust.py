@@ -6,7 +6,7 @@ import contextlib
 import ssl
 from functools import cache
 
-__all__ = ["client_context", "explain", "require_certificate", "server_context", "words_of_server"]
+__all__ = ["client_context", "explain", "in_words", "require_certificate", "server_context"]
 
 
 @cache
@@ -113,7 +113,7 @@ def _about_certificate(error: OSError, who: str, option: str) -> str | None:
     return None
 
 
-def words_of_server(error: BaseException) -> str:
+def in_words(error: BaseException) -> str:
     """Put an error of a server's connection into words: in plain ones where it refused the client's certificate."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the client's certificate is not trusted: {error.verify_message} ({error})"

@@ -318,9 +318,7 @@ class Server(Owner["ServerConnection"]):
     def _failed(self, connection: ServerConnection, error: BaseException) -> None:
         """Note a connection that came to no request: a port scan is not worth more than a debug line."""
         self._admission.openings.failed += 1
-        logger.debug(
-            "connection from %s: no opening handshake: %s", connection.peer_address, trust.words_of_server(error)
-        )
+        logger.debug("connection from %s: no opening handshake: %s", connection.peer_address, trust.in_words(error))
 
     def _handle(self, connection: ServerConnection) -> None:
         """Start the handler of a connection whose opening handshake is done."""
