@@ -348,7 +348,7 @@ def test_what_the_thread_sanitizer_is_not_to_report_exists() -> None:
         while length := re.match(r"_?(\d+)", name):
             end = length.end() + int(length[1])
             parts.append(name[length.end() : end])
-            name = name[end:]  # noqa: PLW2901
+            name = name[end:]
         path = next(path for path in FILES if path.suffix == ".pyx" and _module(path) == ".".join(parts[:3]))
         assert re.search(rf"^ *cdef .*\b{name.lstrip('_')}\(", path.read_text(encoding="utf-8"), re.MULTILINE), name
 
