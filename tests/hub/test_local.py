@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import lapwing
 from lapwing.hub import Engine, Entry, History, Lost, Member, MemoryEngine, Message, PublishError, Stretch
-from lapwing.hub.engines import frames
+from lapwing.hub.engines import frames, local
 from lapwing.hub.engines.frames import Kind
 from lapwing.hub.engines.local import LocalEngine
 from lapwing.hub.engines.process import HubProcess, Place
@@ -55,6 +55,8 @@ def test_frames_come_back_in_any_pieces(
             frames.stretch(number, Stretch(entries, position, is_known=True)),
             frames.tell("leave", topic, "c"),
             frames.event("resumed"),
+            frames.ping(number),
+            frames.pong(number),
         )
     )
     reader = frames.Reader()
@@ -71,6 +73,8 @@ def test_frames_come_back_in_any_pieces(
         (Kind.STRETCH, (number, Stretch(entries, position, is_known=True))),
         (Kind.TELL, ["leave", topic, "c"]),
         (Kind.EVENT, ["resumed"]),
+        (Kind.PING, number),
+        (Kind.PONG, number),
     ]
 
 
@@ -186,6 +190,64 @@ async def test_a_link_that_goes_down_is_repaired_from_history_and_told_without_o
             assert hub.health.is_up
 
 
+FREEZING = """
+    import asyncio, signal
+    from lapwing.hub import MemoryEngine
+    from lapwing.hub.engines.process import HubProcess, Place
+    async def main():
+        place, stop = Place(), asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+        print(place.path, flush=True)
+        try:
+            await HubProcess(MemoryEngine()).serve(place.listener, stop)
+        finally:
+            place.close()
+    asyncio.run(main())
+"""
+
+
+async def test_a_hub_that_is_frozen_is_red_in_time_and_missed_messages_are_read_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The kernel takes all that is sent to it: only the probe notices."""
+    monkeypatch.setattr(local, "_PROBE_EVERY", 0.1)
+    monkeypatch.setattr(local, "_PROBE_PATIENCE", 1.0)
+    with program(FREEZING) as running:
+        assert running.stdout is not None
+        hub, other = await two_hubs(running.stdout.readline().strip(), history=500, presence=True)
+        for each in (hub, other):
+            each.topic("live")(anybody)
+        async with hub, other, hub.subscribe("t:1") as messages, hub.subscribe("live") as live:
+            (await hub._gate.enter(Client("alice"), "t:1")).start()
+            await other.publish("t:1", 0)
+            assert (await anext(messages)).data == 0
+            await until(lambda: hub.health.probed_at)
+            running.send_signal(signal.SIGSTOP)
+            began = asyncio.get_running_loop().time()
+            publishing = asyncio.ensure_future(other.publish("t:1", 1))
+            reading = asyncio.ensure_future(hub._core.engine.last(["t:1"]))
+            await until(lambda: not hub.health.is_up and not other.health.is_up)
+            assert asyncio.get_running_loop().time() - began < 10
+            assert "a probe did not come back" in hub.health.why
+            with pytest.raises(PublishError) as caught:
+                await publishing
+            assert caught.value.stored is None
+            with pytest.raises(ConnectionError):
+                await reading
+            running.send_signal(signal.SIGCONT)
+            await until(lambda: hub.health.is_up and other.health.is_up)
+            await other.publish("t:1", 2)
+            assert [(await anext(messages)).data for _ in range(2)] == [1, 2]  # what was sent to it arrived
+            assert hub.stats().losses == 1
+            with pytest.raises(Lost, match="interrupted"):
+                await anext(live)
+            await other.publish("live", "again")
+            assert (await anext(live)).data == "again"
+            assert (await other.present("t:1")).count == 1
+        running.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(running.wait, 30) == 0
+
+
 async def test_a_publish_in_flight_is_not_known_to_be_stored_and_one_without_a_link_is_known_not_to_be() -> None:
     async with process() as (hub_process, path):
         hub = Hub(LocalEngine(path, timeout=0.2), timeout=0.2)
@@ -249,6 +311,20 @@ async def test_presence_is_that_of_all_workers_and_ends_with_a_worker_at_once() 
             await engine.stop()
 
 
+async def test_a_client_that_a_later_link_has_said_to_be_there_stays_when_the_earlier_one_ends() -> None:
+    async with process() as (hub_process, path):
+        earlier, later = LocalEngine(path), LocalEngine(path)
+        for engine in (earlier, later):
+            await engine.start(Ear())
+            await engine.enter("t", "a", b"entry")
+        await earlier.stop()
+        await until(lambda: len(hub_process.workers) == 1)
+        assert (await later.present("t", 10))[0] == {"a": b"entry"}
+        await later.stop()
+        await until(lambda: not hub_process.workers)
+        assert hub_process.engine._present == {}
+
+
 async def test_a_revocation_ends_subscriptions_in_all_workers_and_one_that_may_be_lost_ends_all() -> None:
     async with process() as (hub_process, path):
         one, two = await two_hubs(path)
@@ -285,6 +361,7 @@ async def test_the_socket_is_this_users_alone() -> None:
         frames.hello() + frames.call(1, "__class__"),
         frames.hello() + frames.call(1, "read"),
         frames.hello() + frames.done(1, 1),
+        frames.hello() + frames.pong(1),
     ],
 )
 async def test_a_worker_that_makes_no_sense_is_cut_off_and_the_others_go_on(

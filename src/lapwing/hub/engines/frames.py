@@ -26,12 +26,13 @@ _MOST: Final = 40 * 1024 * 1024
 
 
 class Kind(IntEnum):
-    """The kind of a frame: the first four are a worker's, the others the hub's."""
+    """The kind of a frame: the first five are a worker's, the others the hub's."""
 
     HELLO = 1
     PUBLISH = 2
     CALL = 3
     TELL = 4
+    PING = 5
     WELCOME = 16
     DONE = 17
     ANSWER = 18
@@ -39,6 +40,7 @@ class Kind(IntEnum):
     MESSAGE = 20
     FAILED = 21
     EVENT = 22
+    PONG = 23
 
 
 _HEAD: Final = struct.Struct("!IB")
@@ -114,6 +116,16 @@ def tell(method: str, *arguments: Any) -> bytes:
 def event(method: str, *arguments: Any) -> bytes:
     """An event."""
     return _frame(Kind.EVENT, json.dumps([method, *arguments]).encode())
+
+
+def ping(number: int) -> bytes:
+    """A worker's question whether the hub still answers."""
+    return _frame(Kind.PING, _NUMBER.pack(number))
+
+
+def pong(number: int) -> bytes:
+    """The answer to it."""
+    return _frame(Kind.PONG, _NUMBER.pack(number))
 
 
 def message(topic: str, payload: bytes, position: int, previous: int) -> bytes:
@@ -215,4 +227,6 @@ _PARSERS: Final[dict[Kind, Any]] = {
     Kind.EVENT: json.loads,
     Kind.MESSAGE: _parse_message,
     Kind.STRETCH: _parse_stretch,
+    Kind.PING: lambda body: _NUMBER.unpack(body)[0],
+    Kind.PONG: lambda body: _NUMBER.unpack(body)[0],
 }

@@ -27,6 +27,9 @@ logger = logging.getLogger("lapwing.hub")
 
 #: Seconds before the next attempt to connect, doubled each time up to the second number.
 _BACKOFF: Final = (0.02, 0.5)
+#: Seconds between two probes, and for one to come back, as for links to brokers.
+_PROBE_EVERY: Final = 3.0
+_PROBE_PATIENCE: Final = 5.0
 #: Publishes that may be in flight.
 _MOST_IN_FLIGHT: Final = 1024
 
@@ -55,15 +58,16 @@ class LocalEngine:
         self._clients: dict[tuple[str, str], bytes] = {}
         self._in_flight = asyncio.Semaphore(_MOST_IN_FLIGHT)
         self._since = time.time()
+        self._probed_at: float | None = None
         self._why = "not started"
 
     # --- life ------------------------------------------------------------------------------------------------------
 
     @property
     def health(self) -> Health:
-        """Whether there is a link."""
+        """How the link is, as of the last probe that came back."""
         is_up = self._is_up.is_set()
-        return Health(is_up, self._since, why="" if is_up else self._why)
+        return Health(is_up, self._since, self._probed_at, why="" if is_up else self._why)
 
     async def start(self, sink: Sink) -> None:
         """Connect to the process of the hub.
@@ -105,11 +109,29 @@ class LocalEngine:
             except OSError as error:
                 self._why = error.strerror or str(error)
             else:
-                await link.ended
-                self._down(link.why)
+                self._down(await self._watch(link))
                 wait = wait if link.was_welcome is False else _BACKOFF[0]
             await asyncio.sleep(wait)
             wait = min(wait * 2, _BACKOFF[1])
+
+    async def _watch(self, link: _Link) -> str:
+        """Watch a link; returns why it is not one any more."""
+        while True:
+            await asyncio.wait((link.ended,), timeout=_PROBE_EVERY)
+            if link.ended.done():
+                return link.why
+            # One that the hub has not answered yet waits: the hub takes it as soon as it goes on.
+            if self._link is link and self._is_up.is_set():
+                number = next(self._numbers)
+                answer = link.expect(number)
+                link.send(frames.ping(number))
+                await asyncio.wait((answer, link.ended), timeout=_PROBE_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+                link.forget(number)
+                if link.ended.done():
+                    return link.why
+                if not answer.done():
+                    return f"no answer: a probe did not come back within {_PROBE_PATIENCE:g} s"
+                self._probed_at = time.time()
 
     def _down(self, why: str) -> None:
         """Note that there is no link, and fail what waits for an answer."""
@@ -341,6 +363,8 @@ class _Link(asyncio.Protocol):
         elif kind is Kind.FAILED:
             number, (reason, stored) = body
             self._answer(number, None, PublishError(reason, stored=stored))
+        elif kind is Kind.PONG:
+            self._answer(body, None, None)
         else:
             self._engine.said(kind, body)
 

@@ -129,7 +129,8 @@ class HubProcess:
         """Learn that a worker is gone, and with it its clients."""
         self.workers.discard(worker)
         self.unlisten(worker, list(worker.topics))
-        for topic, client in list(worker.clients):
+        # A worker that has given up a link may have said on its next one that they are there.
+        for topic, client in worker.clients.difference(*(other.clients for other in self.workers)):
             _now(self.engine.leave(topic, client))
         self.flush()
         if not self.workers:
@@ -269,6 +270,8 @@ class _Worker(asyncio.Protocol):
         elif kind is Kind.TELL:
             method, *arguments = body
             self._tells[method](self, *arguments)
+        elif kind is Kind.PING:
+            self.send(frames.pong(body))
         else:
             raise ValueError(f"unexpected from a worker: {kind.name}")
 
