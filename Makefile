@@ -102,10 +102,10 @@ fuzz: build/sanitize/.built-$(TAG) $(VENV)/.test ## throw mutated conversations 
 
 # Takes a free-threaded Python that was configured with --with-thread-sanitizer, since it has to see what Python's own locks
 # order: CONTRIBUTING.md. Randomly placed memory is more than this sanitizer copes with. Memory is not judged under it, nor
-# what CPython does at the end of a process.
+# what CPython does at the end of a process; one test imports what only `test` installs.
 races: build/races/.built-$(TAG) $(VENV)/.races ## threads at everything they share, with ThreadSanitizer (PYTHON=/opt/py313tsan/bin/python3)
 	PYTHONPATH=build/races/src TSAN_OPTIONS="suppressions=$(CURDIR)/tests/races.supp history_size=4" \
-		setarch -R $(BIN)/python -m pytest -s -k "not uvloop and not portable and not memory and not process" \
+		setarch -R $(BIN)/python -m pytest -s -k "not uvloop and not portable and not memory and not process and not gil" \
 		$(or $(ARGS),$(addprefix tests/faces/test_,racing.py threadsafe.py thread_handlers.py))
 
 autobahn: $(VENV)/.native $(AUTOBAHN)/.suite ## the Autobahn testsuite against server and client (ARGS='--cases "3.*"', PYTHON2=python2.7)
