@@ -56,14 +56,17 @@ _NOT_STORED: Final = frozenset(
         "MASTERDOWN",
         "MISCONF",
         "NOAUTH",
+        "NOPERM",
         "NOREPLICAS",
         "OOM",
         "READONLY",
         "WRONGTYPE",
     }
 )
-#: Errors that say that the server has changed.
-_NOT_MASTER: Final = frozenset({"READONLY", "MASTERDOWN", "NOAUTH"})
+#: Errors that say that the server has changed, or the rights of this user.
+_CHANGED: Final = frozenset({"READONLY", "MASTERDOWN", "NOAUTH", "NOPERM"})
+#: Words by which a script says that the user lacks a right: those of Redis 6 and 7.0, and those of later servers.
+_FORBIDDEN: Final = ("The user executing the script can't", "ACL failure in script")
 
 
 _OTHER_LIST: Final = "processes of this hub have different lists of servers"
@@ -265,7 +268,18 @@ class RedisEngine:
         reply = await commands.ask("EVALSHA", self._hashes[source], len(keys), *keys, *arguments)
         if isinstance(reply, ServerError) and reply.kind == "NOSCRIPT":  # SCRIPT FLUSH: nothing was run
             reply = await commands.ask("EVAL", source, len(keys), *keys, *arguments)
+        self._note_change(reply)
         return reply
+
+    def _note_change(self, reply: Any) -> None:
+        """Give the link up where a reply says that the server, or this user's rights, are others now.
+
+        The next link tries out what publishing needs, and says what is missing.
+        """
+        if isinstance(reply, ServerError) and (
+            reply.kind in _CHANGED or any(words in str(reply) for words in _FORBIDDEN)
+        ):
+            self._link.give_up(str(reply))
 
     def _key(self, kind: str, topic: str) -> str:
         return f"{self._prefix}{kind}:{topic}"
@@ -384,9 +398,8 @@ class RedisEngine:
             raise PublishError(f"expected the message on {self._url.replicas} replicas, it is on {count}", stored=None)
 
     def _published(self, topic: str, reply: Any, history: History | None) -> int:
+        self._note_change(reply)
         if isinstance(reply, ServerError):
-            if reply.kind in _NOT_MASTER:
-                self._link.give_up(str(reply))
             is_known = reply.kind in _NOT_STORED or history is None
             raise PublishError(f"{self._url.shown}: {reply}", stored=False if is_known else None)
         if history is None:
