@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import stat
@@ -169,7 +170,10 @@ async def test_all_workers_see_the_same_messages_in_the_same_order() -> None:
             assert got[0] == got[1] == sorted(set(got[0]))
 
 
-async def test_a_link_that_goes_down_is_repaired_from_history_and_told_without_one() -> None:
+async def test_a_link_that_goes_down_is_repaired_from_history_and_told_without_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "lapwing.hub")
     async with process() as (hub_process, path):
         hub, other = await two_hubs(path, history=500)
         for each in (hub, other):
@@ -188,6 +192,10 @@ async def test_a_link_that_goes_down_is_repaired_from_history_and_told_without_o
             await other.publish("live", "again")
             assert (await anext(live)).data == "again"
             assert hub.health.is_up
+    assert [(level, text.partition(": ")[0]) for _, level, text in caplog.record_tuples] == [
+        (logging.WARNING, "the link to the process of the hub is down"),
+        (logging.INFO, "the link to the process of the hub is up again"),
+    ]
 
 
 FREEZING = """

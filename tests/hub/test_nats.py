@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 import signal
 import socket
 import ssl
@@ -173,8 +174,9 @@ def _shut_down(server: NatsServer, hub: Hub) -> Iterator[None]:
 
 @pytest.mark.parametrize("fault", [_killed, _frozen, _cut, _shut_down], ids=lambda fault: fault.__name__)
 async def test_a_link_that_was_down_is_repaired_from_history_and_told_without_one(
-    server: NatsServer, fault: Any
+    server: NatsServer, fault: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "lapwing.hub")
     async with two_hubs(server) as (hub, other), hub.subscribe("kept:1") as kept, hub.subscribe("live:1") as live:
         for topic, messages in (("kept:1", kept), ("live:1", live)):
             await other.publish(topic, "before")
@@ -191,6 +193,9 @@ async def test_a_link_that_was_down_is_repaired_from_history_and_told_without_on
         await until(lambda: hub.health.is_up)
         await surely(other, "live:1", "after")
         assert await data_of(live, 1) == ["after"]
+    warnings = [text for _, level, text in caplog.record_tuples if level == logging.WARNING]
+    assert all(" is down: " in text for text in warnings)
+    assert 1 <= len(warnings) == caplog.messages.count(f"the link to {server.url} is up again")
 
 
 async def test_a_restart_with_the_data_gone_is_told() -> None:

@@ -343,7 +343,8 @@ class Node:
 
     def interrupted(self, topics: Collection[str] | None, why: str) -> None:
         """Messages of these topics may be missing from here on."""
-        logger.warning("messages of %s may be missing: %s", "all topics" if topics is None else len(topics), why)
+        # The engine has logged the reason as it saw it.
+        logger.debug("messages of %s may be missing: %s", "all topics" if topics is None else len(topics), why)
         if topics is None and self.outage is not None:
             self.outage.began(self.loop)
         for topic in self._those(topics):

@@ -119,7 +119,7 @@ class Sink(Protocol):
         """All messages of one read have been handed over: without this call they are not sent to WebSockets."""
 
     def interrupted(self, topics: Collection[str] | None, why: str) -> None:
-        """Messages of these topics may be missing from here on; None for all topics."""
+        """Messages of these topics may be missing from here on; None for all topics. The engine logs the reason."""
 
     def resumed(self, topics: Collection[str] | None) -> None:
         """Messages of these topics come again."""

@@ -203,6 +203,8 @@ class SupervisedLink(ABC):
 
     def _up(self) -> None:
         self._since = time.time()
+        if self._was_up:
+            logger.info("the link to %s is up again", self._shown)
         self._was_up = True
         self._foreign = 0
         self.is_up.set()

@@ -59,6 +59,7 @@ class LocalEngine:
         self._in_flight = asyncio.Semaphore(_MOST_IN_FLIGHT)
         self._since = time.time()
         self._probed_at: float | None = None
+        self._was_up = False
         self._why = "not started"
 
     # --- life ------------------------------------------------------------------------------------------------------
@@ -76,6 +77,7 @@ class LocalEngine:
             OSError: it is not there within the time-out.
         """
         self._sink = sink
+        self._was_up = False
         self._keeper = asyncio.get_running_loop().create_task(self._keep())
         try:
             await asyncio.wait_for(self._is_up.wait(), self._timeout)
@@ -158,6 +160,9 @@ class LocalEngine:
         if error is not None or self._sink is None:
             return
         self._since = time.time()
+        if self._was_up:
+            logger.info("the link to the process of the hub is up again")
+        self._was_up = True
         self._is_up.set()
         self._sink.resumed(None)
 
@@ -172,7 +177,9 @@ class LocalEngine:
             return
         what, *arguments = body
         if what == "interrupted":
-            sink.interrupted(None, str(arguments[0]))
+            why = str(arguments[0])
+            logger.warning("messages of all topics may be missing: %s", why)
+            sink.interrupted(None, why)
         elif what == "resumed":
             sink.resumed(None)
         elif what in ("joined", "left"):
