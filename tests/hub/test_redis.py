@@ -18,6 +18,7 @@ from lapwing.hub import Engine, History, Lost, PublishError
 from lapwing.hub.engines import link, redis_leases
 from lapwing.hub.engines.link import Refused
 from lapwing.hub.engines.redis import RedisEngine
+from lapwing.hub.engines.redis_link import Link
 from lapwing.hub.hub import Hub
 from lapwing.hub.position import PER_MILLISECOND
 from lapwing.testing.hub import RULES, Began, Bench, Ear, Got, Journal, Published, Told, verify
@@ -518,7 +519,35 @@ def sentinel(master: RedisServer) -> Iterator[RedisServer]:
             yield watching
 
 
-async def test_a_failover_by_sentinel_under_load_is_followed_and_every_loss_is_told() -> None:
+async def test_a_link_whose_subscriptions_would_be_at_a_replica_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name may have several addresses; a replica would even pass the probe on."""
+    with redis_server("redis") as master, redis_server("redis") as replica:
+        replica.ask("REPLICAOF", "127.0.0.1", str(master.port))
+        await until(lambda: b"master_link_status:up" in replica.ask("INFO", "replication"))
+        open_there = Link._open
+
+        async def open_elsewhere(self: Link, address: Any, pushed: Any) -> Any:
+            return await open_there(
+                self, address if pushed == self._unexpected else ("127.0.0.1", replica.port), pushed
+            )
+
+        monkeypatch.setattr(Link, "_open", open_elsewhere)
+        with pytest.raises(ConnectionError, match="the server is slave, and no master"):
+            await declare(Hub(master.url, timeout=1)).__aenter__()
+        assert not [each for each in replica.ask("PUBSUB", "CHANNELS") if each.startswith(b"lapwing")]
+
+
+def _killed(master: RedisServer, watching: RedisServer) -> None:
+    master.kill()
+
+
+def _demoted(master: RedisServer, watching: RedisServer) -> None:
+    """It stays alive, as a replica."""
+    assert watching.ask("SENTINEL", "FAILOVER", "main") == b"OK"
+
+
+@pytest.mark.parametrize("fault", [_killed, _demoted], ids=lambda fault: fault.__name__)
+async def test_a_failover_by_sentinel_under_load_is_followed_and_every_loss_is_told(fault: Any) -> None:
     journal = Journal()
     notes = journal.subscribers["s"] = []
     with redis_server("redis") as master, redis_server("redis") as replica:
@@ -556,9 +585,11 @@ async def test_a_failover_by_sentinel_under_load_is_followed_and_every_loss_is_t
                 notes.append(Began(int(messages.position)))
                 tasks = [asyncio.ensure_future(publish(other)), asyncio.ensure_future(subscribe(messages))]
                 await until(lambda: len(notes) > 50)
-                master.kill()
-                await until(lambda: not hub.health.is_up)
+                since = hub.health.since
+                fault(master, watching)
+                await until(lambda: hub.health.since > since)
                 await until(lambda: hub.health.is_up and other.health.is_up)
+                assert replica.ask("PUBSUB", "NUMSUB", "lapwing:0:c:kept:1")[1] == 1
                 count = len(notes)
                 await until(lambda: len(notes) > count + 50)
                 stop.set()

@@ -199,6 +199,8 @@ class Link(SupervisedLink):
             commands = self._commands = await self._open(address, self._unexpected)
             subscriptions = self._subscriptions = await self._open(address, self._pushed)
             await self._require_usable(commands)
+            # A name may have several addresses; a replica would even pass our messages to ourselves on.
+            await self._require_role(subscriptions)
         await self._subscribe_all(subscriptions)
         async with asyncio.timeout(CONNECT_PATIENCE):
             await self._come_back(commands)
@@ -269,10 +271,13 @@ class Link(SupervisedLink):
             )
         await self._require_master(commands)
 
-    async def _require_master(self, commands: Connection) -> None:
-        role = await commands.must("ROLE")
+    async def _require_role(self, connection: Connection) -> None:
+        role = await connection.must("ROLE")
         if role[0] != b"master":
             raise ConnectionError(f"the server is {role[0].decode()}, and no master")
+
+    async def _require_master(self, commands: Connection) -> None:
+        await self._require_role(commands)
         asked_at = time.monotonic()
         seconds, microseconds = await commands.must("TIME")
         self.learn_time(int(seconds) + int(microseconds) / 1e6, asked_at)
