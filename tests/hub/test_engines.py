@@ -9,6 +9,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from lapwing.hub import Engine, History, MemoryEngine, PublishError
+from lapwing.hub.engines import link, local, nats_presence, redis_leases
+from lapwing.hub.engines.nats import NatsEngine
+from lapwing.hub.engines.redis import RedisEngine
+from lapwing.hub.engines.spread import SpreadEngine
 from lapwing.testing import virtual_time
 from lapwing.testing.hub import RULES, Bench, Ear, loop_clock
 
@@ -33,6 +37,16 @@ async def test_an_engine_keeps_the_rule(make: Callable[[], Bench], rule: Callabl
 
 async def test_the_memory_engine_is_an_engine() -> None:
     assert isinstance(MemoryEngine(), Engine)
+
+
+def test_the_times_of_engines_keep_what_is_promised() -> None:
+    """A deaf link is red within 10 s, a silent loss is found within 45 s, and who is gone has left within 15 s."""
+    for each in (link, local):
+        assert each._PROBE_EVERY + each._PROBE_PATIENCE < 10
+    for engine in (RedisEngine, NatsEngine, SpreadEngine):
+        assert engine.check_every * 1.5 <= 45  # a node looks after half of it at the earliest, and thrice that at most
+    assert redis_leases._LEASE + redis_leases._RENEWED_EVERY <= 15
+    assert nats_presence._LEASE + nats_presence._SAID_EVERY <= 15
 
 
 async def started(max_bytes: int = 2**28, max_topics: int = 1000) -> MemoryEngine:

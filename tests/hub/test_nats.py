@@ -13,7 +13,7 @@ import subprocess
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -25,6 +25,8 @@ from lapwing.hub.engines.nats_protocol import token_of
 from lapwing.hub.engines.nats_stream import Stream
 from lapwing.hub.hub import Hub
 from lapwing.io import trust
+from lapwing.testing import Proxy
+from lapwing.testing.faults import Direction
 from lapwing.testing.hub import RULES, Bench, Ear
 from tests.docs.pages import block
 from tests.hub.brokers import cannot_start, data_of, declare, surely, until
@@ -235,6 +237,35 @@ async def test_a_slow_consumer_that_the_server_cuts_off_misses_nothing(monkeypat
             assert [each[0] for each in await data_of(messages, 190)] == list(range(190))
             assert hub.stats().repairs
             assert hub.stats().losses == 0
+
+
+@pytest.mark.parametrize("direction", get_args(Direction))
+async def test_a_link_that_is_deaf_in_one_direction_is_red_in_time_and_repaired(
+    server: NatsServer, direction: Direction
+) -> None:
+    """TCP is healthy, and acknowledges all: only the probe notices."""
+    async with Proxy(f"ws://127.0.0.1:{server.port}") as proxy, declare(Hub(server.url)) as other:
+        async with (
+            declare(Hub(f"nats://127.0.0.1:{proxy.port}")) as hub,
+            hub.subscribe("kept:1") as kept,
+            hub.subscribe("live:1") as live,
+        ):
+            await other.publish("kept:1", 0)
+            assert await data_of(kept, 1) == [0]
+            proxy.stall(direction)
+            began = asyncio.get_running_loop().time()
+            for number in range(1, 6):
+                await other.publish("kept:1", number)
+            await other.publish("live:1", "unheard")
+            await until(lambda: not engine_of(hub)._link.is_up.is_set())
+            assert asyncio.get_running_loop().time() - began < 10
+            assert "a probe did not come back" in hub.health.why
+            proxy.resume(direction)
+            assert await data_of(kept, 5) == [1, 2, 3, 4, 5]
+            await until(lambda: hub.health.is_up)
+            with pytest.raises(Lost, match="interrupted"):
+                while (await data_of(live, 1)) == ["unheard"]:  # on the way to the server nothing of it was lost
+                    assert direction == "to_server"
 
 
 async def test_a_message_that_the_link_lost_without_a_word_is_found_by_the_next_look(

@@ -6,6 +6,7 @@ import asyncio
 import random
 import re
 import signal
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -23,6 +24,7 @@ from lapwing.hub.hub import Hub
 from lapwing.hub.position import PER_MILLISECOND
 from lapwing.testing.hub import RULES, Began, Bench, Ear, Got, Journal, Published, Told, verify
 from tests.hub.brokers import data_of, declare, surely, until
+from tests.hub.rooms import anybody
 from tests.hub.servers import RedisServer, redis_server
 from tests.peers.programs import free_port
 
@@ -136,15 +138,32 @@ async def test_a_restart_with_the_data_gone_is_told(server: RedisServer) -> None
                 pass
 
 
-async def test_a_reader_whose_output_is_cut_off_by_the_server_misses_nothing(server: RedisServer) -> None:
+def subscribers(server: RedisServer) -> set[bytes]:
+    """The numbers of connections with subscriptions."""
+    return set(re.findall(rb"^id=(\d+) ", server.ask("CLIENT", "LIST", "TYPE", "pubsub"), re.MULTILINE))
+
+
+async def test_a_reader_whose_output_is_cut_off_by_the_server_misses_nothing(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "_PROBE_EVERY", 60.0)
     server.ask("CONFIG", "SET", "client-output-buffer-limit", "pubsub 256kb 0 0")
-    async with two_hubs(server) as (hub, other), hub.subscribe("kept:1") as messages:
-        link = hub._core.engine._link  # type: ignore[attr-defined]
-        link._subscriptions.transport.pause_reading()
-        for number in range(150):
-            await other.publish("kept:1", [number, "x" * 20_000])
-        await until(lambda: hub.stats().repairs)
-        assert [each[0] for each in await data_of(messages, 150)] == list(range(150))
+    hub, other = declare(Hub(server.url)), declare(Hub(server.url))
+    for each in (hub, other):
+        each.topic("many", history=2000)(anybody)
+    async with hub, other, hub.subscribe("many") as messages:
+        transport = hub._core.engine._link._subscriptions.transport  # type: ignore[attr-defined]
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 17)
+        transport.pause_reading()
+        before = subscribers(server)
+        for number in range(900):  # more than the kernel takes
+            await other.publish("many", [number, "x" * 12_000])
+        await until(lambda: before - subscribers(server))
+        assert hub.health.is_up, "the server has cut it off, and it does not know"
+        transport.resume_reading()
+        assert [each[0] for each in await data_of(messages, 900)] == list(range(900))
+        assert hub.stats().repairs
+        assert hub.stats().losses == 0
 
 
 # --- faults of the store ---------------------------------------------------------------------------------------------
