@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import platform
 import signal
 import socket
@@ -112,6 +113,8 @@ class RedisServer:
     def signal(self, number: signal.Signals) -> None:
         assert self.process is not None
         self.process.send_signal(number)
+        if number == signal.SIGSTOP:
+            os.waitpid(self.process.pid, os.WUNTRACED)  # until it has stopped
 
     def close(self) -> None:
         if self.process is not None and self.process.poll() is None:

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import stat
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -214,6 +215,11 @@ FREEZING = """
 """
 
 
+def freeze(running: subprocess.Popen[str]) -> None:
+    running.send_signal(signal.SIGSTOP)
+    os.waitpid(running.pid, os.WUNTRACED)  # until it has stopped
+
+
 async def test_a_hub_that_is_frozen_is_red_in_time_and_missed_messages_are_read_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -230,7 +236,7 @@ async def test_a_hub_that_is_frozen_is_red_in_time_and_missed_messages_are_read_
             await other.publish("t:1", 0)
             assert (await anext(messages)).data == 0
             await until(lambda: hub.health.probed_at)
-            running.send_signal(signal.SIGSTOP)
+            freeze(running)
             began = asyncio.get_running_loop().time()
             publishing = asyncio.ensure_future(other.publish("t:1", 1))
             reading = asyncio.ensure_future(hub._core.engine.last(["t:1"]))
