@@ -19,7 +19,7 @@ from lapwing.hub import Engine, History, Lost, PublishError
 from lapwing.hub.engines import link, redis_leases
 from lapwing.hub.engines.link import Refused
 from lapwing.hub.engines.redis import RedisEngine
-from lapwing.hub.engines.redis_link import Link
+from lapwing.hub.engines.redis_link import Connection, Link
 from lapwing.hub.hub import Hub
 from lapwing.hub.position import PER_MILLISECOND
 from lapwing.testing.hub import RULES, Began, Bench, Ear, Got, Journal, Published, Told, verify
@@ -72,6 +72,42 @@ async def test_the_engine_keeps_the_rule(shared: RedisServer, rule: Callable[[Be
 async def two_hubs(server: RedisServer, **options: Any) -> AsyncIterator[tuple[Hub, Hub]]:
     async with declare(Hub(server.url, **options)) as one, declare(Hub(server.url, **options)) as two:
         yield one, two
+
+
+@pytest.mark.parametrize("history", [None, KEPT], ids=["live", "kept"])
+async def test_the_bytes_in_flight_are_limited(
+    shared: RedisServer, history: History | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of thirty-two messages of a megabyte at once never more than sixteen are on their way."""
+    monkeypatch.setattr(link, "_PROBE_PATIENCE", 30.0)
+    size = 1024 * 1024
+    ask, sent, most = Connection.ask, 0, 0
+
+    def counted(connection: Connection, *command: Any, **options: Any) -> asyncio.Future[Any]:
+        nonlocal sent, most
+        reply = ask(connection, *command, **options)
+        large = sum(len(part) // size for part in command if isinstance(part, bytes))
+        sent += large
+        most = max(most, sent)
+
+        def answered(_: object) -> None:
+            nonlocal sent
+            sent -= large
+
+        reply.add_done_callback(answered)
+        return reply
+
+    engine = RedisEngine(shared.url)
+    await engine.start(Ear())
+    try:
+        monkeypatch.setattr(Connection, "ask", counted)
+        topics = [f"large:{number % 4}" for number in range(32)]
+        await asyncio.gather(*(engine.publish(topic, bytes(size), history=history) for topic in topics))
+        assert 8 <= most <= 16
+        assert sent == 0
+    finally:
+        await engine.stop()
+    shared.ask("FLUSHALL")
 
 
 # --- faults of the link ----------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from ..errors import PublishError
 from . import frames
 from .contract import Health, Stretch
 from .frames import Kind
+from .in_flight import InFlight
 from .process import is_own_user
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ _BACKOFF: Final = (0.02, 0.5)
 #: Seconds between two probes, and for one to come back, as for links to brokers.
 _PROBE_EVERY: Final = 3.0
 _PROBE_PATIENCE: Final = 5.0
-#: Publishes that may be in flight.
-_MOST_IN_FLIGHT: Final = 1024
 
 
 class LocalEngine:
@@ -56,7 +55,7 @@ class LocalEngine:
         #: What every new link has to be told: the topics, and the clients by topic and name.
         self._topics: dict[str, None] = {}
         self._clients: dict[tuple[str, str], bytes] = {}
-        self._in_flight = asyncio.Semaphore(_MOST_IN_FLIGHT)
+        self._in_flight = InFlight()
         self._since = time.time()
         self._probed_at: float | None = None
         self._was_up = False
@@ -203,7 +202,7 @@ class LocalEngine:
             raise PublishError("the engine is not started", stored=False)
         if key is not None and history is None:
             raise ValueError("key= needs a topic with a history: without one nothing is kept to compare with")
-        async with self._in_flight:
+        async with self._in_flight.room(len(payload)):
             link = await self._find_link()
             if link is None:
                 raise PublishError(f"the process of the hub cannot be reached: {self._why}", stored=False)

@@ -19,6 +19,7 @@ from ..errors import PublishError
 from ..position import LIMIT
 from . import nats_protocol as wire
 from .contract import Entry, Stretch
+from .in_flight import InFlight
 from .link import CONNECT_PATIENCE, Refused
 from .nats_jetstream import ANCHOR, Gone, Stored, stored_of
 from .nats_link import Link
@@ -37,8 +38,6 @@ __all__ = ["NatsEngine"]
 
 logger = logging.getLogger("lapwing.hub")
 
-#: Publishes that may be in flight.
-_MOST_IN_FLIGHT: Final = 1024
 #: A topic of the engine's own, through which each new link is tried out.
 _TRIAL: Final = "\x01trial"
 #: Messages that are looked through at a time for the newest ones.
@@ -80,7 +79,7 @@ class NatsEngine:
         self._topics = f"{prefix}.t.".encode()
         self._timeout = timeout
         self._sink: Sink | None = None
-        self._in_flight = asyncio.Semaphore(_MOST_IN_FLIGHT)
+        self._in_flight = InFlight()
         #: The topics that are listened to, by their tokens, and where those with a history stand.
         self._names: dict[bytes, str] = {}
         self._tops: dict[str, _Top] = {}
@@ -272,7 +271,7 @@ class NatsEngine:
             raise PublishError("the engine is not started", stored=False)
         if key is not None and history is None:
             raise ValueError("key= needs a topic with a history: without one nothing is kept to compare with")
-        async with self._in_flight:
+        async with self._in_flight.room(len(payload)):
             if not await self._link.ready(self._timeout):
                 raise PublishError(self._link.health.why or "the server does not answer", stored=False)
             if history is not None:
@@ -312,7 +311,7 @@ class NatsEngine:
 
     async def _last(self, topic: str) -> int:
         now = self._link.now()
-        async with self._in_flight:
+        async with self._in_flight.room(0):
             sequence, is_new = await self._stream.anchor(topic, 0, 0)
             top = self._tops.get(topic)
             if is_new:

@@ -18,6 +18,7 @@ from ..errors import PublishError
 from ..position import PER_MILLISECOND, first_of
 from . import redis_scripts as scripts
 from .contract import Entry, Stretch
+from .in_flight import InFlight
 from .redis_batches import Batches
 from .redis_leases import Leases
 from .redis_link import Connection, Link
@@ -40,8 +41,6 @@ _LAST_KEPT: Final = 86_400
 _KEY_WINDOW: Final = 120_000
 #: Topics whose last position one script looks up.
 _OPENED_AT_ONCE: Final = 500
-#: Publishes that may be in flight.
-_MOST_IN_FLIGHT: Final = 1024
 #: Topics published to whose last positions are remembered.
 _MOST_GIVEN: Final = 10_000
 #: Messages of one read.
@@ -102,7 +101,7 @@ class RedisEngine:
         self._channels = f"{self._prefix}c:".encode()
         self._timeout = timeout
         self._sink: Sink | None = None
-        self._in_flight = asyncio.Semaphore(_MOST_IN_FLIGHT)
+        self._in_flight = InFlight()
         #: The newest positions that this process knows: none below is given again, even if the store forgets. Those of
         #: topics that it listens to, and of those that it has published to.
         self._tops: dict[str, int] = {}
@@ -365,7 +364,7 @@ class RedisEngine:
             raise PublishError("the engine is not started", stored=False)
         if key is not None and history is None:
             raise ValueError("key= needs a topic with a history: without one nothing is kept to compare with")
-        async with self._in_flight:
+        async with self._in_flight.room(len(payload)):
             commands = await self._link.commands(self._timeout)
             if commands is None:
                 raise PublishError(self._link.health.why or "the server does not answer", stored=False)
