@@ -119,6 +119,9 @@ NOT_IN_PROTOCOL = re.compile(
     r"|libc\.(time|signal)|posix\.(select|signal|time|unistd)|cpython\.time)(\.|$)"
 )
 
+#: What makes code of data, which the hub must not do: its data comes from clients and brokers.
+MAKES_CODE = re.compile(r"(pickle|cPickle|_pickle|marshal|shelve|eval|exec|__import__)$")
+
 #: Attributes that Cython adds to every extension type.
 CYTHONS_OWN = re.compile(r"__(reduce|setstate)_cython__|__pyx_\w+__|__test__")
 
@@ -291,6 +294,22 @@ def _public(body: list[ast.stmt]) -> dict[str, ast.stmt]:
         elif isinstance(node, ast.ImportFrom):
             names |= {alias.asname: node for alias in node.names if alias.asname == alias.name}
     return {name: node for name, node in names.items() if not name.startswith("_")}
+
+
+HUB = [path for path in FILES if PACKAGE / "hub" in path.parents]
+
+
+@pytest.mark.parametrize("path", HUB, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_the_hub_makes_no_code_of_data(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    used = {module.split(".")[0] for module, _ in _statements(path)}
+    if path.suffix == ".py":
+        nodes = list(ast.walk(ast.parse(text)))
+        used |= {node.id for node in nodes if isinstance(node, ast.Name)}
+        used |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    else:
+        used |= set(re.findall(r"\w+", re.sub(r'""".*?"""|#[^\n]*', "", text, flags=re.DOTALL)))
+    assert [name for name in used if MAKES_CODE.match(name)] == []
 
 
 @pytest.mark.parametrize("path", EXTENSIONS, ids=lambda path: str(path.relative_to(PACKAGE)))

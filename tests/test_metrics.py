@@ -132,6 +132,24 @@ def test_nothing_is_loaded_before_it_is_needed() -> None:
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+def test_a_server_without_a_hub_loads_nothing_of_the_hub() -> None:
+    program = (
+        "import asyncio, sys, lapwing\n"
+        "async def echo(ws):\n"
+        "    async for message in ws:\n"
+        "        await ws.send(message)\n"
+        "async def main():\n"
+        "    async with lapwing.listen(port=0, interface='127.0.0.1', default=echo) as server:\n"
+        "        async with lapwing.connect(f'ws://127.0.0.1:{server.port}') as ws:\n"
+        "            await ws.send('x')\n"
+        "            assert await ws.receive() == 'x'\n"
+        "        assert server.stats().hub is None\n"
+        "asyncio.run(main())\n"
+        "assert [name for name in sys.modules if name.startswith('lapwing.hub')] == []\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 async def test_a_server_without_a_port_is_named_by_its_unix_socket(tmp_path: Path) -> None:
     for path, name in ((tmp_path / "s", str(tmp_path / "s")), (f"\0lapwing-{os.getpid()}", f"@lapwing-{os.getpid()}")):
         async with lapwing.listen(unix=path, default=echo) as server:

@@ -66,6 +66,22 @@ async def test_one_read_serves_all_clients_that_return_one_after_the_other() -> 
         assert await numbers(live, MISSED + 101) == list(range(-1, MISSED + 100))
 
 
+async def test_one_read_serves_a_thousand_that_return_at_once() -> None:
+    engine = CountingEngine()
+    hub = hub_on(engine)
+    async with hub, hub.subscribe("t"):
+        since = await hub.publish("t", -1)
+        for number in range(MISSED):
+            await hub.publish("t", number)
+
+        async def come_back() -> list[int]:
+            async with hub.subscribe("t", since=since) as messages:
+                return await numbers(messages, MISSED)
+
+        assert await asyncio.gather(*(come_back() for _ in range(1000))) == [list(range(MISSED))] * 1000
+        assert engine.reads == 1
+
+
 @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
 async def test_clients_that_have_missed_the_same_are_told_the_same_and_others_their_own(codec: Any) -> None:
     hub = hub_on(CountingEngine())

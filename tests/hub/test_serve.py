@@ -226,6 +226,18 @@ async def test_topics_of_a_client_are_limited(codec: Any) -> None:
         assert (await talker.subscribe("chat:9")).recoverable
 
 
+async def test_topics_of_all_clients_are_limited(codec: Any) -> None:
+    hub = a_hub(max_topics=2)
+    async with serving(hub) as url, talking(url, codec) as talker, talking(url, codec) as other:
+        assert (await talker.subscribe("chat:1")).recoverable
+        assert (await other.subscribe("chat:2")).recoverable
+        refused = await talker.subscribe("chat:3")
+        assert (refused.code, refused.temporary) == (111, True)
+        assert (await talker.subscribe("chat:2")).recoverable
+        await hub.publish("chat:2", 1)
+        assert data_of([await talker.push(), await other.push()]) == [b"1", b"1"]
+
+
 async def test_new_topics_that_a_client_publishes_to_are_limited(codec: Any) -> None:
     """A topic is created by publishing, too."""
     hub = a_hub(max_new_topics=3)
