@@ -56,6 +56,10 @@ class Slow:
         assert self._reading is not None
         self._reading.cancel()
 
+    def dropped(self) -> int:
+        """The messages that it did not get, as the server counts them."""
+        return self.server.stats().dropped_broadcasts
+
     def held(self) -> int:
         """The bytes that the server holds for it."""
         stats = self.server.stats()
@@ -128,6 +132,7 @@ async def test_the_latest_of_each_topic(codec: Any) -> None:
 
         await slow.read_until(done)
         assert len(got) < 2 * MANY
+        assert len(got) + slow.dropped() == 2 * MANY
         for topic in ("latest:1", "latest:2"):
             numbers = [number for name, number in got if name == topic]
             assert numbers == sorted(numbers)
@@ -146,6 +151,9 @@ async def test_some_are_dropped(codec: Any, topic: str, has_last: bool) -> None:
         numbers = [number_of(push) for push in await slow.read_until(done)]
         assert numbers == sorted(set(numbers))
         assert len(numbers) < MANY
+        assert slow.dropped() > 0
+        if has_last:
+            assert len(numbers) + slow.dropped() == MANY
 
 
 async def test_a_strict_topic_ends_the_connection(codec: Any) -> None:
@@ -169,6 +177,7 @@ async def test_leaving_discards_what_waits(codec: Any) -> None:
         await hub.publish("kept", [MANY, ""])
         await slow.read_until(lambda pushes: pushes[-1].channel == "kept" and number_of(pushes[-1]) == MANY)
         await answer
+        assert slow.dropped() < MANY  # what it does not want is not counted as dropped
         log = slow.talker.log
         place = next(
             index for index, said in enumerate(log) if isinstance(said, Reply) and said.method == "unsubscribe"

@@ -5,7 +5,7 @@ from ..io.reactor cimport Reactor
 from .message cimport Broadcast
 from .reader cimport Reader
 
-__all__ = ["deliver", "flush", "follow", "is_served_in", "spread"]
+__all__ = ["count_dropped", "deliver", "flush", "follow", "is_served_in", "spread"]
 
 
 def deliver(Broadcast broadcast not None, list readers not None, protocol=None, *, bint to_all=False):
@@ -78,6 +78,11 @@ def follow(Reader reader not None, call):
         return False
     reader.backlog.follow(call)
     return True
+
+
+def count_dropped(Reader reader not None):
+    """Count a message that waited for a reader outside of its backlog, and was dropped."""
+    reader.dropped += 1
 
 
 def is_served_in(Reader reader not None, loop):

@@ -20,7 +20,7 @@ cdef class Reader(Source):
     cdef str agreed                 # the subprotocol, None without one
     cdef Backlog backlog            # of a reader that lags: the broadcasts that wait for it; None for all others
     cdef size_t backlog_bytes       # that these cost, for whichever thread asks
-    cdef unsigned long dropped      # broadcasts that the peer did not get because it lagged
+    cdef unsigned long dropped      # messages to many that the peer did not get because it lagged
     # its life: see `faces.life`
     cdef double own_timeout         # the `timeout` option in seconds, negative for never: looked up for every message
     cdef object opened              # the outcome of the opening handshake: request and response; None before

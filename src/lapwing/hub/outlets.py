@@ -12,7 +12,7 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from ..broadcast.fanout import follow, spread
+from ..broadcast.fanout import count_dropped, follow, spread
 from ..broadcast.message import Broadcast
 from ..broadcast.policy import Policy
 from ..protocol.frame import BINARY, TEXT
@@ -186,19 +186,24 @@ class HeldOutlet(Outlet):
         if not self._waiting and self._send(seat, prepared, "catch-up"):
             return True
         key = seat if seat.options.lagging == "keep-latest" else object()
-        self._drop(key)
+        if key in self._waiting:
+            self._drop_unsent(key)
         self._waiting[key] = seat, prepared
         self._size += prepared.size + _OVERHEAD
         budget, _ = budget_of(self._owner.connection)
         while self._size > budget and len(self._waiting) > 1:
-            self._drop(next(iter(self._waiting)))
+            self._drop_unsent(next(iter(self._waiting)))
         self._follow()
         return True
 
+    def _drop_unsent(self, key: object) -> None:
+        """Drop a message that the client is not to get, as its policy says."""
+        self._drop(key)
+        count_dropped(self._owner.connection._reader)
+
     def _drop(self, key: object) -> None:
-        if key in self._waiting:
-            _, prepared = self._waiting.pop(key)
-            self._size -= prepared.size + _OVERHEAD
+        _, prepared = self._waiting.pop(key)
+        self._size -= prepared.size + _OVERHEAD
 
     def _follow(self) -> None:
         if not self._is_following:
