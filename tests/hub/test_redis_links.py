@@ -142,6 +142,20 @@ async def test_a_right_that_is_taken_away_ends_the_link_with_the_reason(
             assert [message.data for message in await hub.history("kept:1")] == ["before"] * 2
 
 
+@pytest.mark.parametrize("kind", ["redis", "valkey"])
+async def test_a_topic_that_the_user_may_not_publish_on_leaves_the_link_as_it_is(kind: str) -> None:
+    with redis_server(kind) as server:
+        server.ask("ACL", "SETUSER", "app", "on", ">pw", "~lapwing:*", "&lapwing:*", *LEAST.split())
+        async with declare(Hub(f"redis://app:pw@127.0.0.1:{server.port}")) as hub:
+            up = hub.health.since
+            server.ask("ACL", "SETUSER", "app", "resetkeys", "~lapwing:0:*:kept:1")
+            for key in (None, "k"):
+                with pytest.raises(PublishError, match="access"):
+                    await hub.publish("kept:2", "refused", key=key)
+            await hub.publish("kept:1", "taken")
+            assert hub.health.since == up
+
+
 # --- deaf ------------------------------------------------------------------------------------------------------------
 
 

@@ -273,10 +273,13 @@ class RedisEngine:
     def _note_change(self, reply: Any) -> None:
         """Give the link up where a reply says that the server, or this user's rights, are others now.
 
-        The next link tries out what publishing needs, and says what is missing.
+        The next link tries out what publishing needs, and says what is missing. A key that this user may not access is
+        no reason: the topics with other keys go on.
         """
-        if isinstance(reply, ServerError) and (
-            reply.kind in _CHANGED or any(words in str(reply) for words in _FORBIDDEN)
+        if (
+            isinstance(reply, ServerError)
+            and (reply.kind in _CHANGED or any(words in str(reply) for words in _FORBIDDEN))
+            and " access " not in str(reply)
         ):
             self._link.give_up(str(reply))
 
