@@ -18,7 +18,7 @@ from typing import Any, get_args
 import pytest
 
 from lapwing.hub import Engine, History, Lost, PublishError
-from lapwing.hub.engines import link, nats_presence
+from lapwing.hub.engines import link, nats_link, nats_presence
 from lapwing.hub.engines.link import Refused
 from lapwing.hub.engines.nats import NatsEngine
 from lapwing.hub.engines.nats_protocol import token_of
@@ -105,6 +105,29 @@ async def keep(rule: Callable[[Bench], Awaitable[None]], server: NatsServer) -> 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 async def test_the_engine_keeps_the_rule(shared: NatsServer, rule: Callable[[Bench], Awaitable[None]]) -> None:
     await keep(rule, shared)
+
+
+async def test_the_bytes_that_are_published_at_once_are_limited(
+    shared: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of sixty-four messages of half a megabyte at once never more than thirty-two are on their way."""
+    most = 0
+    send = nats_link.Connection.send
+
+    def counted(connection: nats_link.Connection, *parts: bytes) -> None:
+        nonlocal most
+        send(connection, *parts)
+        most = max(most, sum(map(len, connection._waiting)))
+
+    engine = NatsEngine(shared.url)
+    await engine.start(Ear())
+    try:
+        monkeypatch.setattr(nats_link.Connection, "send", counted)
+        size = 512 * 1024
+        await asyncio.gather(*(engine.publish("large", bytes(size), history=None) for _ in range(64)))
+        assert 8 * size < most < 33 * size
+    finally:
+        await engine.stop()
 
 
 READING = [rule for rule in RULES if {"read", "log", "before"} & set(rule.__name__.split("_"))]

@@ -38,6 +38,8 @@ __all__ = ["NatsEngine"]
 
 logger = logging.getLogger("lapwing.hub")
 
+#: Bytes of a payload that count as in flight until they are with the transport, though no answer is waited for.
+_LARGE: Final = 16 * 1024
 #: A topic of the engine's own, through which each new link is tried out.
 _TRIAL: Final = "\x01trial"
 #: Messages that are looked through at a time for the newest ones.
@@ -285,6 +287,8 @@ class NatsEngine:
                 self._link.publish(self._subject(topic, b"now"), payload)
             except ConnectionError as error:
                 raise PublishError(str(error), stored=False) from None
+            if len(payload) > _LARGE:
+                await asyncio.sleep(0)  # what is published in one turn waits for its end
             return 0
 
     async def listen(self, topics: Iterable[str]) -> None:
