@@ -17,17 +17,7 @@ from release.targets import targets
 
 ROOT = Path(__file__).parent.parent
 #: What .ci/run makes, in this order.
-TARGETS = (
-    "check",
-    "test",
-    "uvicorn-suite",
-    "framework-suites",
-    "model",
-    "chaos DURATION=40",
-    "docs",
-    "sanitize",
-    "bench-guard",
-)
+TARGETS = ("check", "test", "uvicorn-suite", "framework-suites", "chaos DURATION=40", "docs", "sanitize", "bench-guard")
 VERSION = "Programming Language :: Python :: "
 
 
