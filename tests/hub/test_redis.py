@@ -658,7 +658,7 @@ async def test_a_failover_by_sentinel_under_load_is_followed_and_every_loss_is_t
     # What the old master had acknowledged and the replica did not have is explained by the fault.
     seen = {note.message for note in notes if isinstance(note, Got)}
     journal.lost = {each.message for each in journal.published if each.position is not None} - seen - kept
-    # What the subscriber had got beyond the place where it was told to stand is on a branch that went with the old master.
+    # What it had got beyond the place where it was told to stand is on a branch that went with the old master.
     for place, note in enumerate(notes):
         if isinstance(note, Told):
             before = (each for each in notes[:place] if isinstance(each, Got))
