@@ -93,9 +93,16 @@ class World:
             assert subscription.recovered or not known, "what the log has was not recovered"
 
     def is_recoverable(self, reader: Reader) -> bool:
-        """Whether the log of the engine alone still shows what a reader has missed."""
+        """Whether the log of the engine alone still shows what a reader has missed.
+
+        It does not where it went back, and the hub has yet to notice: others have got messages that it lacks.
+        """
         log = self.hub.engine._logs.get(reader.topic)
-        return log is not None and reader.held is not None and log.index(reader.held) is not None
+        node: Any = self.hub._core._node
+        topic = node.topics.get(reader.topic)
+        if log is None or reader.held is None or (topic is not None and topic.top > log.last):
+            return False
+        return log.index(reader.held) is not None
 
     async def take(self, reader: Reader, count: int) -> None:
         """Let a reader take messages, as long as there are some."""
