@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import lapwing
@@ -14,7 +15,7 @@ from lapwing.hub.wire.json_codec import JsonCodec
 from lapwing.hub.wire.messages import Command, ConnectRequest, OfTopic, Push, Reply, SubscribeRequest
 from lapwing.hub.wire.protobuf_codec import ProtobufCodec
 
-__all__ = ["CODECS", "TIMEOUT", "Talker", "a_hub", "serving", "talking"]
+__all__ = ["CODECS", "TIMEOUT", "Talker", "a_hub", "hub_in_a_thread", "serving", "talking"]
 
 #: Seconds for anything that a test waits for.
 TIMEOUT = 20.0
@@ -76,6 +77,32 @@ async def serving(hub: Hub, **options: Any) -> AsyncIterator[str]:
     """The address of a server for the hub."""
     async with lapwing.listen(port=0, interface="127.0.0.1", default=hub.serve, **options) as server:
         yield f"ws://127.0.0.1:{server.port}"
+
+
+@contextmanager
+def hub_in_a_thread(hub: Hub) -> Iterator[tuple[str, Any]]:
+    """A server in a thread of its own: its URL, and what calls a coroutine function there."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    def call(function: Any, *args: Any, **options: Any) -> Any:
+        async def work() -> Any:
+            return await function(*args, **options)
+
+        return asyncio.run_coroutine_threadsafe(work(), loop).result(TIMEOUT)
+
+    async def listen() -> lapwing.Server:
+        return await lapwing.listen(port=0, interface="127.0.0.1", default=hub.serve)
+
+    server = call(listen)
+    try:
+        yield f"ws://127.0.0.1:{server.port}", call
+    finally:
+        call(server.close)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(TIMEOUT)
+        loop.close()
 
 
 class Talker:

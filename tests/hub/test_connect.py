@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 import lapwing
 from lapwing import Hub, Reconnect
 from lapwing.hub import Denied, Expired, Lost, Member, Position, PublishError, Unavailable, connect
-from tests.hub.talking import TIMEOUT, a_hub, serving
+from tests.hub.talking import TIMEOUT, a_hub, hub_in_a_thread, serving
 
 QUICK = Reconnect(initial=0.02, maximum=0.2)
 EITHER = pytest.mark.parametrize("protobuf", [False, True], ids=["json", "protobuf"])
@@ -421,32 +421,6 @@ async def test_closing_ends_the_iteration() -> None:
 
 
 # --- blocking -----------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def hub_in_a_thread(hub: Hub) -> Iterator[tuple[str, Any]]:
-    """A server in a thread of its own: its URL, and what calls a coroutine function there."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-
-    def call(function: Any, *args: Any, **options: Any) -> Any:
-        async def work() -> Any:
-            return await function(*args, **options)
-
-        return asyncio.run_coroutine_threadsafe(work(), loop).result(TIMEOUT)
-
-    async def listen() -> lapwing.Server:
-        return await lapwing.listen(port=0, interface="127.0.0.1", default=hub.serve)
-
-    server = call(listen)
-    try:
-        yield f"ws://127.0.0.1:{server.port}", call
-    finally:
-        call(server.close)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(TIMEOUT)
-        loop.close()
 
 
 @EITHER

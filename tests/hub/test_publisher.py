@@ -17,6 +17,7 @@ from lapwing.hub import Declared, Declaring, MemoryEngine, Position
 from lapwing.hub.engines import link, redis_leases
 from lapwing.hub.engines.redis import RedisEngine
 from lapwing.hub.message import Origin
+from lapwing.hub.thread_calls import CallEndedError
 from lapwing.testing.hub import Ear
 from tests.hub.rooms import anybody
 from tests.hub.servers import RedisServer, redis_server
@@ -125,9 +126,9 @@ async def test_closing_ends_what_another_thread_publishes(server: RedisServer) -
         def work() -> None:
             try:
                 while True:
-                    running.call(lambda: running.publish("kept:1", 1, None, Origin()))
+                    running.calls.call(running.publish, "kept:1", 1, None, Origin())
                     began.set()
-            except PublishError as error:
+            except (CallEndedError, PublishError) as error:
                 ended.append(error)
 
         thread = threading.Thread(target=work)

@@ -252,6 +252,7 @@ class BlockingHubClient(_Client):
         super().__init__(remote)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="lapwing hub client", daemon=True)
+        self._closing = threading.Lock()
 
     def _start(self) -> None:
         self._thread.start()
@@ -262,6 +263,7 @@ class BlockingHubClient(_Client):
             raise
 
     def _stop(self) -> None:
+        self._remote.cancel_calls()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
@@ -313,9 +315,10 @@ class BlockingHubClient(_Client):
 
     def close(self) -> None:
         """Close the connection, and end all subscriptions. May be called again, and from any thread."""
-        if not self._loop.is_closed():
-            self._remote.call_from_thread(self._remote.end)
-            self._stop()
+        with self._closing:
+            if not self._loop.is_closed():
+                self._remote.call_from_thread(self._remote.end)
+                self._stop()
 
 
 def _encoded(data: object) -> bytes:

@@ -20,6 +20,7 @@ from .position import Position, next_position
 from .presence import Member, Present
 from .publishing import Publishing
 from .seats import Seat
+from .thread_calls import CallEndedError, ThreadCalls
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -72,6 +73,7 @@ class Core:
         self._starts = 0
         self._starting: asyncio.Future[None] | None = None
         self._thread = 0
+        self._calls: ThreadCalls | None = None
         self._declaring: asyncio.Task[None] | None = None
 
     # --- life ------------------------------------------------------------------------------------------------------
@@ -95,6 +97,7 @@ class Core:
         self._node.outage = self.outage
         self._publishing = Publishing(self._node, self.declarations, self.timeout)
         self._thread = threading.get_ident()
+        self._calls = calls = ThreadCalls(loop)
         self._starting = starting = loop.create_future()
         try:
             await self.engine.start(self._node)
@@ -105,7 +108,9 @@ class Core:
                 await self.engine.stop()
                 raise
         except BaseException as error:
-            self._node, self._publishing, self._control, self._starts = None, None, None, 0
+            calls.refuse()
+            calls.cancel()
+            self._node, self._publishing, self._control, self._calls, self._starts = None, None, None, None, 0
             starting.set_exception(error if isinstance(error, Exception) else RuntimeError("the start was cancelled"))
             starting.exception()  # perhaps no caller waits
             raise
@@ -166,11 +171,12 @@ class Core:
     async def end(self) -> None:
         """End, unless it was started elsewhere, too."""
         self._starts = max(self._starts - 1, 0)
-        node, publishing = self._node, self._publishing
-        if self._starts or node is None or publishing is None:
+        node, publishing, calls = self._node, self._publishing, self._calls
+        if self._starts or node is None or publishing is None or calls is None:
             return
+        calls.refuse()
         await publishing.end()
-        self._node = self._publishing = self._control = self._declaring = None
+        self._node = self._publishing = self._control = self._calls = self._declaring = None
         for call in list(self.ending.values()):
             call()
         self.ending.clear()
@@ -179,6 +185,7 @@ class Core:
         self.outage.ended()
         self.outage.clients.clear()
         await self.engine.stop()
+        calls.cancel()
 
     @property
     def running(self) -> Node | None:
@@ -208,23 +215,18 @@ class Core:
         """Have the hub's loop run a coroutine function, and wait for it in this thread.
 
         Raises:
-            RuntimeError: the hub does not run, or this is its own thread.
+            RuntimeError: the hub does not run, or is stopped, or this is its own thread.
         """
-        node = self._node
-        if node is None:
+        calls = self._calls
+        if calls is None:
             raise RuntimeError("the hub is not running")
         if threading.get_ident() == self._thread:
             raise RuntimeError("this is the thread of the hub's event loop, which must not wait: use await")
 
-        async def work() -> T:
-            return await function(*args, **options)
-
-        future = asyncio.run_coroutine_threadsafe(work(), node.loop)
         try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
+            return calls.call(function, *args, **options)
+        except CallEndedError as ended:
+            raise RuntimeError("the hub was stopped" if ended.is_begun else "the hub is not running") from None
 
     def leave_to_loop(self, function: Callable[[], object]) -> None:
         """Call a function in the hub's thread: at once where this is it."""

@@ -348,7 +348,7 @@ class Hub:
         """Publish from another thread, such as that of a handler that is a plain function; see `publish`.
 
         Raises:
-            RuntimeError: this is the thread of the hub's event loop, or the hub is not running.
+            RuntimeError: this is the thread of the hub's event loop, or the hub does not run, or is stopped.
         """
         return self._core.call_from_thread(self.publish, topic, data, key=key, tags=tags)
 

@@ -7,11 +7,10 @@ message on.
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 from ..checking import check_duration
 from .engines.choice import engine_of_url
@@ -21,6 +20,7 @@ from .message import Origin
 from .names import Declaration, Declarations, check_name
 from .owner import Counts
 from .publishing import Publishing
+from .thread_calls import CallEndedError, ThreadCalls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from .position import Position
 
 __all__ = ["Publisher"]
-
-T = TypeVar("T")
 
 
 class Publisher:
@@ -147,7 +145,10 @@ class Publisher:
         running = self._running
         if running is None:
             running = self._connected()
-        return running.call(lambda: running.publish(topic, data, key, Origin.with_tags(tags)))
+        try:
+            return running.calls.call(running.publish, topic, data, key, Origin.with_tags(tags))
+        except CallEndedError as ended:
+            raise PublishError("the publisher was closed", stored=None if ended.is_begun else False) from None
 
     def close(self) -> None:
         """End the link that `publish_sync` or `with` has made. The next `publish_sync` makes another one.
@@ -230,7 +231,7 @@ class _Thread:
 
     def stop(self) -> None:
         """End the link, the loop and the thread."""
-        self.running.refuse_calls()
+        self.running.calls.refuse()
         try:
             asyncio.run_coroutine_threadsafe(self.running.stop(), self._loop).result()
         finally:
@@ -257,6 +258,7 @@ class _Running:
     """
 
     loop: asyncio.AbstractEventLoop
+    calls: ThreadCalls
 
     def __init__(self, engine: Engine, timeout: float) -> None:
         if not isinstance(engine, Declaring):
@@ -269,8 +271,6 @@ class _Running:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._is_stale = False
         self._publishing = Publishing(self, self._declarations, timeout)
-        self._lock = threading.Lock()
-        self._is_over = False
 
     def counts_of(self, name: str, pattern: str) -> Counts:  # noqa: ARG002 - see `publishing.Place`
         """The counters."""
@@ -290,6 +290,7 @@ class _Running:
             OSError: the broker cannot be reached.
         """
         self.loop = asyncio.get_running_loop()
+        self.calls = ThreadCalls(self.loop)
         await self.engine.start(self)
         try:
             await self.engine.listen([DECLARED_TOPIC])
@@ -300,34 +301,12 @@ class _Running:
 
     async def stop(self) -> None:
         """End the link."""
-        self.refuse_calls()
+        self.calls.refuse()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.engine.stop()
-
-    def refuse_calls(self) -> None:
-        """Take no more calls from threads: those that were taken are done, or cancelled, before the loop ends."""
-        with self._lock:
-            self._is_over = True
-
-    def call(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Have the loop do something, and wait for it in another thread.
-
-        Raises:
-            PublishError: the link was closed before it was done.
-        """
-        with self._lock:
-            if self._is_over:
-                raise PublishError("the publisher was closed", stored=False)
-            future = asyncio.run_coroutine_threadsafe(work(), self.loop)
-        try:
-            return future.result()
-        except concurrent.futures.CancelledError:
-            raise PublishError("the publisher was closed", stored=None) from None
-        except BaseException:
-            future.cancel()
-            raise
+        self.calls.cancel()
 
     async def publish(self, topic: str, data: object, key: str | None, origin: Origin) -> Position:
         """See `Publisher.publish`."""

@@ -22,6 +22,7 @@ from .payloads import BINARY, JSON, payload_of
 from .position import Position
 from .presence import Member, Present
 from .remote_seat import RemoteSeat
+from .thread_calls import CallEndedError, ThreadCalls
 from .tokens import failure_of, fetched
 from .wire.client import Answer, ClientSession
 from .wire.codes import is_final
@@ -102,6 +103,7 @@ class Remote:
         self._reconnect = reconnect
         self._options = options
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._calls: ThreadCalls | None = None
         self._task: asyncio.Task[None] | None = None
         self._ws: AsyncClient | None = None
         self._session: ClientSession | None = None
@@ -123,6 +125,7 @@ class Remote:
         if self._task is not None:
             raise RuntimeError("this client is connected already")
         self._loop = asyncio.get_running_loop()
+        self._calls = ThreadCalls(self._loop)
         self._task = self._loop.create_task(self._run())
         try:
             async with asyncio.timeout(self.timeout):
@@ -142,6 +145,8 @@ class Remote:
 
     async def end(self) -> None:
         """Close the connection, and end all subscriptions."""
+        if self._calls is not None:
+            self._calls.refuse()
         for call in list(self.ending.values()):
             call()
         self.ending.clear()
@@ -171,19 +176,19 @@ class Remote:
 
         Raises:
             RuntimeError: the client is not connected, or this is its own thread.
+            ConnectionError: the client is closed.
         """
-        if self._loop is None or asyncio._get_running_loop() is self._loop:
+        if self._calls is None or asyncio._get_running_loop() is self._loop:
             raise RuntimeError("in this thread the client is awaited: write 'async with' and 'async for'")
-
-        async def work() -> Any:
-            return await function(*args, **options)
-
-        future = asyncio.run_coroutine_threadsafe(work(), self._loop)
         try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
+            return self._calls.call(function, *args, **options)
+        except CallEndedError:
+            raise self.failure or ConnectionError("this client is closed") from None
+
+    def cancel_calls(self) -> None:
+        """Cancel what other threads still wait for, before the loop ends."""
+        if self._calls is not None:
+            self._calls.cancel()
 
     def leave_to_loop(self, function: Callable[[], object]) -> None:
         """Call a function in the client's thread: at once where this is it."""
