@@ -133,7 +133,7 @@ endif
 soak: $(VENV)/.native $(VENV)/.test ## 100,000 connections made and broken, 10,000 at once: memory and descriptors stay flat
 	$(BIN)/python tests/soak/run.py $(ARGS)
 
-model: $(VENV)/.native $(VENV)/.test ## 100,000 steps of the hub against its model, in virtual time (ARGS="STEPS SEED")
+model: $(VENV)/.native $(VENV)/.test ## 100,000 steps of the hub against its model, in virtual time (ARGS="STEPS SEED ...")
 	$(BIN)/python -m tests.hub.model $(ARGS)
 
 chaos: $(VENV)/.native $(VENV)/.test ## hubs of each kind under load and faults, judged by what subscribers got (DURATION=60 ARGS="nats --seed 1")

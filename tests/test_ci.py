@@ -17,7 +17,17 @@ from release.targets import targets
 
 ROOT = Path(__file__).parent.parent
 #: What .ci/run makes, in this order.
-TARGETS = ("check", "test", "uvicorn-suite", "framework-suites", "chaos DURATION=40", "docs", "sanitize", "bench-guard")
+TARGETS = (
+    "check",
+    "test",
+    "model ARGS=15000 1 2 3 4 5",
+    "uvicorn-suite",
+    "framework-suites",
+    "chaos DURATION=60",
+    "docs",
+    "sanitize",
+    "bench-guard",
+)
 VERSION = "Programming Language :: Python :: "
 
 

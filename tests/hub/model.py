@@ -225,8 +225,8 @@ def run(seed: int, steps: int, say: Callable[[str], object] = lambda text: None)
 
 
 if __name__ == "__main__":
-    STEPS = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
-    SEED = int(sys.argv[2]) if len(sys.argv) > 2 else random.SystemRandom().getrandbits(32)
-    print(f"the model of the hub: {STEPS} steps, seed {SEED}")
-    RAN = run(SEED, STEPS, lambda text: print(text, flush=True))
-    print(f"all is well: {sum(reader.losses for reader in RAN.readers)} losses were told")
+    STEPS, *SEEDS = [int(each) for each in sys.argv[1:]] or [100_000]
+    for SEED in SEEDS or [random.SystemRandom().getrandbits(32)]:
+        print(f"the model of the hub: {STEPS} steps, seed {SEED}", flush=True)
+        RAN = run(SEED, STEPS, lambda text: print(text, flush=True))
+        print(f"all is well: {sum(reader.losses for reader in RAN.readers)} losses were told")
