@@ -82,6 +82,35 @@ async def test_one_read_serves_a_thousand_that_return_at_once() -> None:
         assert engine.reads == 1
 
 
+class OvertakenEngine(MemoryEngine):
+    """Each read of a history takes so long that messages come meanwhile."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+        self.hub: Any = None
+
+    async def read(self, *args: Any, **options: Any) -> Stretch:
+        stretch = await super().read(*args, **options)
+        for _ in range(self.count):
+            await self.hub.publish("t", "meanwhile")
+        return stretch
+
+
+@pytest.mark.parametrize("count", [1, 100], ids=["one", "more than are in memory"])
+async def test_a_topic_that_never_rests_is_no_loss_to_those_who_return(count: int) -> None:
+    engine = OvertakenEngine(count)
+    hub = engine.hub = hub_on(engine)
+    async with hub, hub.subscribe("t"):
+        since = await hub.publish("t", -1)
+        for number in range(MISSED):
+            await hub.publish("t", number)
+        async with hub.subscribe("t", since=since) as messages:
+            assert messages.recovered
+            assert await numbers(messages, MISSED + count) == [*range(MISSED), *["meanwhile"] * count]
+        assert hub.stats().losses == 0
+
+
 @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
 async def test_clients_that_have_missed_the_same_are_told_the_same_and_others_their_own(codec: Any) -> None:
     hub = hub_on(CountingEngine())

@@ -137,19 +137,28 @@ async def missed_since(topic: _Topic, since: int) -> list[Message[Any]]:
         messages = found.messages
         place = next((index for index, each in enumerate(messages) if each.position == topic.top), None)
         if place is not None:
-            messages = messages[: place + 1]
-            if topic.tail is not None:
-                topic.tail.keep(messages)
-                topic.node.keep(topic.tail)
-            return messages
+            return _keep(topic, messages[: place + 1])
         if since == topic.top:
             return []  # the messages are on their way here
         if not found.is_all:
             return messages
-        # This process stands elsewhere than the log did: before it or, by now, behind it.
+        newer = topic.from_tail(found.last)
+        if newer is not None:  # they came while the log was read
+            return _keep(topic, [*messages, *newer])
+        if messages and found.last < topic.top:
+            return messages  # so many came that the next read has to find them
+        # This process stands elsewhere than the log did.
         if not topic.is_known(found.last):
             topic.repair()
     raise UnknownPosition("unknown")
+
+
+def _keep(topic: _Topic, messages: list[Message[Any]]) -> list[Message[Any]]:
+    """Have the topic keep the messages for the next one who has missed the same; returns them."""
+    if topic.tail is not None:
+        topic.tail.keep(messages)
+        topic.node.keep(topic.tail)
+    return messages
 
 
 def _first_of(messages: list[Message[Any]]) -> list[Message[Any]]:
