@@ -34,15 +34,20 @@ class Arena:
         address: what nodes are told.
         nodes: how many there are.
         faults: what can be done, by name.
+        losing: the names of those by which the store may lose messages, or not know them any more: whoever has not
+            got them is told. What is done by all others must be repaired without a word.
         driver: has the nodes.
+        servers: what there is to be ended.
     """
 
     address = ""
     nodes = 3
+    losing: frozenset[str] = frozenset()
 
     def __init__(self, driver: Driver, chance: random.Random) -> None:
         self.driver = driver
         self.chance = chance
+        self.servers = ExitStack()
         self.faults: dict[str, Fault] = {
             "node killed": self._kill_node,
             "node frozen": self._freeze_node,
@@ -55,6 +60,7 @@ class Arena:
 
     def close(self) -> None:
         """End them."""
+        self.servers.close()
 
     async def _kill_node(self) -> None:
         await self.driver.replace(self.chance.choice(list(self.driver.nodes)))
@@ -81,9 +87,13 @@ class Memory(Arena):
 
     address = "memory"
     nodes = 1
+    # The store's clock is that of the node: as it jumps ahead, messages are too old at once.
+    losing = frozenset({"lose", "evict", "trim", "clock of a node jumps"})
 
     def __init__(self, driver: Driver, chance: random.Random) -> None:
         super().__init__(driver, chance)
+        # The store would go with it: its clock may have been ahead, and another process begins behind that again.
+        del self.faults["node killed"]
         for fault in ("lose", "evict", "trim", "interrupt"):
             self.faults[fault] = partial(self._tell, fault)
 
@@ -95,9 +105,12 @@ class Memory(Arena):
 class Workers(Arena):
     """The workers of a machine, and the process of their hub."""
 
+    losing = frozenset({"hub's process killed"})
+
     def __init__(self, driver: Driver, chance: random.Random) -> None:
         super().__init__(driver, chance)
         self._place = Place()
+        self.servers.callback(self._place.close)
         self.address = self._place.path
         self._process: subprocess.Popen[bytes] | None = None
         self.faults["hub's process killed"] = self._kill
@@ -105,6 +118,7 @@ class Workers(Arena):
 
     async def start(self) -> None:
         self._begin()
+        self.servers.callback(self._end)
 
     def _begin(self) -> None:
         listener = self._place.listener.fileno()
@@ -112,29 +126,28 @@ class Workers(Arena):
         self._process = subprocess.Popen(command, pass_fds=[listener])
 
     async def _kill(self) -> None:
-        assert self._process is not None
-        self._process.kill()
-        await asyncio.to_thread(self._process.wait)
+        await asyncio.to_thread(self._end)
         self._begin()
 
     async def _freeze(self) -> None:
         assert self._process is not None
         await self.freeze(self._process.send_signal)
 
-    def close(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-        self._place.close()
+    def _end(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
 
 
 class Redis(Arena):
     """A server of Redis or Valkey that writes down everything at once."""
 
     kind = "redis"
+    losing = frozenset({"everything flushed", "history gone", "history trimmed", "memory short"})
 
     async def start(self) -> None:
         self._server = await asyncio.to_thread(RedisServer, self.kind, "--appendonly", "yes", "--appendfsync", "always")
+        self.servers.callback(self._server.close)
         self.address = self._server.url
         ask = self._server.ask
         for name, command in {
@@ -166,9 +179,6 @@ class Redis(Arena):
         await asyncio.sleep(self.chance.uniform(0, 0.5))
         await asyncio.to_thread(self._server.start)
 
-    def close(self) -> None:
-        self._server.close()
-
 
 class Valkey(Redis):
     """The same for Valkey."""
@@ -179,8 +189,11 @@ class Valkey(Redis):
 class Nats(Arena):
     """A server of NATS, whose stream is kept in files."""
 
+    losing = frozenset({"stream deleted", "stream purged", "subject purged"})
+
     async def start(self) -> None:
         self._server = await asyncio.to_thread(NatsServer)
+        self.servers.callback(self._server.close)
         self.address = self._server.url
         self.faults["server killed"] = lambda: self._restart(signal.SIGKILL)
         self.faults["server ended"] = lambda: self._restart(signal.SIGTERM)
@@ -200,34 +213,27 @@ class Nats(Arena):
         await asyncio.sleep(self.chance.uniform(0, 0.5))
         await asyncio.to_thread(self._server.start)
 
-    def close(self) -> None:
-        self._server.close()
-
 
 class NatsCluster(Arena):
     """Three servers of NATS, each of which has all of the stream."""
 
     async def start(self) -> None:
-        self._stack = ExitStack()
-        self._servers = await asyncio.to_thread(self._stack.enter_context, nats_cluster())
-        hosts = ",".join(f"127.0.0.1:{server.port}" for server in self._servers)
+        self._cluster = await asyncio.to_thread(self.servers.enter_context, nats_cluster())
+        hosts = ",".join(f"127.0.0.1:{server.port}" for server in self._cluster)
         self.address = f"nats://{hosts}?replicas=3"
         self.faults["server killed"] = self._restart
-        self.faults["server frozen"] = lambda: self.freeze(self.chance.choice(self._servers).signal)
+        self.faults["server frozen"] = lambda: self.freeze(self.chance.choice(self._cluster).signal)
         self.faults["leader steps down"] = self._step_down
 
     async def _restart(self) -> None:
-        server = self.chance.choice(self._servers)
+        server = self.chance.choice(self._cluster)
         server.kill()
         await asyncio.sleep(self.chance.uniform(0, 1))
         await asyncio.to_thread(server.start)
 
     async def _step_down(self) -> None:
-        server = self.chance.choice(self._servers)
+        server = self.chance.choice(self._cluster)
         await asyncio.to_thread(server.publish, "$JS.API.STREAM.LEADER.STEPDOWN.lapwing", b"")
-
-    def close(self) -> None:
-        self._stack.close()
 
 
 ARENAS: dict[str, type[Arena]] = {

@@ -15,6 +15,7 @@ from typing import Any
 
 from tests.chaos.arenas import ARENAS, TOPICS
 from tests.chaos.judging import Run, judge
+from tests.chaos.node import HISTORY
 
 #: Seconds between two faults, at most.
 _PAUSE = 0.5
@@ -110,7 +111,7 @@ class Driver:
         self._seconds = seconds
         self._chance = random.Random(seed)
         self._numbers = itertools.count(1)
-        self.run = Run()
+        self.run = Run(history=HISTORY)
         self.nodes: dict[str, Node] = {}
         self.faults: Counter[str] = Counter()
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed by drive
@@ -152,11 +153,7 @@ class Driver:
                     faults = list(self._arena.faults)
                     self._chance.shuffle(faults)
                 await asyncio.sleep(self._chance.uniform(0, _PAUSE))
-                fault = faults.pop()
-                self.run.lines.append({"note": "fault", "at": time.monotonic(), "fault": fault})
-                await self._arena.faults[fault]()
-                self.run.lines.append({"note": "over", "at": time.monotonic(), "fault": fault})
-                self.faults[fault] += 1
+                await self._do(faults.pop())
             await self._settle()
         except (AssertionError, ProcessLookupError):
             self._complaints.seek(0)
@@ -169,6 +166,13 @@ class Driver:
             self._complaints.close()
         counts = Counter(line["note"] for line in self.run.lines)
         return Outcome(judge(self.run), self.faults, counts, self.run.lines)
+
+    async def _do(self, fault: str) -> None:
+        said = {"fault": fault, "loses": fault in self._arena.losing}
+        self.run.lines.append({"note": "fault", "at": time.monotonic(), **said})
+        await self._arena.faults[fault]()
+        self.run.lines.append({"note": "over", "at": time.monotonic(), **said})
+        self.faults[fault] += 1
 
     async def _settle(self) -> None:
         """Wait until every subscriber has everything."""

@@ -1,4 +1,8 @@
-"""What the nodes of a run have said, made into journals for the verifier; and what topics without history promise."""
+"""What the nodes of a run have said, made into journals for the verifier; and what else must be true of a run.
+
+A loss that is told needs a cause: a fault of the store, or more messages than a topic keeps. A link that was cut is
+repaired without a word. And topics without history have promises of their own.
+"""
 
 from __future__ import annotations
 
@@ -17,20 +21,24 @@ class Run:
     Attributes:
         lines: what nodes have noted, in the order in which each of them said it.
         finished: names of subscribers that were there to the end.
+        history: messages that topics keep.
     """
 
     lines: list[dict[str, Any]] = field(default_factory=list)
     finished: set[str] = field(default_factory=set)
+    history: int = 500
 
 
 def judge(run: Run) -> list[str]:
     """Find what is wrong with a run: a sentence for each, with the topic."""
     wrong = []
     topics = {line["topic"] for line in run.lines if line["note"] == "began"}
+    faults = losing_faults(run.lines)
     for topic in sorted(topics):
         lines = [line for line in run.lines if line.get("topic") == topic]
         journal = journal_of(lines, topic, run.finished)
-        wrong += [f"{topic}: {each}" for each in [*verify(journal), *judge_kept(journal, lines)]]
+        found = [*verify(journal), *judge_kept(journal, lines), *judge_told(lines, faults, run.history)]
+        wrong += [f"{topic}: {each}" for each in found]
     return wrong + judge_live([line for line in run.lines if line.get("topic", "").startswith("live:")])
 
 
@@ -72,6 +80,49 @@ def judge_kept(journal: Journal, lines: list[dict[str, Any]]) -> list[str]:
                         f"{each.message!r} was acknowledged at {each.position}; the history, which begins at {oldest}, "
                         f"has it at {kept.get(each.message)}"
                     )
+    return wrong
+
+
+def losing_faults(lines: Iterable[dict[str, Any]]) -> list[tuple[float, float]]:
+    """When there were faults by which a store may lose what it has: the beginning and the end of each."""
+    faults: list[tuple[float, float]] = []
+    for line in lines:
+        if line["note"] == "fault" and line["loses"]:
+            faults.append((line["at"], float("inf")))
+        elif line["note"] == "over" and line["loses"]:
+            faults[-1] = faults[-1][0], line["at"]
+    return faults
+
+
+def judge_told(lines: list[dict[str, Any]], faults: list[tuple[float, float]], history: int) -> list[str]:
+    """Check that each loss that was told had a cause, and begins where the subscriber had got to.
+
+    A fault is the cause if it was not over when the message was sent that the subscriber had got last: what came after
+    the fault is in the store. So are more messages behind that one than the topic keeps.
+    """
+    sent = {line["message"]: line["at"] for line in lines if line["note"] == "will"}
+    never = {line["message"] for line in lines if line["note"] == "failed" and line["stored"] is False}
+    stored = {line["message"]: line["position"] for line in lines if line["note"] in ("done", "got")}
+    messages = {position: message for message, position in stored.items()}
+    #: Those whose positions nobody knows, and which may be in the store, count as behind any position.
+    behind = sorted((stored.get(message, float("inf")), at) for message, at in sent.items() if message not in never)
+    wrong = []
+    held: dict[str, int] = {}
+    for line in lines:
+        who, at = line.get("who", ""), line["at"]
+        if line["note"] == "told":
+            since = held.get(who, 0)
+            if line["since"] != since:
+                wrong.append(f"{who}: told that messages after {line['since']} may be lost, and had got to {since}")
+            begun = sent.get(messages.get(since, ""), 0.0)
+            came = sum(position > since and begun_at <= at for position, begun_at in behind)
+            if came < history and not any(begin <= at and end >= begun for begin, end in faults):
+                wrong.append(
+                    f"{who}: told at {at:.3f} that messages after {since} may be lost ({line['why']}), without a "
+                    f"cause: {came} messages came after it, and no fault of the store since {begun:.3f}"
+                )
+        if line["note"] in ("began", "got", "told"):
+            held[who] = line["position"]
     return wrong
 
 

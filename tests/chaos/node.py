@@ -201,7 +201,7 @@ class Node:
                             message = await anext(messages)
                         except Lost as lost:
                             held = int(lost.now or 0)
-                            note("told", who=name, topic=topic, position=held)
+                            note("told", who=name, topic=topic, position=held, since=lost.since, why=lost.why)
                             continue
                         held = int(message.position)
                         note("got", who=name, topic=topic, position=held, message=message.data)

@@ -51,11 +51,61 @@ def test_what_was_cut_off_may_be_there_or_not() -> None:
     assert judge(run) == []
 
 
-def test_a_loss_that_was_told_passes() -> None:
-    run = a_run()
+def _fault(run: Run, begin: float, end: float | None, *, loses: bool) -> None:
+    run.lines.append({"note": "fault", "at": begin, "fault": "a fault", "loses": loses})
+    if end is not None:
+        run.lines.append({"note": "over", "at": end, "fault": "a fault", "loses": loses})
+
+
+def _tell(run: Run, since: int = 20) -> None:
+    """Have the one who comes and goes told of a loss at 3.2, instead of the third message."""
     place = places(run, note="got", who="a comes", message="a/3")[0]
-    run.lines[place] = {"note": "told", "at": 3.2, "who": "a comes", "topic": T, "position": 30}
+    told = {"note": "told", "at": 3.2, "who": "a comes", "topic": T, "position": 30, "since": since, "why": "unknown"}
+    run.lines[place] = told
+
+
+# The message that the subscriber had got before was sent at 2.0.
+@pytest.mark.parametrize("times", [(2.5, 2.6), (1.0, 2.1), (3.0, None)], ids=["since", "while it was sent", "not over"])
+def test_a_loss_that_was_told_passes_where_the_store_may_have_lost_what_came(times: tuple[float, float | None]) -> None:
+    run = a_run()
+    _tell(run)
+    _fault(run, *times, loses=True)
     assert judge(run) == []
+
+
+def test_a_loss_that_was_told_passes_where_more_came_than_the_topic_keeps() -> None:
+    run = a_run()
+    _tell(run)
+    run.history = 2
+    assert judge(run) != []
+    run.lines.append({"note": "will", "at": 3.1, "topic": T, "message": "b/1"})  # may be stored, and may not
+    assert judge(run) == []
+
+
+def _told_after_a_link_was_cut(run: Run) -> None:
+    _tell(run)
+    _fault(run, 2.5, 2.6, loses=False)
+
+
+def _told_of_what_came_after_the_fault(run: Run) -> None:
+    _tell(run)
+    _fault(run, 1.0, 1.9, loses=True)
+
+
+def _told_before_the_fault(run: Run) -> None:
+    _tell(run)
+    _fault(run, 3.3, 3.4, loses=True)
+
+
+def _told_of_another_topic(run: Run) -> None:
+    _tell(run)
+    run.history = 2
+    run.lines.append({"note": "will", "at": 3.1, "topic": "kept:2", "message": "b/1"})
+
+
+def _told_from_elsewhere(run: Run) -> None:
+    _tell(run, since=10)
+    _fault(run, 2.5, 2.6, loses=True)
 
 
 def _forget(**wanted: Any) -> Callable[[Run], None]:
@@ -102,6 +152,12 @@ FORGERIES: dict[str, Callable[[Run], object]] = {
     "acknowledged, and nobody got it": _acknowledged_for_nothing,
     "acknowledged, and not kept": lambda run: run.lines[-1]["messages"].pop(1),
     "kept elsewhere": lambda run: run.lines[-1]["messages"].__setitem__(1, ["a/3", 31]),
+    "told without a fault": _tell,
+    "told after a link was cut": _told_after_a_link_was_cut,
+    "told of what came after the fault": _told_of_what_came_after_the_fault,
+    "told before the fault": _told_before_the_fault,
+    "told, and another topic has more than it keeps": _told_of_another_topic,
+    "told from where the subscriber was not": _told_from_elsewhere,
     "live: twice": _repeat(note="heard", message="a/12"),
     "live: another order": _swap({"note": "heard", "message": "a/11"}, {"note": "heard", "message": "a/12"}),
     "live: never published": lambda run: run.lines.append(
