@@ -254,11 +254,16 @@ async def test_messages_evicted_alone_are_missed_by_those_behind_only(server: Re
 
 async def test_a_full_server_refuses_and_stores_nothing(server: RedisServer) -> None:
     async with two_hubs(server) as (hub, other), hub.subscribe("kept:1") as messages:
+        before = int(messages.position)
         await other.publish("kept:1", 1)
         server.ask("CONFIG", "SET", "maxmemory", "1")
         with pytest.raises(PublishError, match="OOM") as caught:
             await other.publish("kept:1", 2)
         assert caught.value.stored is False
+        # To read and to subscribe takes no memory of it.
+        async with other.subscribe("kept:1", since=before) as later:
+            assert later.recovered
+            assert await data_of(later, 1) == [1]
         server.ask("CONFIG", "SET", "maxmemory", "0")
         await other.publish("kept:1", 3)
         assert [message.data for message in await hub.history("kept:1")] == [1, 3]

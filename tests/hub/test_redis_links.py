@@ -93,7 +93,7 @@ def test_what_is_wrong_with_files_of_a_url(tls: Certificates, tmp_path: Any) -> 
 # --- users -----------------------------------------------------------------------------------------------------------
 
 #: The commands that a hub needs, as docs/how-to/many-machines.rst names them.
-LEAST = "+@connection +@scripting +@pubsub +@transaction +@read +@write +@keyspace +info +role +time +wait"
+LEAST = "+@connection +@scripting +@pubsub +@read +@write +@keyspace +info +role +time +wait"
 
 
 async def test_the_rights_that_the_docs_name_are_enough() -> None:

@@ -469,29 +469,19 @@ class RedisEngine:
 
     async def read(self, topic: str, since: int | datetime | None, limit: int, *, size: int | None = None) -> Stretch:
         """Read a topic's log."""
-        stream, last_key = self._key("h", topic), self._key("l", topic)
         limit = limit if size is None else min(limit, _MOST_READ)
         commands = await self._commands()
-        if since is None:
-            asked = [("XREVRANGE", stream, "+", "-", "COUNT", limit)]
-        else:
-            begin = first_of(since) if isinstance(since, datetime) else since
-            asked = [
-                ("XRANGE", stream, f"{begin}-0", "+", "COUNT", limit + 1),
-                ("XRANGE", stream, "-", "+", "COUNT", 1),
-            ]
-        replies = [commands.ask(*command) for command in (("MULTI",), *asked, ("GET", last_key), ("EXEC",))]
-        reply = (await asyncio.gather(*replies))[-1]
-        if isinstance(reply, ServerError) or reply is None:
+        begin = first_of(since) if isinstance(since, datetime) else since
+        asked = (limit,) if begin is None else (limit + 1, begin)
+        reply = await self.run(commands, scripts.READ, [self._key("h", topic), self._key("l", topic)], *asked)
+        if isinstance(reply, ServerError):
             raise ConnectionError(f"{self._url.shown}: {reply}")
-        if error := next((each for each in reply if isinstance(each, ServerError)), None):
-            raise ConnectionError(f"{self._url.shown}: {error}")
         entries = [_entry(each) for each in reply[0]]
         newest = entries[0] if since is None and entries else entries[-1] if entries else None
-        last = int(reply[-1]) if reply[-1] is not None else newest.position if newest else 0
-        if since is None:
+        last = int(reply[1]) if reply[1] is not None else newest.position if newest else 0
+        if since is None or begin is None:
             return Stretch(_newest_within(entries, size), last, is_known=True)
-        oldest = _entry(reply[1][0]) if reply[1] else None
+        oldest = _entry(reply[2][0]) if reply[2] else None
         after = _after(since, entries, oldest, last)
         if begin < self._unknown_before:
             return Stretch((), await self._advance(commands, topic), is_known=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["ADVANCE", "ALL", "DECLARE", "ENTER", "LEAVE", "OPEN", "PUBLISH", "PUBLISH_ALL", "RENEW", "SWEEP"]
+__all__ = ["ADVANCE", "ALL", "DECLARE", "ENTER", "LEAVE", "OPEN", "PUBLISH", "PUBLISH_ALL", "READ", "RENEW", "SWEEP"]
 
 #: The last position; '0' where all of a topic is lost, with a position that was not given before: nodes do not think
 #: that this server's clock is ahead of where it is by more than 10 ms. It differs by the microsecond, without chance.
@@ -94,7 +94,7 @@ return found
 )
 
 #: KEYS: stream and last of each topic. ARGV: last kept (s), and a position for each topic. Returns the last positions;
-#: a topic without one gets this one.
+#: a topic without one gets this one. The others are kept longer, unless the server has no memory for that.
 OPEN: Final = (
     """
 local function last_of(KEYS)
@@ -108,8 +108,11 @@ for n = 1, #KEYS / 2 do
   local previous, unused = last_of({KEYS[2 * n - 1], KEYS[2 * n]})
   if previous == '0' then
     previous = string.format('%.0f', math.max(tonumber(ARGV[n + 1]), unused))
+    redis.call('SET', KEYS[2 * n], previous, 'EX', ARGV[1])
+  else
+    local kept = redis.pcall('SET', KEYS[2 * n], previous, 'EX', ARGV[1])
+    if type(kept) == 'table' and kept.err and not string.find(kept.err, 'OOM', 1, true) then return kept end
   end
-  redis.call('SET', KEYS[2 * n], previous, 'EX', ARGV[1])
   found[n] = previous
 end
 return found
@@ -128,6 +131,19 @@ end
 return previous
 """
 )
+
+#: KEYS: stream, last. ARGV: how many, and after which position; without one the newest messages. Returns the messages,
+#: the last position, and the oldest message. No transaction, which a server without memory refuses.
+READ: Final = """
+if not ARGV[2] then
+  return {redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', ARGV[1]), redis.call('GET', KEYS[2])}
+end
+return {
+  redis.call('XRANGE', KEYS[1], ARGV[2] .. '-0', '+', 'COUNT', ARGV[1]),
+  redis.call('GET', KEYS[2]),
+  redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)
+}
+"""
 
 #: KEYS: nodes, declarations of nodes, topics. ARGV: this node, lease (s), 1 if it has to be a new one, and the seconds
 #: for which declarations are kept. Returns whether the lease was there still, the nodes whose lease is over, those that
@@ -243,4 +259,4 @@ return differing
 """
 
 #: The scripts that each new link loads into its server.
-ALL: Final = (PUBLISH, PUBLISH_ALL, OPEN, ADVANCE, RENEW, ENTER, LEAVE, SWEEP, DECLARE)
+ALL: Final = (PUBLISH, PUBLISH_ALL, OPEN, ADVANCE, READ, RENEW, ENTER, LEAVE, SWEEP, DECLARE)
