@@ -31,6 +31,7 @@ from lapwing.testing.hub import RULES, Bench, Ear
 from tests.docs.pages import block
 from tests.hub.brokers import cannot_start, data_of, declare, surely, until
 from tests.hub.nats_servers import NatsServer, nats_server
+from tests.hub.rooms import anybody
 from tests.peers.certificates import Certificates
 from tests.peers.needed import need
 from tests.peers.programs import free_port
@@ -407,6 +408,14 @@ async def test_without_jetstream_the_hub_is_down_and_says_why() -> None:
         await cannot_start(NatsEngine(server.url, timeout=60.0), "JetStream is not enabled: start nats-server with -js")
         with pytest.raises(ConnectionError, match="cannot be used"):
             await declare(Hub(server.url, timeout=0.2)).__aenter__()
+
+
+async def test_messages_that_are_published_at_once_wait_until_the_stream_keeps_enough(server: NatsServer) -> None:
+    hub = Hub(server.url)
+    hub.topic("many", history=400)(anybody)
+    async with hub:
+        await asyncio.gather(*(hub.publish("many", number) for number in range(300)))
+        assert len(await hub.history("many", 400)) == 300
 
 
 async def test_a_larger_history_of_another_process_is_kept_and_a_small_one_is_cut_nevertheless(

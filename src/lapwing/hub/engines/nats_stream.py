@@ -76,6 +76,8 @@ class Stream(JetStream):
         self._url = url
         self._making: asyncio.Task[None] | None = None
         self._most_messages = _LEAST_MESSAGES
+        #: Whether the stream is known to keep as much as is needed.
+        self._has_room = False
         self._counts: dict[bytes, int] = {}
         self.is_replicated = False
         self.max_age = _LAST_KEPT
@@ -164,6 +166,7 @@ class Stream(JetStream):
             state = info.get("state")
             if isinstance(state, dict) and isinstance(state.get("last_seq"), int):
                 self.highest = max(self.highest, state["last_seq"])
+            self._has_room = True
             return False
         kept = {name: value for name, value in found.items() if name not in ("first_seq", "metadata")}
         await self._api("UPDATE", **{**kept, **wanted})
@@ -185,13 +188,14 @@ class Stream(JetStream):
             await self.ensure()
 
     async def make_room(self, history: History) -> None:
-        """Have the stream keep the history of a topic."""
-        if history.size + _BESIDE <= self._most_messages and history.keep * 2 <= self.max_age:
-            return
-        while self._most_messages < history.size + _BESIDE:
-            self._most_messages *= 2
-        self.max_age = max(self.max_age, history.keep * 2)
-        await self.ensure()
+        """Have the stream keep the history of a topic; all who need more wait until it does."""
+        if history.size + _BESIDE > self._most_messages or history.keep * 2 > self.max_age:
+            while self._most_messages < history.size + _BESIDE:
+                self._most_messages *= 2
+            self.max_age = max(self.max_age, history.keep * 2)
+            self._has_room = False
+        if not self._has_room:
+            await self.ensure()
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
