@@ -366,15 +366,15 @@ async def test_a_subscription_that_expires() -> None:
     def short(ask: Any) -> None:
         from datetime import timedelta
 
-        ask.expires = timedelta(seconds=0.2 if ask.token == "short" else 60)
+        ask.expires = timedelta(seconds={"short": 0.2, "long": 60, "very long": 3600}[ask.token])
 
     async with serving(hub) as url, talking(url, CODECS["json"]) as talker:
         result = await talker.subscribe("short:1", token="short")
         assert (result.expires, result.ttl) == (True, 1)
         assert (await talker.push()).event.code == 2501
-        assert (await talker.subscribe("short:1", token="long")).ttl == 60
-        refreshed = await talker.ask("sub_refresh", SubRefreshRequest("short:1", "long"))
-        assert (refreshed.expires, refreshed.ttl) == (True, 60)
+        assert (await talker.subscribe("short:1", token="long")).ttl == 54  # it is to be refreshed before it ends
+        refreshed = await talker.ask("sub_refresh", SubRefreshRequest("short:1", "very long"))
+        assert (refreshed.expires, refreshed.ttl) == (True, 3575)
 
 
 async def test_a_token_of_a_subscription_that_is_refused(codec: Any) -> None:

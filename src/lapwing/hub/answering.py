@@ -44,6 +44,9 @@ __all__ = ["Requester", "answer", "checked", "ttl_of", "wrong"]
 
 logger = logging.getLogger("lapwing.hub")
 
+#: Seconds before the end of a permission when its client is to come with a new token, or a tenth of the permission.
+_MOST_AHEAD: Final = 25.0
+
 
 class Requester(Protocol):
     """Whose requests are answered: the server's end of one connection, see `serving.Served`."""
@@ -130,6 +133,12 @@ def ttl_of(seconds: float | None) -> dict[str, Any]:
     return {} if seconds is None else {"expires": True, "ttl": max(math.ceil(seconds), 1)}
 
 
+def _ttl_of_seat(seat: Seat) -> dict[str, Any]:
+    """The same of a subscription, which ends with its permission: a client comes with a new token before that."""
+    seconds = seat.expires
+    return ttl_of(None if seconds is None else math.floor(seconds - min(seconds / 10, _MOST_AHEAD)))
+
+
 # --- subscriptions -----------------------------------------------------------------------------------------------
 
 
@@ -173,7 +182,7 @@ def _beginning(served: Requester, request: SubscribeRequest, seat: Seat) -> Mess
             recovered=seat.recovered,
             publications=[publication_of(message, served.codec) for message in seat.missed],
             data=seat.data or b"",
-            **ttl_of(seat.expires),
+            **_ttl_of_seat(seat),
         )
 
     if not seat.missed or seat.data is not None or seat.expires is not None:
@@ -219,7 +228,7 @@ async def _sub_refresh(served: Requester, request: SubRefreshRequest) -> Refresh
         seat.leave()
         served.held.removed(seat, UnsubscribeCode.SERVER, str(denied))
         raise
-    return Refresh(**ttl_of(seat.expires))
+    return Refresh(**_ttl_of_seat(seat))
 
 
 def _own_seat(served: Requester, topic: str) -> Seat:
