@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -20,13 +20,22 @@ from tests.peers.needed import NODE, need
 from tests.peers.programs import EXAMPLES, TIMEOUT, Program, Start, free_port, starting, wait_for_port
 
 SDK = NODE / "node_modules" / "centrifuge" / "dist" / "centrifuge.js"
-#: Where examples/hub/room.py has page.html and sdk.html, and the broker of its hub. A page cannot tell brokers apart.
+ROOM = EXAMPLES / "hub" / "room.py"
+#: Where examples/hub/room.py has page.html and sdk.html, and what its hub goes over. A page cannot tell brokers apart.
 PAGES = {
     "without-an-sdk": ("", ""),
     "with-the-sdk": ("sdk", ""),
+    "with-the-sdk-over-workers": ("sdk", "workers"),
     "with-the-sdk-over-redis": ("sdk", "redis"),
     "with-the-sdk-over-nats": ("sdk", "nats"),
 }
+#: Runs a program as it is, but in two worker processes.
+IN_WORKERS = """
+import functools, lapwing, runpy, sys
+lapwing.run = functools.partial(lapwing.run, workers=2)
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 SAID = "[...document.querySelectorAll('li')].map(each => each.textContent)"
 
 
@@ -51,6 +60,19 @@ def run_room(start: Start, *broker: str) -> tuple[str, Program]:
     return f"127.0.0.1:{port}", program
 
 
+@contextmanager
+def workers_of_room() -> Iterator[str]:
+    """Run the example in workers; gives its host and port."""
+    port = free_port()
+    program = Program([sys.executable, "-W", "error", "-c", IN_WORKERS, str(ROOM), str(port), str(SDK)])
+    try:
+        wait_for_port(port, program)
+        yield f"127.0.0.1:{port}"
+    finally:
+        program.process.terminate()  # a supervisor ends its workers
+        program.close()
+
+
 @pytest.fixture
 def room(start: Start) -> tuple[str, Program]:
     return run_room(start)
@@ -59,24 +81,38 @@ def room(start: Start) -> tuple[str, Program]:
 @pytest.fixture(params=PAGES)
 def shown(request: pytest.FixtureRequest, browser: Browser, start: Start) -> Iterator[str]:
     """The page in the browser, connected; gives host and port."""
-    page, broker = PAGES[request.param]
+    page, over = PAGES[request.param]
     with ExitStack() as stack:
-        at, _ = run_room(start, *([stack.enter_context(broker_of(broker)).url] if broker else []))
+        if over == "workers":
+            at = stack.enter_context(workers_of_room())
+        else:
+            at, _ = run_room(start, *([stack.enter_context(broker_of(over)).url] if over else []))
         browser.show(f"http://{at}/{page}?name=ann")
         browser.wait_for("state.textContent == 'connected as ann'")
         yield at
         browser.show("about:blank")
 
 
-def network(browser: Browser, *, offline: bool) -> None:
-    browser.ask("Network.enable")
-    browser.ask(
-        "Network.emulateNetworkConditions", offline=offline, latency=0, downloadThroughput=-1, uploadThroughput=-1
-    )
-
-
 def say(browser: Browser, text: str) -> None:
     browser.run(f"text.value = {json.dumps(text)}; form.requestSubmit()")
+
+
+def said_to(browser: Browser) -> list[str]:
+    """What the page shows, without those who come and leave."""
+    return [line for line in browser.run(SAID) if line.startswith(("bob:", "…"))]
+
+
+@contextmanager
+def away(browser: Browser) -> Iterator[None]:
+    """Take the network away from the page for the block."""
+    browser.network(offline=True)
+    try:
+        # Chromium leaves open WebSockets alone: the page without an SDK notices nothing unless its own breaks.
+        browser.run("typeof ws == 'undefined' ? 0 : ws.close()")
+        browser.wait_for("state.textContent.startsWith('connecting')")
+        yield
+    finally:
+        browser.network(offline=False)
 
 
 def test_a_room(browser: Browser, shown: str) -> None:
@@ -96,20 +132,27 @@ def test_offline_and_online_again(browser: Browser, shown: str) -> None:
     with lapwing.hub.connect(f"ws://{shown}", token="bob") as bob:
         bob.publish("chat:lobby", {"name": "bob", "text": "before"})
         browser.wait_for(f"{SAID}.includes('bob: before')")
-        network(browser, offline=True)
-        try:
-            # Chromium leaves open WebSockets alone: the page without an SDK notices nothing unless its own breaks.
-            browser.run("typeof ws == 'undefined' ? 0 : ws.close()")
-            browser.wait_for("state.textContent.startsWith('connecting')")
+        with away(browser):
             for number in range(20):
                 bob.publish("chat:lobby", {"name": "bob", "text": f"away {number}"})
-        finally:
-            network(browser, offline=False)
         browser.wait_for("state.textContent == 'connected as ann'")
         bob.publish("chat:lobby", {"name": "bob", "text": "after"})
         browser.wait_for(f"{SAID}.includes('bob: after')")
-        said = [line for line in browser.run(SAID) if line.startswith(("bob:", "…"))]
-        assert said == ["bob: before", *(f"bob: away {number}" for number in range(20)), "bob: after"]
+        assert said_to(browser) == ["bob: before", *(f"bob: away {number}" for number in range(20)), "bob: after"]
+
+
+def test_a_loss_is_shown(browser: Browser, shown: str) -> None:
+    """Of more messages than the history keeps the page says that some are missing, and goes on."""
+    with lapwing.hub.connect(f"ws://{shown}", token="bob") as bob:
+        bob.publish("chat:lobby", {"name": "bob", "text": "before"})
+        browser.wait_for(f"{SAID}.includes('bob: before')")
+        with away(browser):
+            for _ in range(350):  # Redis may keep 200
+                bob.publish("chat:lobby", {"name": "bob", "text": "unseen"})
+        browser.wait_for("state.textContent == 'connected as ann'")
+        bob.publish("chat:lobby", {"name": "bob", "text": "after"})
+        browser.wait_for(f"{SAID}.includes('bob: after')")
+        assert said_to(browser) == ["bob: before", "… some messages are missing here …", "bob: after"]
 
 
 def test_who_may_not_is_told(browser: Browser, room: tuple[str, Program]) -> None:

@@ -1,6 +1,7 @@
 """SDKs of the Centrifugo client protocol by its author, behind one interface: centrifuge-js and centrifuge-python.
 
-Both can be told to speak JSON or protobuf. Events have the names and values of centrifuge-js.
+Both can be told to speak JSON or protobuf; centrifuge-js runs on Node.js and in Chromium. Events have the names and
+values of centrifuge-js.
 """
 
 from __future__ import annotations
@@ -8,15 +9,20 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import subprocess
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, ExitStack
+from typing import Any, Self
 
 from centrifuge import Client, ClientEventHandler, SubscriptionEventHandler
 from centrifuge.exceptions import ReplyError
 
+import lapwing
+from tests.peers.browser import Browser, page
 from tests.peers.needed import NODE, need
 
-__all__ = ["SDKS", "TIMEOUT", "JavaScript", "Python", "RefusedError", "Sdk"]
+__all__ = ["HOSTS", "SDKS", "TIMEOUT", "Host", "JavaScript", "Python", "RefusedError", "Sdk", "Tab"]
 
 #: Seconds for anything that a test waits for.
 TIMEOUT = 30.0
@@ -65,54 +71,140 @@ class Sdk(ABC):
 
     @abstractmethod
     async def subscribe(self, topic: str, **options: Any) -> None:
-        """Begin to subscribe, with the options of centrifuge-js."""
+        """Begin to subscribe, with the options of centrifuge-js, and `tokens` as for `connect`."""
 
     @abstractmethod
     async def call(self, method: str, *arguments: Any) -> Any:
         """Have a method called: publish, presence, presenceStats, history, rpc, unsubscribe, disconnect."""
 
 
-class JavaScript(Sdk):
-    """centrifuge-js on Node.js, see node/centrifuge.js."""
+class Host(ABC):
+    """A program in which centrifuge-js runs, with any number of clients, one after the other or at once.
 
-    async def __aenter__(self) -> Sdk:
-        need("node")
+    Attributes:
+        origins: that of its page, if it has one.
+    """
+
+    origins: tuple[str, ...] = ()
+
+    @abstractmethod
+    def __enter__(self) -> Self:
+        """Start it."""
+
+    @abstractmethod
+    def __exit__(self, *_: object) -> None:
+        """End it."""
+
+    @abstractmethod
+    async def drive(self, *words: str) -> None:
+        """Have a client driven from an address; see node/centrifuge_calls.js."""
+
+
+class NodeProgram(Host):
+    """Node.js, see node/centrifuge.js."""
+
+    def __enter__(self) -> Self:
+        command = [need("node"), str(NODE / "centrifuge.js")]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, encoding="utf-8")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate(timeout=TIMEOUT)
+
+    async def drive(self, *words: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(words) + "\n")
+        self._process.stdin.flush()
+
+
+class Tab(Host):
+    """A page in Chromium."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        need("node")  # whose package manager brings the SDK
+        with ExitStack() as stack:
+            self._browser = stack.enter_context(Browser())
+            origin = stack.enter_context(page())
+            self.origins = (origin,)
+            self._browser.show(origin)
+            self._browser.run("globalThis.sdks = {}; 0")
+            for encoding, name in (("json", "centrifuge.js"), ("protobuf", "centrifuge.protobuf.js")):
+                source = (NODE / "node_modules" / "centrifuge" / "dist" / name).read_text(encoding="utf-8")
+                self._browser.run(f"{source}\n; sdks.{encoding} = Centrifuge; 0")
+            self._browser.run((NODE / "centrifuge_calls.js").read_text(encoding="utf-8") + "; 0")
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    async def drive(self, *words: str) -> None:
+        said = json.dumps(words)
+        script = f"(([from, url, encoding]) => drive(WebSocket, sdks[encoding], from, url, encoding, {{}}))({said}); 0"
+        await asyncio.to_thread(self._browser.run, script)
+
+    async def network(self, *, offline: bool) -> None:
+        """Take the network away from the page, or give it back."""
+        await asyncio.to_thread(self._browser.network, offline=offline)
+
+
+#: The hosts by the names of their SDKs.
+HOSTS: dict[str, type[Host]] = {"node": NodeProgram, "chromium": Tab}
+
+
+class JavaScript(Sdk):
+    """centrifuge-js.
+
+    Args:
+        url: of the server.
+        encoding: "json" or "protobuf".
+        host: where it runs.
+    """
+
+    def __init__(self, url: str, encoding: str, host: Host) -> None:
+        super().__init__(url, encoding)
+        self.host = host
+        self._stack = AsyncExitStack()
+        self._ws: lapwing.Connection
         self._numbers = itertools.count(1)
         self._results: dict[int, asyncio.Future[Any]] = {}
-        self._process = await asyncio.create_subprocess_exec(
-            need("node"),
-            str(NODE / "centrifuge.js"),
-            self.url,
-            self.encoding,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        self._reading = asyncio.create_task(self._read())
+
+    async def __aenter__(self) -> Sdk:
+        has_come = asyncio.Event()
+
+        async def listen(ws: lapwing.Connection) -> None:
+            self._ws = ws
+            has_come.set()
+            async for line in ws:
+                self._take(line)
+
+        async with AsyncExitStack() as stack:
+            listening = lapwing.listen(port=0, interface="127.0.0.1", default=listen, origins=self.host.origins)
+            server = await stack.enter_async_context(listening)
+            await self.host.drive(f"ws://127.0.0.1:{server.port}", self.url, self.encoding)
+            await asyncio.wait_for(has_come.wait(), TIMEOUT)
+            self._stack = stack.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        async with asyncio.timeout(TIMEOUT):
-            await self._process.wait()
-            await self._reading
+        await self._stack.aclose()
 
-    async def _read(self) -> None:
-        assert self._process.stdout is not None
-        async for line in self._process.stdout:
-            number, *words = json.loads(line)
-            if number is None:
-                self.events.put_nowait((words[0], words[1]))
-            elif words[0] is None:
-                self._results[number].set_result(words[1])
-            else:
-                self._results[number].set_exception(RefusedError(words[0]))
+    def _take(self, line: str | bytes) -> None:
+        number, *words = json.loads(line)
+        if number is None:
+            self.events.put_nowait((words[0], words[1]))
+        elif words[0] is None:
+            self._results[number].set_result(words[1])
+        else:
+            self._results[number].set_exception(RefusedError(words[0]))
 
     async def call(self, method: str, *arguments: Any) -> Any:
-        assert self._process.stdin is not None
         number = next(self._numbers)
         self._results[number] = asyncio.get_running_loop().create_future()
-        self._process.stdin.write(json.dumps([number, method, *arguments]).encode() + b"\n")
+        await self._ws.send(json.dumps([number, method, *arguments]))
         return await asyncio.wait_for(self._results[number], TIMEOUT)
 
     async def connect(self, *tokens: str, data: Any = None) -> None:
@@ -142,16 +234,10 @@ class Python(Sdk):
         return json.loads(value) if isinstance(value, bytes) and value else value or None
 
     async def connect(self, *tokens: str, data: Any = None) -> None:
-        left = list(tokens)
-
-        async def get_token() -> str:
-            self.events.put_nowait(("token", len(left)))
-            return left.pop(0)
-
         self._client = Client(
             self.url,
             events=_ClientEvents(self),
-            get_token=get_token if tokens else None,
+            get_token=self._one_by_one(tokens, "token") if tokens else None,
             use_protobuf=self.encoding == "protobuf",
             timeout=15.0,
             data=None if data is None else self._encode(data),
@@ -161,12 +247,21 @@ class Python(Sdk):
         )
         await self._client.connect()
 
+    def _one_by_one(self, tokens: Sequence[str], name: str) -> Callable[..., Awaitable[str]]:
+        left = list(tokens)
+
+        async def get_token(*_: str) -> str:
+            self.events.put_nowait((name, len(left)))
+            return left.pop(0)
+
+        return get_token
+
     async def subscribe(self, topic: str, **options: Any) -> None:
-        token = options.get("token", "")
+        tokens = options.get("tokens")
         subscription = self._client.new_subscription(
             topic,
             events=_SubscriptionEvents(self, topic),
-            token=token,
+            get_token=self._one_by_one(tokens, "topic token") if tokens else None,
             min_resubscribe_delay=0.02,
             max_resubscribe_delay=0.2,
             positioned=options.get("positioned", False),
@@ -268,8 +363,4 @@ class _SubscriptionEvents(SubscriptionEventHandler):  # type: ignore[misc]
 
 
 #: Every SDK with every encoding.
-SDKS: dict[str, tuple[type[Sdk], str]] = {
-    f"{name}-{encoding}": (sdk, encoding)
-    for name, sdk in (("js", JavaScript), ("python", Python))
-    for encoding in ("json", "protobuf")
-}
+SDKS = [f"{name}-{encoding}" for name in (*HOSTS, "python") for encoding in ("json", "protobuf")]

@@ -1,7 +1,8 @@
 """The hub with the SDKs of the Centrifugo client protocol by its author, unchanged, in JSON and in protobuf.
 
-An engine cannot tell SDKs and codecs apart, so that all of them are tried on the memory engine, and few on the others,
-where a second hub publishes. What no engine takes part in (tokens, calls, denials) is tried on the memory engine alone.
+An engine cannot tell codecs apart: both are tried in memory, and hardly more than JSON elsewhere, where a second hub
+publishes. What no engine takes part in (tokens, calls, denials) is tried with each SDK in memory, and with one of them
+on each engine; where that takes seconds, with one SDK on each engine.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 import pytest
@@ -19,17 +21,23 @@ import lapwing
 from lapwing import Hub
 from lapwing.hub import Denied, Expired
 from lapwing.hub.engines.local import LocalEngine
-from tests.hub.brokers import broker_of
+from tests.hub.brokers import broker_of, until
 from tests.hub.test_local import process
-from tests.interop.sdks import SDKS, TIMEOUT, RefusedError, Sdk
+from tests.interop.sdks import HOSTS, SDKS, TIMEOUT, Host, JavaScript, Python, RefusedError, Sdk, Tab
 
+SHARED = ("workers", "redis", "nats")
 MEMORY = [("memory", sdk) for sdk in SDKS]
 EVERYWHERE = [
     *MEMORY,
-    ("workers", "python-json"),
+    *((engine, sdk) for engine in SHARED for sdk in SDKS if sdk.endswith("-json")),
     ("redis", "python-protobuf"),
-    ("nats", "js-json"),
-    ("nats", "python-protobuf"),
+]
+#: Each engine with one SDK, and each SDK, in one codec, with one engine.
+DIAGONAL = [
+    ("memory", "node-protobuf"),
+    ("workers", "chromium-json"),
+    ("redis", "python-json"),
+    ("nats", "node-json"),
 ]
 
 
@@ -72,21 +80,24 @@ class World:
     """A hub behind a server, whose door can be shut.
 
     Args:
-        sdk: the name of the SDK of its clients.
+        sdk: makes a client of a URL.
         hub: the hub.
         other: the hub in another process, as far as the engine is concerned: it publishes.
+
+        origins: pages that may connect.
 
     Attributes:
         tokens: those that clients have come with.
     """
 
-    def __init__(self, sdk: str, hub: Hub, other: Hub) -> None:
+    def __init__(self, sdk: Callable[[str], Sdk], hub: Hub, other: Hub, origins: tuple[str, ...]) -> None:
         self.tokens: list[str] = []
         self.open = asyncio.Event()
         self.open.set()
         self.hub = self._declare(hub)
         self.other = other if other is hub else self._declare(other)
-        self._sdk, self._encoding = SDKS[sdk]
+        self._sdk = sdk
+        self._origins = origins
         self.server: lapwing.Server
         self.port = 0
 
@@ -116,6 +127,13 @@ class World:
         @hub.topic("live:*")
         def live(ask: Any) -> None: ...
 
+        @hub.topic("secret:*", history=10)
+        def secret(ask: Any) -> None:
+            self.tokens.append(ask.token)
+            if ask.token == "expired":
+                raise Expired
+            ask.expires = timedelta(seconds=2 if ask.token == "short" else 60)
+
         @hub.call("add")
         async def add(call: Any) -> Any:
             return sum(call.data)
@@ -136,26 +154,37 @@ class World:
             await self.open.wait()
 
         async with lapwing.listen(
-            port=self.port, interface="127.0.0.1", default=hub.serve, on_request=at_the_door, open_timeout=60
+            port=self.port,
+            interface="127.0.0.1",
+            default=hub.serve,
+            on_request=at_the_door,
+            open_timeout=60,
+            origins=self._origins,
         ) as server:
             self.server, self.port = server, server.port
             yield
 
     @asynccontextmanager
     async def away(self, sdk: Sdk) -> AsyncIterator[None]:
-        """Cut the connections; no new one is let in before the end of the block."""
-        self.open.clear()
-        for ws in self.server.connections:
-            ws.abort()
-        await sdk.event("connecting")
+        """Cut the connections, and let no new one in before the end of the block; a page has no network meanwhile."""
+        host = sdk.host if isinstance(sdk, JavaScript) else None
         try:
+            if isinstance(host, Tab):
+                await host.network(offline=True)
+            else:
+                self.open.clear()
+                for ws in self.server.connections:
+                    ws.abort()
+            await sdk.event("connecting")
             yield
         finally:
             self.open.set()
+            if isinstance(host, Tab):
+                await host.network(offline=False)
 
     @asynccontextmanager
     async def client(self, *tokens: str, data: Any = None) -> AsyncIterator[Sdk]:
-        async with self._sdk(f"ws://127.0.0.1:{self.port}", self._encoding) as client:
+        async with self._sdk(f"ws://127.0.0.1:{self.port}") as client:
             await client.connect(*(tokens or ("t-ann",) * 9), data=data)
             yield client
 
@@ -163,20 +192,40 @@ class World:
 Worlds = Callable[[], AbstractAsyncContextManager[World]]
 
 
+@pytest.fixture(scope="module")
+def host_of() -> Iterator[Callable[[str], Host]]:
+    """Finds the host of an SDK, which is started when it is first needed."""
+    with ExitStack() as stack:
+        yield cache(lambda name: stack.enter_context(HOSTS[name]()))
+
+
 @pytest.fixture(params=EVERYWHERE, ids="-".join)
-def world(request: pytest.FixtureRequest, brokers: Brokers) -> Worlds:
+def world(request: pytest.FixtureRequest, brokers: Brokers, host_of: Callable[[str], Host]) -> Worlds:
     """Makes a world with a kind of engine for a kind of client."""
     engine, sdk = request.param
+    name, _, encoding = sdk.partition("-")
+    host = host_of(name) if name in HOSTS else None
+
+    def client(url: str) -> Sdk:
+        return Python(url, encoding) if host is None else JavaScript(url, encoding, host)
+
+    origins = () if host is None else host.origins
 
     @asynccontextmanager
     async def made() -> AsyncIterator[World]:
-        async with brokers.hubs(engine) as hubs, World(sdk, *hubs).running() as here:
+        async with brokers.hubs(engine) as hubs, World(client, *hubs, origins).running() as here:
             yield here
 
     return made
 
 
-WITHOUT_AN_ENGINE = pytest.mark.parametrize("world", MEMORY, ids="-".join, indirect=True)
+def with_worlds(*pairs: tuple[str, str]) -> pytest.MarkDecorator:
+    """Try these engines and SDKs instead of all."""
+    return pytest.mark.parametrize("world", pairs, ids="-".join, indirect=True)
+
+
+WITHOUT_AN_ENGINE = with_worlds(*dict.fromkeys((*MEMORY, *DIAGONAL)))
+SLOW = with_worlds(*DIAGONAL)
 
 
 # --- connecting ---------------------------------------------------------------------------------------------------
@@ -203,7 +252,7 @@ async def test_a_client_that_is_not_wanted_stays_away(world: Worlds) -> None:
         assert here.tokens == ["banned"]
 
 
-@WITHOUT_AN_ENGINE
+@SLOW
 async def test_a_token_is_refreshed_while_the_connection_lasts(world: Worlds) -> None:
     async with world() as here, here.client("short-ann", "short-ann", "t-ann", "t-ann") as sdk:
         await sdk.event("connected")
@@ -212,6 +261,19 @@ async def test_a_token_is_refreshed_while_the_connection_lasts(world: Worlds) ->
         await sdk.subscribe("chat:1")
         assert (await sdk.event("subscribed", "connecting", "disconnected"))["event"] == "subscribed"
         assert here.tokens == ["short-ann", "short-ann", "t-ann"]
+
+
+@SLOW
+async def test_a_token_of_a_subscription_is_refreshed_while_it_lasts(world: Worlds) -> None:
+    """One that is too old is fetched again."""
+    async with world() as here, here.client() as sdk:
+        await sdk.subscribe("secret:1", tokens=["expired", "short", "long"])
+        assert (await sdk.event("subscribed", "unsubscribed"))["event"] == "subscribed"
+        assert (await sdk.event("topic token", "subscribing", "unsubscribed"))["event"] == "topic token"
+        await until(lambda: here.tokens[-1] == "long")
+        await here.other.publish("secret:1", "still here")
+        assert (await sdk.event("publication", "subscribing", "unsubscribed"))["event"] == "publication"
+        assert here.tokens == ["t-ann", "expired", "short", "long"]
 
 
 # --- messages -----------------------------------------------------------------------------------------------------

@@ -126,6 +126,16 @@ class Browser:
         )
         return value
 
+    def network(self, *, offline: bool) -> None:
+        """Take the network away from the page, or give it back. WebSockets that are open go on."""
+        if offline:
+            self.ask("Network.enable")
+        self.ask(
+            "Network.emulateNetworkConditions", offline=offline, latency=0, downloadThroughput=-1, uploadThroughput=-1
+        )
+        if not offline:  # of WebSockets that are opened in an emulated network the next time takes it away, too
+            self.ask("Network.disable")
+
     def look_like(
         self, *, width: int, height: int, scale: float = 1, theme: str = "light", phone: bool = False
     ) -> None:
