@@ -8,8 +8,8 @@ import os
 import signal
 import stat
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lapwing
-from lapwing.hub import Engine, Entry, History, Lost, Member, MemoryEngine, Message, PublishError, Stretch
+from lapwing.hub import Engine, Entry, History, Lost, MemoryEngine, PublishError, Stretch
 from lapwing.hub.engines import frames, local
 from lapwing.hub.engines.frames import Kind
 from lapwing.hub.engines.local import LocalEngine
 from lapwing.hub.engines.process import HubProcess, Place
 from lapwing.hub.hub import Hub
-from lapwing.hub.seats import Encode, Seat
 from lapwing.testing.hub import RULES, Bench, Ear
 from tests.faces.programs import program
-from tests.hub.rooms import anybody
+from tests.hub.programs import needs_proc, serving
+from tests.hub.rooms import Client, anybody
 
 KEPT = History(100, 300.0)
 
@@ -121,29 +121,6 @@ async def test_the_engine_of_workers_keeps_the_rule(rule: Callable[[Bench], Awai
             hub_process.engine.forget(topic)
 
         await rule(Bench(lambda: LocalEngine(path), forget))
-
-
-class Client:
-    """A subscriber that keeps what it is told."""
-
-    def __init__(self, user: str) -> None:
-        self.info: bytes | None = None
-        self.connection = None
-        self.encode: Encode | None = None
-        self.client = f"{user} {id(self)}"
-        self.user: str | None = user
-        self.removals: list[tuple[int, str]] = []
-
-    def removed(self, seat: Seat, code: int, reason: str) -> None:
-        self.removals.append((code, reason))
-
-    def message(self, seat: Seat, message: Message[Any]) -> bool:
-        return True
-
-    def lost(self, seat: Seat, lost: Lost) -> None: ...
-    def want_room(self, seat: Seat) -> None: ...
-    def joined(self, seat: Seat, member: Member) -> None: ...
-    def left(self, seat: Seat, member: Member) -> None: ...
 
 
 async def until(condition: Any) -> None:
@@ -405,87 +382,11 @@ async def test_without_a_process_the_hub_does_not_start() -> None:
 
 # --- whole programs --------------------------------------------------------------------------------------------------
 
-SERVING = """
-    import logging, os, sys, lapwing
-    class Tell(logging.Handler):
-        def emit(self, record):
-            os.write(1, (f"{record.levelname} {record.getMessage()}" + chr(10)).encode())
-    logging.basicConfig(level=logging.INFO, handlers=[Tell()])
-    hub = lapwing.Hub()
-    @hub.topic("room", history=100, presence=True)
-    def room(ask): ...
-    async def handler(ws):
-        joined = await hub.join(ws, "room", since=int(ws.request.query.partition("=")[2] or 0) or None)
-        await ws.send_json({"pid": os.getpid(), "hub": hub._core.engine.health.is_up, "recovered": joined.recovered})
-        async for message in ws:
-            if message == "die":
-                os._exit(3)
-            elif message == "who":
-                await ws.send_json((await hub.present("room")).count)
-            elif message == "position":
-                await ws.send_json((await hub.history("room", 1))[-1].position)
-            else:
-                await hub.publish("room", message)
-    lapwing.run(0, "127.0.0.1", default=handler, hub=hub, workers=3)
-    os.write(1, b"ended" + chr(10).encode())
-"""
-
-
-class Serving:
-    """A program of three workers, and the lines that it says."""
-
-    def __init__(self, running: Any, stack: ExitStack) -> None:
-        self.process = running
-        self.stack = stack
-        self.port = int(self.until("listening on").partition("127.0.0.1', ")[2].partition(")")[0])
-
-    def until(self, words: str) -> str:
-        for line in self.process.stdout:
-            if words in line:
-                return str(line)
-        raise AssertionError(f"expected a line with {words!r}; on stderr: {self.process.stderr.read()}")
-
-    def connect(self, since: int | None = None) -> Any:
-        return lapwing.connect(f"ws://127.0.0.1:{self.port}/" + (f"?since={since}" if since else ""), timeout=30)
-
-    def helper(self) -> int:
-        """The process of the hub: the child that has no connection of a client, and was forked first."""
-        return min(int(pid) for pid in children(self.process.pid))
-
-    def meet(self, count: int = 2) -> list[Any]:
-        """Clients of different workers, open until the program has ended."""
-        clients: dict[int, Any] = {}
-        while len(clients) < count:
-            ws = self.stack.enter_context(self.connect())
-            welcome = ws.receive_json()
-            if welcome["pid"] in clients:
-                ws.close()
-            else:
-                clients[welcome["pid"]] = ws
-        return list(clients.values())
-
-
-def children(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-
-
-@contextmanager
-def serving() -> Iterator[Serving]:
-    with program(SERVING) as running, ExitStack() as stack:
-        serving = Serving(running, stack)
-        yield serving
-        running.send_signal(signal.SIGTERM)
-        serving.until("ended")
-        assert running.wait(30) == 0
-
-
-needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
-
 
 @needs_proc
 def test_clients_of_different_workers_meet_in_a_room_with_history_and_presence() -> None:
     with serving() as program:
-        one, two = program.meet()
+        one, two = program.meet().values()
         for ws, other in ((one, two), (two, one)):
             ws.send("hello")
             assert ws.receive() == other.receive() == '"hello"'
@@ -500,44 +401,6 @@ def test_clients_of_different_workers_meet_in_a_room_with_history_and_presence()
             assert '"missed"' in came
         for ws in (one, two):
             ws.close()
-
-
-@needs_proc
-def test_a_worker_that_dies_takes_its_clients_presence_along_and_nothing_else() -> None:
-    with serving() as program:
-        one, two = program.meet()
-        one.send("who")
-        count = one.receive_json()
-        two.send("die")
-        assert two.receive() is None
-        program.until("ended with exit status 3")
-        while True:  # the process of the hub learns it from the kernel, at its own time
-            one.send("who")
-            if one.receive_json() < count:
-                break
-        one.send("on")
-        assert one.receive() == '"on"'
-        one.close()
-
-
-@needs_proc
-def test_when_the_process_of_the_hub_dies_another_one_begins_and_losses_are_told() -> None:
-    with serving() as program:
-        one, two = program.meet()
-        one.send("before")
-        assert one.receive() == two.receive() == '"before"'
-        one.send("position")
-        position = one.receive_json()
-        os.kill(program.helper(), signal.SIGKILL)
-        program.until("the link to the process of the hub is down")
-        # Both are told, and a plain WebSocket is told by 1013.
-        for ws in (one, two):
-            assert ws.receive() is None
-            assert ws.closed.code == 1013
-        with program.connect(position) as ws:
-            assert ws.receive_json()["recovered"] is False
-            ws.send("after")
-            assert ws.receive() == '"after"'
 
 
 @needs_proc
