@@ -108,10 +108,12 @@ async def test_the_engine_keeps_the_rule(shared: NatsServer, rule: Callable[[Ben
     await keep(rule, shared)
 
 
-async def test_the_bytes_that_are_published_at_once_are_limited(
-    shared: NatsServer, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("size", "count"), [(512 * 1024, 64), (12 * 1024, 4096)])
+@pytest.mark.parametrize("tasks", [1, 64])
+async def test_the_bytes_that_are_published_in_a_turn_are_limited(
+    shared: NatsServer, monkeypatch: pytest.MonkeyPatch, size: int, count: int, tasks: int
 ) -> None:
-    """Of sixty-four messages of half a megabyte at once never more than thirty-two are on their way."""
+    """Of messages without history, large or small, and of one task or many: nothing answers them."""
     most = 0
     send = nats_link.Connection.send
 
@@ -120,13 +122,16 @@ async def test_the_bytes_that_are_published_at_once_are_limited(
         send(connection, *parts)
         most = max(most, sum(map(len, connection._waiting)))
 
+    async def publish(number: int) -> None:
+        for _ in range(number):
+            await engine.publish("large", bytes(size), history=None)
+
     engine = NatsEngine(shared.url)
     await engine.start(Ear())
     try:
         monkeypatch.setattr(nats_link.Connection, "send", counted)
-        size = 512 * 1024
-        await asyncio.gather(*(engine.publish("large", bytes(size), history=None) for _ in range(64)))
-        assert 8 * size < most < 33 * size
+        await asyncio.gather(*(publish(count // tasks) for _ in range(tasks)))
+        assert 4 * 2**20 < most < 17 * 2**20
     finally:
         await engine.stop()
 

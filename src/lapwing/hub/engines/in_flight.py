@@ -29,7 +29,7 @@ class InFlight:
     def __init__(self, most: int = _MOST, most_bytes: int = _MOST_BYTES) -> None:
         self._most = most
         self._most_bytes = most_bytes
-        self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()
+        self._waiting: deque[tuple[asyncio.Future[None], int, int]] = deque()
         self.number = 0
         self.size = 0
 
@@ -37,44 +37,45 @@ class InFlight:
         """A block for a publish of so many bytes: it begins once there is room."""
         return _Room(self, size)
 
-    async def enter(self, size: int) -> None:
-        """Wait until there is room, and take it. A cancelled call takes none."""
-        if not self._waiting and self._has_room(size):
-            self._take(size)
+    async def enter(self, size: int, number: int = 1) -> None:
+        """Wait until there is room, and take it: bytes, and a number that may be 0. A cancelled call takes none."""
+        if not self._waiting and self._has_room(size, number):
+            self._take(size, number)
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((future, size))
+        waiting = future, size, number
+        self._waiting.append(waiting)
         try:
             await future
         except BaseException:
             if future.cancelled():
                 with suppress(ValueError):
-                    self._waiting.remove((future, size))
+                    self._waiting.remove(waiting)
                 self._let_in()  # it may have been too large for the room that others find enough
             else:
-                self.leave(size)
+                self.leave(size, number)
             raise
 
-    def leave(self, size: int) -> None:
+    def leave(self, size: int, number: int = 1) -> None:
         """Give room back."""
-        self.number -= 1
+        self.number -= number
         self.size -= size
         self._let_in()
 
-    def _has_room(self, size: int) -> bool:
-        return self.number < self._most and (self.size + size <= self._most_bytes or not self.size)
+    def _has_room(self, size: int, number: int) -> bool:
+        return self.number + number <= self._most and (self.size + size <= self._most_bytes or not self.size)
 
-    def _take(self, size: int) -> None:
-        self.number += 1
+    def _take(self, size: int, number: int) -> None:
+        self.number += number
         self.size += size
 
     def _let_in(self) -> None:
         while self._waiting:
-            future, size = self._waiting[0]
+            future, size, number = self._waiting[0]
             if not future.done():
-                if not self._has_room(size):
+                if not self._has_room(size, number):
                     return
-                self._take(size)
+                self._take(size, number)
                 future.set_result(None)
             self._waiting.popleft()
 

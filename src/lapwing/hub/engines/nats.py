@@ -38,8 +38,8 @@ __all__ = ["NatsEngine"]
 
 logger = logging.getLogger("lapwing.hub")
 
-#: Bytes of a payload that count as in flight until they are with the transport, though no answer is waited for.
-_LARGE: Final = 16 * 1024
+#: Bytes that a message without history counts for in addition to its payload until the transport has it.
+_OVERHEAD: Final = 256
 #: A topic of the engine's own, through which each new link is tried out.
 _TRIAL: Final = "\x01trial"
 #: Messages that are looked through at a time for the newest ones.
@@ -82,6 +82,8 @@ class NatsEngine:
         self._timeout = timeout
         self._sink: Sink | None = None
         self._in_flight = InFlight()
+        #: Bytes of messages without history that were sent in this turn of the event loop.
+        self._unsent = 0
         #: The topics that are listened to, by their tokens, and where those with a history stand.
         self._names: dict[bytes, str] = {}
         self._tops: dict[str, _Top] = {}
@@ -273,23 +275,44 @@ class NatsEngine:
             raise PublishError("the engine is not started", stored=False)
         if key is not None and history is None:
             raise ValueError("key= needs a topic with a history: without one nothing is kept to compare with")
-        async with self._in_flight.room(len(payload)):
-            if not await self._link.ready(self._timeout):
-                raise PublishError(self._link.health.why or "the server does not answer", stored=False)
-            if history is not None:
-                return await self._stream.publish(topic, payload, history, key)
-            if len(payload) > self._link.max_payload:
-                raise PublishError(
-                    f"a message of {len(payload)} bytes: this server accepts {self._link.max_payload} (max_payload)",
-                    stored=False,
-                )
-            try:
-                self._link.publish(self._subject(topic, b"now"), payload)
-            except ConnectionError as error:
-                raise PublishError(str(error), stored=False) from None
-            if len(payload) > _LARGE:
-                await asyncio.sleep(0)  # what is published in one turn waits for its end
+        if history is None:
+            await self._publish_live(topic, payload)
             return 0
+        async with self._in_flight.room(len(payload)):
+            await self._require_link()
+            return await self._stream.publish(topic, payload, history, key)
+
+    async def _publish_live(self, topic: str, payload: bytes) -> None:
+        """Publish a message that is stored nowhere. Its bytes are in flight until they are with the transport."""
+        size = len(payload) + _OVERHEAD
+        await self._in_flight.enter(size, 0)
+        try:
+            await self._require_link()
+            self._send_live(topic, payload)
+        except BaseException:
+            self._in_flight.leave(size, 0)
+            raise
+        self._unsent += size
+
+    def _send_live(self, topic: str, payload: bytes) -> None:
+        if len(payload) > self._link.max_payload:
+            raise PublishError(
+                f"a message of {len(payload)} bytes: this server accepts {self._link.max_payload} (max_payload)",
+                stored=False,
+            )
+        try:
+            self._link.publish(self._subject(topic, b"now"), payload, sent=None if self._unsent else self._sent)
+        except ConnectionError as error:
+            raise PublishError(str(error), stored=False) from None
+
+    def _sent(self) -> None:
+        """What was published in this turn of the event loop is with the transport."""
+        size, self._unsent = self._unsent, 0
+        self._in_flight.leave(size, 0)
+
+    async def _require_link(self) -> None:
+        if not await self._link.ready(self._timeout):
+            raise PublishError(self._link.health.why or "the server does not answer", stored=False)
 
     async def listen(self, topics: Iterable[str]) -> None:
         """Have the messages of topics told."""

@@ -99,6 +99,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._reader = wire.Reader()
         self._waiting: list[bytes] = []
+        self._callers: list[Callable[[], None]] = []
         self._pongs: deque[asyncio.Future[None]] = deque()
         self._is_over = False
         self._why = ""
@@ -197,10 +198,17 @@ class Connection(asyncio.Protocol):
             self._loop.call_soon(self._flush)
         self._waiting.extend(parts)
 
+    def after_flush(self, call: Callable[[], None]) -> None:
+        """Call a function when what was sent in this turn is with the transport, or the link is down."""
+        self._callers.append(call)
+
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
+        callers, self._callers = self._callers, []
         if not self._is_over:
             self.transport.write(b"".join(waiting))
+        for call in callers:
+            call()
 
     def ping(self) -> asyncio.Future[None]:
         """Ask whether the server has handled everything so far; the future may raise ConnectionError."""
@@ -410,18 +418,31 @@ class Link(SupervisedLink):
             return False
         return self._connection is not None
 
-    def _send(self, *parts: bytes) -> None:
-        if self._connection is None:
+    def _send(self, *parts: bytes) -> Connection:
+        connection = self._connection
+        if connection is None:
             raise ConnectionError(f"the link to {self._shown} is down: {self._why}")
-        self._connection.send(*parts)
+        connection.send(*parts)
+        return connection
 
-    def publish(self, subject: bytes, payload: bytes, headers: bytes = b"", reply: bytes = b"") -> None:
+    def publish(
+        self,
+        subject: bytes,
+        payload: bytes,
+        headers: bytes = b"",
+        reply: bytes = b"",
+        sent: Callable[[], None] | None = None,
+    ) -> None:
         """Publish without an answer.
 
+        Once the message is with the transport, or the link is down after all, `sent` is called.
+
         Raises:
-            ConnectionError: the link is down.
+            ConnectionError: the link is down, and `sent` is not called.
         """
-        self._send(wire.publish(subject, payload, reply, headers))
+        connection = self._send(wire.publish(subject, payload, reply, headers))
+        if sent is not None:
+            connection.after_flush(sent)
 
     async def request(self, subject: bytes, payload: bytes, patience: float, headers: bytes = b"") -> Delivered:
         """Publish, and wait for the answer.
