@@ -55,6 +55,10 @@ class Arena:
             "clock of a node jumps": self._jump,
         }
 
+    def loses(self, fault: str) -> bool:
+        """Whether the store may lose messages by a fault, as things are."""
+        return fault in self.losing
+
     async def start(self) -> None:
         """Start the servers."""
 
@@ -190,6 +194,12 @@ class Nats(Arena):
     """A server of NATS, whose stream is kept in files."""
 
     losing = frozenset({"stream deleted", "stream purged", "subject purged"})
+    _was_deleted = False
+
+    def loses(self, fault: str) -> bool:
+        # A stream that is made while another one of its name is still being deleted loses its files with that: the
+        # server has it in memory alone, up to its end.
+        return super().loses(fault) or (self._was_deleted and fault in ("server killed", "server ended"))
 
     async def start(self) -> None:
         self._server = await asyncio.to_thread(NatsServer)
@@ -203,6 +213,7 @@ class Nats(Arena):
         self.faults["subject purged"] = lambda: self._lose("PURGE", filter="lapwing.in.kept%3A1")
 
     async def _lose(self, action: str, **body: str) -> None:
+        self._was_deleted = self._was_deleted or action == "DELETE"
         await asyncio.to_thread(lambda: self._server.stream(action, **body))
 
     async def _restart(self, number: signal.Signals) -> None:
@@ -210,6 +221,7 @@ class Nats(Arena):
         process = self._server.process
         assert process is not None
         await asyncio.to_thread(process.wait)
+        self._was_deleted = False
         await asyncio.sleep(self.chance.uniform(0, 0.5))
         await asyncio.to_thread(self._server.start)
 

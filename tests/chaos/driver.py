@@ -168,7 +168,7 @@ class Driver:
         return Outcome(judge(self.run), self.faults, counts, self.run.lines)
 
     async def _do(self, fault: str) -> None:
-        said = {"fault": fault, "loses": fault in self._arena.losing}
+        said = {"fault": fault, "loses": self._arena.loses(fault)}
         self.run.lines.append({"note": "fault", "at": time.monotonic(), **said})
         await self._arena.faults[fault]()
         self.run.lines.append({"note": "over", "at": time.monotonic(), **said})
