@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from random import Random
 
-from tests.fuzz import hub
+from tests.fuzz import brokers, hub
 from tests.fuzz.targets import DEFLATE, STEPS, Step, format_steps, parse_steps
 from tests.peers import deflated, wire
 from tests.peers.deflated import deflate
@@ -73,6 +73,8 @@ def seeds(target: str) -> list[bytes]:
         ]
     if target in hub.CODECS:
         return hub.seeds(target)
+    if target in brokers.ENGINES:
+        return brokers.seeds(target)
     if target == "server_handshake":
         return [wire.request("server.example.com", subprotocols=["chat"], headers=[("Origin", "https://example.com")])]
     return [
@@ -88,6 +90,8 @@ def mutate(target: str, data: bytes, other: bytes, random: Random) -> bytes:
     for _ in range(random.choice((1, 1, 2, 4, 8))):
         if _is_endpoint(target) and random.random() < 0.8:
             data = _mutate_conversation(data, other, _key(target), target.startswith("deflating"), random)
+        elif target in brokers.ENGINES and random.random() < 0.9:
+            data = brokers.mutate(target, data, other, random)
         else:
             data = _mutate_bytes(data, other, random)
     return data[:20_000]

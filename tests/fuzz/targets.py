@@ -1,4 +1,4 @@
-"""What is fuzzed: the ways into the protocol, and into that of the hub.
+"""What is fuzzed: the ways into the protocol, and into those of the hub and its brokers.
 
 Each takes any bytes, raises only what is documented, and is checked.
 
@@ -27,6 +27,7 @@ from lapwing.protocol import (
     may_be_sent,
     parse_url,
 )
+from tests.fuzz.brokers import nats_engine, redis_engine
 from tests.fuzz.hub import json_codec, protobuf_codec
 from tests.peers import wire
 
@@ -314,5 +315,7 @@ TARGETS: dict[str, Callable[[bytes], Behaviour]] = {
         url,
         json_codec,
         protobuf_codec,
+        redis_engine,
+        nats_engine,
     )
 }

@@ -375,6 +375,21 @@ async def test_something_else_on_a_channel_is_dropped_counted_and_repaired(serve
         assert hub._core.engine.unreadable >= 4  # type: ignore[attr-defined]
 
 
+async def test_an_entry_of_another_program_in_a_history_is_told_and_the_link_stays(server: RedisServer) -> None:
+    async with declare(Hub(server.url)) as hub:
+        up = hub.health.since
+        since = await hub.publish("kept:1", 1)
+        server.ask("XADD", "lapwing:0:h:kept:1", f"{since + 1}-0", "colour", "blue")
+        await hub.publish("kept:1", 2)
+        async with hub.subscribe("kept:1", since=since) as messages:
+            with pytest.raises(Lost):
+                await anext(messages)
+            await hub.publish("kept:1", 3)
+            assert await data_of(messages, 1) == [3]
+        assert [message.data for message in await hub.history("kept:1")] == [1, 2, 3]
+        assert hub.health.since == up
+
+
 async def test_too_much_of_something_else_ends_the_link(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link, "_MOST_FOREIGN", 3)
     async with two_hubs(server) as (hub, other), hub.subscribe("kept:1") as messages:

@@ -96,6 +96,24 @@ def test_a_server_is_not_trusted_for_its_lengths(data: bytes) -> None:
         reader.gets()
 
 
+@pytest.mark.parametrize(
+    ("form", "good", "bad"),
+    [
+        (resp.is_number, [0, -1], [None, b"1", True, [1]]),
+        (resp.is_string, [b""], [None, 1, [b""], ServerError("x")]),
+        (resp.is_strings, [[], [b"a", b""]], [None, b"a", [1], [None], [[b"a"]]]),
+        (resp.is_pairs, [[], [b"a", b"b"]], [[b"a"], [b"a", 1], None]),
+        (resp.is_position, [b"0", b"9" * 17], [b"", b"-1", b"9" * 18, 5, None, b"x"]),
+        (resp.is_positions, [[], [b"1"]], [[b"x"], [1], None, b"1"]),
+        (resp.is_time, [[b"1", b"2"]], [[b"1"], [b"1", b"2", b"3"], [1, 2], [b"1", b"x"], None]),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_forms_of_replies(form: resp.Form, good: list[Any], bad: list[Any]) -> None:
+    assert all(map(form, good))
+    assert not any(map(form, bad))
+
+
 def test_a_command_is_strings() -> None:
     assert resp.encode("SET", b"\x00", 5, 1.5) == b"*4\r\n$3\r\nSET\r\n$1\r\n\x00\r\n$1\r\n5\r\n$3\r\n1.5\r\n"
     assert ServerError("NOSCRIPT No matching script").kind == "NOSCRIPT"

@@ -195,7 +195,10 @@ class SupervisedLink(ABC):
             except TimeoutError:
                 return f"no messages arrive: a probe did not come back within {_PROBE_PATIENCE:g} s"
             except self._errors as error:
-                return str(error)
+                return str(error) or type(error).__name__
+            except Exception as error:
+                logger.exception("the probe of the link to %s failed", self._shown)
+                return repr(error)
 
     def _came_back(self) -> None:
         """Note that a probe has come back."""

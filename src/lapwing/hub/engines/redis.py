@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import PublishError
 from ..position import PER_MILLISECOND, first_of
+from . import redis_log as log
 from . import redis_scripts as scripts
-from .contract import Entry, Stretch
+from .contract import Stretch
 from .in_flight import InFlight
 from .redis_batches import Batches
 from .redis_leases import Leases
 from .redis_link import Connection, Link
 from .redis_topics import RedisTopics
 from .redis_url import RedisURL
-from .resp import ServerError
+from .resp import ServerError, is_number, is_position, is_positions, is_string
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -165,7 +166,7 @@ class RedisEngine:
         """Teach the server the scripts, try what will be done, and take a lease."""
         commands = link.raw_commands()
         for source in scripts.ALL:
-            self._hashes[source] = (await commands.must("SCRIPT", "LOAD", source)).decode()
+            self._hashes[source] = (await commands.must("SCRIPT", "LOAD", source, form=is_string)).decode()
         stored, spread = await self._try_out(commands)
         if not stored:
             raise ConnectionError(f"{self._url.shown}: this user lacks a permission for publishing: {spread}")
@@ -180,7 +181,7 @@ class RedisEngine:
         await commands.ask("DEL", self._key("h", topic), self._key("l", topic))
         if isinstance(reply, ServerError):
             return False, str(reply)
-        return True, reply[1].decode()
+        return True, reply[1].decode("utf-8", "replace")
 
     # --- the link --------------------------------------------------------------------------------------------------
 
@@ -264,9 +265,10 @@ class RedisEngine:
         Raises:
             ConnectionError: the link went down before there was an answer.
         """
-        reply = await commands.ask("EVALSHA", self._hashes[source], len(keys), *keys, *arguments)
+        form = scripts.FORMS[source]
+        reply = await commands.ask("EVALSHA", self._hashes[source], len(keys), *keys, *arguments, form=form)
         if isinstance(reply, ServerError) and reply.kind == "NOSCRIPT":  # SCRIPT FLUSH: nothing was run
-            reply = await commands.ask("EVAL", source, len(keys), *keys, *arguments)
+            reply = await commands.ask("EVAL", source, len(keys), *keys, *arguments, form=form)
         self._note_change(reply)
         return reply
 
@@ -291,12 +293,6 @@ class RedisEngine:
         if commands is None:
             raise ConnectionError(self._link.health.why or f"{self._url.shown} does not answer")
         return commands
-
-    async def _ask(self, *command: Any) -> Any:
-        reply = await (await self._commands()).ask(*command)
-        if isinstance(reply, ServerError):
-            raise ConnectionError(f"{command[0]}: {reply}")
-        return reply
 
     # --- messages --------------------------------------------------------------------------------------------------
 
@@ -327,7 +323,8 @@ class RedisEngine:
     ) -> None:
         """Send a message by itself; see `Batches`."""
         keys, *arguments = self._publish_arguments(topic, payload, history, None)
-        commands.ask("EVALSHA", self._hashes[scripts.PUBLISH], len(keys), *keys, *arguments, future=future)
+        form = scripts.FORMS[scripts.PUBLISH]
+        commands.ask("EVALSHA", self._hashes[scripts.PUBLISH], len(keys), *keys, *arguments, form=form, future=future)
 
     def _send_all(
         self, commands: Connection, topic: str, messages: Sequence[tuple[int, bytes]], history: History
@@ -344,7 +341,8 @@ class RedisEngine:
             self._floor(topic),
         ]
         parts = (part for message in messages for part in message)
-        reply = commands.ask("EVALSHA", self._hashes[scripts.PUBLISH_ALL], 2, *keys, *arguments, *parts)
+        form = scripts.FORMS[scripts.PUBLISH_ALL]
+        reply = commands.ask("EVALSHA", self._hashes[scripts.PUBLISH_ALL], 2, *keys, *arguments, *parts, form=form)
         reply.add_done_callback(partial(self._teach_again, commands))
         return reply
 
@@ -395,7 +393,7 @@ class RedisEngine:
         seconds = min(
             self._timeout, self._link.longest_block
         )  # WAIT blocks the commands behind it, the probe's among them
-        count = await commands.ask("WAIT", self._url.replicas, int(seconds * 1000))
+        count = await commands.ask("WAIT", self._url.replicas, int(seconds * 1000), form=is_number)
         if isinstance(count, ServerError) or count < self._url.replicas:
             raise PublishError(f"expected the message on {self._url.replicas} replicas, it is on {count}", stored=None)
 
@@ -406,6 +404,8 @@ class RedisEngine:
             raise PublishError(f"{self._url.shown}: {reply}", stored=False if is_known else None)
         if history is None:
             return 0
+        if not is_position(reply[0]):
+            raise PublishError(f"an acknowledgement that makes no sense: {reply!r:.80}", stored=None)
         position, said = int(reply[0]), reply[1]
         self._given[topic] = max(self._given.pop(topic, 0), position)
         if len(self._given) > _MOST_GIVEN:
@@ -455,6 +455,8 @@ class RedisEngine:
         reply = await self.run(commands, scripts.OPEN, keys, _LAST_KEPT, *map(self._next, topics))
         if isinstance(reply, ServerError):
             raise ConnectionError(f"{self._url.shown}: {reply}")
+        if len(reply) != len(topics) or not is_positions(reply):
+            raise ConnectionError(f"{self._url.shown}: no last positions of topics: {reply!r:.80}")
         return [int(last) for last in reply]
 
     async def _advance(self, commands: Connection, topic: str) -> int:
@@ -465,6 +467,8 @@ class RedisEngine:
         moved = await self.run(commands, scripts.ADVANCE, [self._key("h", topic), self._key("l", topic)], *arguments)
         if isinstance(moved, ServerError):
             raise ConnectionError(f"{self._url.shown}: {moved}")
+        if not is_position(moved):
+            raise ConnectionError(f"{self._url.shown}: no last position of {topic!r}: {moved!r:.80}")
         return int(moved)
 
     async def read(self, topic: str, since: int | datetime | None, limit: int, *, size: int | None = None) -> Stretch:
@@ -476,18 +480,11 @@ class RedisEngine:
         reply = await self.run(commands, scripts.READ, [self._key("h", topic), self._key("l", topic)], *asked)
         if isinstance(reply, ServerError):
             raise ConnectionError(f"{self._url.shown}: {reply}")
-        entries = [_entry(each) for each in reply[0]]
-        newest = entries[0] if since is None and entries else entries[-1] if entries else None
-        last = int(reply[1]) if reply[1] is not None else newest.position if newest else 0
         if since is None or begin is None:
-            return Stretch(_newest_within(entries, size), last, is_known=True)
-        oldest = _entry(reply[2][0]) if reply[2] else None
-        after = _after(since, entries, oldest, last)
+            return log.newest(reply, size)
         if begin < self._unknown_before:
             return Stretch((), await self._advance(commands, topic), is_known=False)
-        if after is None:
-            return Stretch((), last, is_known=False)
-        return Stretch(_within(after[:limit], size), last, is_known=True)
+        return log.after(reply, since, limit, size)
 
     # --- declarations ----------------------------------------------------------------------------------------------
 
@@ -527,39 +524,3 @@ class RedisEngine:
     async def present(self, topic: str, limit: int) -> tuple[dict[str, bytes], int, bool]:
         """Who is there, by the word of processes that live."""
         return await self._leases.present(await self._commands(), topic, limit)
-
-
-def _entry(reply: Any) -> Entry:
-    identifier, fields = reply
-    given = dict(zip(fields[::2], fields[1::2], strict=True))
-    return Entry(int(identifier.partition(b"-")[0]), int(given[b"p"]), given[b"d"])
-
-
-def _after(since: int | datetime, entries: list[Entry], oldest: Entry | None, last: int) -> list[Entry] | None:
-    """The entries after a position or moment; None if it cannot be shown that these are all."""
-    if isinstance(since, datetime):
-        before = entries[0].previous if entries else last
-        is_known = bool(before) and before < first_of(since)
-        return entries if is_known else None
-    if entries and entries[0].position == since:
-        return entries[1:]
-    if since and since == last:
-        return []
-    if since and oldest is not None and oldest.previous == since and entries and entries[0] == oldest:
-        return entries
-    return None
-
-
-def _within(entries: list[Entry], size: int | None) -> list[Entry]:
-    """The first entries, up to so many bytes; one in any case."""
-    total = 0
-    for count, entry in enumerate(entries):
-        total += len(entry.payload)
-        if size is not None and count and total > size:
-            return entries[:count]
-    return entries
-
-
-def _newest_within(newest_first: list[Entry], size: int | None) -> list[Entry]:
-    """The same of entries of which the newest is the first; returned with the oldest first."""
-    return _within(newest_first, size)[::-1]

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import time
 import uuid
 from typing import TYPE_CHECKING, Any, Final
 
 from . import redis_scripts as scripts
 from .redis_topics import DECLARATIONS_KEPT
-from .resp import ServerError
+from .resp import ServerError, is_pairs, is_strings, is_time
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -28,6 +29,8 @@ __all__ = ["Leases"]
 
 logger = logging.getLogger("lapwing.hub")
 
+#: A score, as the server writes it.
+_NUMBER: Final = re.compile(rb"-?([0-9]{1,20}(\.[0-9]{1,20})?(e[+-]?[0-9]{1,2})?|inf)")
 #: Seconds of a lease, and between two renewals.
 _LEASE: Final = 9.0
 _RENEWED_EVERY: Final = 3.0
@@ -82,7 +85,7 @@ class Leases:
 
     def agrees(self, nodes: Iterable[bytes]) -> bool:
         """Whether these processes have the same list of servers as this one."""
-        return all(node.rpartition(b".")[2].decode() == self._fingerprint for node in nodes)
+        return all(node.rpartition(b".")[2] == self._fingerprint.encode() for node in nodes)
 
     def _clients(self, topic: str) -> str:
         return f"{self._prefix}p:{topic}"
@@ -148,7 +151,7 @@ class Leases:
             self._is_new, self._said_at = False, time.monotonic()
             for (topic, client), entry in list(self._entries.items()):
                 await self._say(commands, topic, client, entry)
-        return [node.decode() for node in reply[1]]
+        return [node.decode("utf-8", "replace") for node in reply[1]]
 
     async def _renew_once(self, commands: Connection) -> Any:
         keys = [self._nodes(), *self._topics.keys]
@@ -167,7 +170,7 @@ class Leases:
                 if isinstance(some, ServerError):
                     return
                 for noted in some:
-                    topic, _, client = noted.decode().partition("\n")
+                    topic, _, client = noted.decode("utf-8", "replace").partition("\n")
                     await self._forget(commands, node, topic, client)
 
     # --- clients ---------------------------------------------------------------------------------------------------
@@ -201,14 +204,18 @@ class Leases:
 
     async def live(self, commands: Connection) -> list[bytes]:
         """The processes whose lease is not over."""
-        seconds, _ = await commands.must("TIME")
-        found: list[bytes] = await commands.must("ZRANGEBYSCORE", self._nodes(), f"({int(seconds)}", "+inf")
+        seconds, _ = await commands.must("TIME", form=is_time)
+        command = "ZRANGEBYSCORE", self._nodes(), f"({int(seconds)}", "+inf"
+        found: list[bytes] = await commands.must(*command, form=is_strings)
         return found
 
     async def present(self, commands: Connection, topic: str, limit: int) -> tuple[dict[str, bytes], int, bool]:
         """The clients whose process has a lease."""
-        asked = (("HGETALL", self._clients(topic)), ("TIME",), ("ZRANGE", self._nodes(), 0, -1, "WITHSCORES"))
-        replies = await asyncio.gather(*(commands.ask(*command) for command in asked))
+        replies = await asyncio.gather(
+            commands.ask("HGETALL", self._clients(topic), form=is_pairs),
+            commands.ask("TIME", form=is_time),
+            commands.ask("ZRANGE", self._nodes(), 0, -1, "WITHSCORES", form=_are_scores),
+        )
         if error := next((each for each in replies if isinstance(each, ServerError)), None):
             raise ConnectionError(f"presence: {error}")
         fields, (seconds, _), scores = replies
@@ -217,6 +224,11 @@ class Leases:
         for client, value in zip(fields[::2], fields[1::2], strict=True):
             node, _, entry = value.partition(b"\n")
             if node in live:
-                there[client.decode()] = entry
+                there[client.decode("utf-8", "replace")] = entry
         names = list(there)[:limit]
         return {name: there[name] for name in names}, len(there), True
+
+
+def _are_scores(reply: Any) -> bool:
+    """Members, each with a number behind it."""
+    return is_pairs(reply) and all(_NUMBER.fullmatch(score) for score in reply[1::2])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from . import resp
 from .link import CONNECT_PATIENCE, Refused, SupervisedLink
-from .resp import ServerError
+from .resp import Form, ServerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -66,7 +66,8 @@ class Connection(asyncio.Protocol):
         self._burst_ended = burst_ended
         self._reader = resp.make_reader()
         self._loop = asyncio.get_running_loop()
-        self._expected: deque[asyncio.Future[Any]] = deque()
+        self._expected: deque[tuple[asyncio.Future[Any], Form | None]] = deque()
+        self._unread = 0
         self._waiting: list[bytes] = []
         self._callers: list[Callable[[], None]] = []
         self._is_over = False
@@ -91,7 +92,7 @@ class Connection(asyncio.Protocol):
         self.writable.set()
         self.transport.abort()
         expected, self._expected = self._expected, deque()
-        for future in expected:
+        for future, _ in expected:
             if not future.done():
                 future.set_exception(ConnectionError(f"the link to the server is down: {why}"))
                 future.exception()  # perhaps no caller waits any more
@@ -109,18 +110,39 @@ class Connection(asyncio.Protocol):
         """Hand replies to those who wait for them."""
         try:
             self._reader.feed(data)
-            while (reply := self._reader.gets()) is not False:
+            self._unread += len(data)
+            while (reply := self._next_reply()) is not False:
+                self._unread = 0
+                if self._is_over:
+                    break
                 if self.is_subscribed:
                     self._pushed(reply)
-                elif self._expected:
-                    future = self._expected.popleft()
-                    if not future.done():
-                        future.set_result(reply)
                 else:
-                    raise ValueError("a reply without a command")  # noqa: TRY301 - as all malformed input
+                    self._answer(reply)
+            if self._unread > resp.MOST_UNREAD:
+                raise ValueError("a reply that does not end")  # noqa: TRY301 - as all malformed input
         except ValueError as error:
             self.close(f"invalid data from the server: {error}")
         self._burst_ended()
+
+    def _next_reply(self) -> Any:
+        try:
+            return self._reader.gets()
+        except (
+            TypeError,
+            MemoryError,
+        ) as error:  # hiredis: a name that is no string, a length that nobody has room for
+            raise ValueError(f"no reply: {error!r}") from None
+
+    def _answer(self, reply: Any) -> None:
+        if not self._expected:
+            raise ValueError("a reply without a command")
+        future, form = self._expected[0]
+        if form is not None and not form(reply) and type(reply) is not ServerError:
+            raise ValueError(f"an unexpected reply: {reply!r:.80}")
+        self._expected.popleft()
+        if not future.done():
+            future.set_result(reply)
 
     def send(self, *command: str | bytes | int | float) -> None:
         """Send a command, together with the others of this turn of the event loop."""
@@ -143,26 +165,32 @@ class Connection(asyncio.Protocol):
             self.transport.write(b"".join(waiting))
 
     def ask(
-        self, *command: str | bytes | int | float, future: asyncio.Future[Any] | None = None
+        self,
+        *command: str | bytes | int | float,
+        form: Form | None = None,
+        future: asyncio.Future[Any] | None = None,
     ) -> asyncio.Future[Any]:
-        """Send a command; the future has the reply, which may be a `ServerError`, and raises ConnectionError."""
+        """Send a command; the future has the reply, which may be a `ServerError`, and raises ConnectionError.
+
+        A reply of another form ends the connection.
+        """
         if future is None:
             future = self._loop.create_future()
         if self._is_over:
             future.set_exception(ConnectionError("the link to the server is down"))
             future.exception()
             return future
-        self._expected.append(future)
+        self._expected.append((future, form))
         self.send(*command)
         return future
 
-    async def must(self, *command: str | bytes | int | float) -> Any:
+    async def must(self, *command: str | bytes | int | float, form: Form | None = None) -> Any:
         """Send a command whose error is one of the link.
 
         Raises:
             ConnectionError: the server answers with an error, or the connection has ended.
         """
-        reply = await self.ask(*command)
+        reply = await self.ask(*command, form=form)
         if isinstance(reply, ServerError):
             raise ConnectionError(f"{command[0]!s}: {reply}")
         return reply
@@ -227,12 +255,16 @@ class Link(SupervisedLink):
         url = self._url
         sentinel = await self._open(host, self._unexpected, is_sentinel=True)
         try:
-            found = await sentinel.must("SENTINEL", "get-master-addr-by-name", url.service or "")
+            command = "SENTINEL", "get-master-addr-by-name", url.service or ""
+            found = await sentinel.must(*command, form=lambda reply: reply is None or resp.is_pairs(reply))
         finally:
             sentinel.close("it has answered")
-        if not isinstance(found, list) or len(found) != 2:
+        if found is None or len(found) != 2:
             raise ConnectionError(f"it knows no master {url.service!r}")
-        return found[0].decode(), int(found[1])
+        host_of_master, port = found[0].decode(), int(found[1])
+        if not 0 < port < 65536:
+            raise ConnectionError(f"it says that the master is at port {port}")
+        return host_of_master, port
 
     async def _open(
         self, address: tuple[str, int] | str, pushed: Callable[[Any], None], *, is_sentinel: bool = False
@@ -263,7 +295,7 @@ class Link(SupervisedLink):
 
     async def _require_usable(self, commands: Connection) -> None:
         """Refuse a cluster, and a server that is not the master."""
-        cluster = await commands.must("INFO", "cluster")
+        cluster = await commands.must("INFO", "cluster", form=resp.is_string)
         if b"cluster_enabled:1" in cluster:
             raise Refused(
                 f"{self._url.shown} is a node of a Redis Cluster, whose pub/sub sends every message to every node and "
@@ -272,14 +304,14 @@ class Link(SupervisedLink):
         await self._require_master(commands)
 
     async def _require_role(self, connection: Connection) -> None:
-        role = await connection.must("ROLE")
+        role = await connection.must("ROLE", form=_is_role)
         if role[0] != b"master":
             raise ConnectionError(f"the server is {role[0].decode()}, and no master")
 
     async def _require_master(self, commands: Connection) -> None:
         await self._require_role(commands)
         asked_at = time.monotonic()
-        seconds, microseconds = await commands.must("TIME")
+        seconds, microseconds = await commands.must("TIME", form=resp.is_time)
         self.learn_time(int(seconds) + int(microseconds) / 1e6, asked_at)
 
     async def _subscribe_all(self, subscriptions: Connection) -> None:
@@ -327,6 +359,8 @@ class Link(SupervisedLink):
         if not isinstance(reply, list) or len(reply) != 3:
             raise ValueError(f"no message: {reply!r:.40}")
         kind, channel, data = reply
+        if type(channel) is not bytes or (type(data) is not bytes and kind == b"message"):
+            raise ValueError(f"no message: {reply!r:.40}")
         if kind == b"message":
             if channel == self._probe:
                 if data == self._token and self._answered is not None and not self._answered.done():
@@ -399,3 +433,8 @@ class Link(SupervisedLink):
         unwanted = [channel for channel in channels if self.desired.pop(channel, channel) is None]
         if unwanted and self._subscriptions is not None:
             self._subscriptions.send("UNSUBSCRIBE", *unwanted)
+
+
+def _is_role(reply: object) -> bool:
+    """The role of a server, with more that depends on it."""
+    return isinstance(reply, list) and bool(reply) and type(reply[0]) is bytes

@@ -6,9 +6,24 @@ which outlives the messages. The stream's own last identifier takes its place wh
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
-__all__ = ["ADVANCE", "ALL", "DECLARE", "ENTER", "LEAVE", "OPEN", "PUBLISH", "PUBLISH_ALL", "READ", "RENEW", "SWEEP"]
+from .resp import Form, is_number, is_string, is_strings
+
+__all__ = [
+    "ADVANCE",
+    "ALL",
+    "DECLARE",
+    "ENTER",
+    "FORMS",
+    "LEAVE",
+    "OPEN",
+    "PUBLISH",
+    "PUBLISH_ALL",
+    "READ",
+    "RENEW",
+    "SWEEP",
+]
 
 #: The last position; '0' where all of a topic is lost, with a position that was not given before: nodes do not think
 #: that this server's clock is ahead of where it is by more than 10 ms. It differs by the microsecond, without chance.
@@ -258,5 +273,48 @@ if has_changed then redis.call('PUBLISH', ARGV[4], '0 0\\n') end
 return differing
 """
 
-#: The scripts that each new link loads into its server.
-ALL: Final = (PUBLISH, PUBLISH_ALL, OPEN, ADVANCE, READ, RENEW, ENTER, LEAVE, SWEEP, DECLARE)
+
+def _is_published(reply: Any) -> bool:
+    return is_strings(reply) and len(reply) == 2
+
+
+def _are_published(reply: Any) -> bool:
+    return is_strings(reply) and len(reply) >= 2
+
+
+def _is_lease(reply: Any) -> bool:
+    return type(reply) is list and len(reply) == 4 and is_strings(reply[1]) and is_strings(reply[2])
+
+
+def _is_declared(reply: Any) -> bool:
+    return is_strings(reply) and (len(reply) == 2 if reply and reply[0] else len(reply) % 2 == 1)
+
+
+def _is_read(reply: Any) -> bool:
+    return (
+        type(reply) is list
+        and len(reply) in (2, 3)
+        and type(reply[0]) is list
+        and (reply[1] is None or is_string(reply[1]))
+        and all(type(each) is list for each in reply[2:])
+    )
+
+
+def _is_swept(reply: Any) -> bool:
+    return reply is None or is_strings(reply)
+
+
+#: The scripts that each new link loads into its server, with the forms of their replies.
+FORMS: Final[dict[str, Form]] = {
+    PUBLISH: _is_published,
+    PUBLISH_ALL: _are_published,
+    OPEN: is_strings,
+    ADVANCE: is_string,
+    READ: _is_read,
+    RENEW: _is_lease,
+    ENTER: is_number,
+    LEAVE: is_number,
+    SWEEP: _is_swept,
+    DECLARE: _is_declared,
+}
+ALL: Final = tuple(FORMS)

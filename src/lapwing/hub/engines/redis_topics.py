@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from . import redis_scripts as scripts
 from .contract import DECLARED_TOPIC, Declared
 from .declarations import parsed, text_of
-from .resp import ServerError
+from .resp import ServerError, is_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -72,21 +72,21 @@ class RedisTopics:
         reply = await self._run(commands, scripts.DECLARE, [topics, nodes, f"{self._prefix}n"], *arguments)
         if isinstance(reply, ServerError):
             raise ConnectionError(f"the declarations of topics: {reply}")
-        found = [each.decode() for each in reply]
+        found = [each.decode("utf-8", "replace") for each in reply]
         if found[0]:
-            ours, theirs = self.own[found[0]], parsed(found[1])
+            ours, theirs = self.own.get(found[0]), parsed(found[1])
             raise ValueError(
-                f"{found[0]!r} is declared with history={ours.history} here, and with history={theirs.history} in a "
-                "hub that runs on the same server: messages without a position would be missing from its history. "
-                "Stop that hub first, or give the pattern another name"
+                f"{found[0]!r} is declared with history={ours and ours.history} here, and with "
+                f"history={theirs.history} in a hub that runs on the same server: messages without a position would be "
+                "missing from its history. Stop that hub first, or give the pattern another name"
             )
         for pattern, text in zip(found[1::2], found[2::2], strict=True):
             logger.warning(
                 "the topics %r are declared differently elsewhere: %s there, %s here; the newest declaration counts "
                 "for lapwing.Publisher",
                 pattern,
-                parsed(text),
-                self.own[pattern],
+                text,
+                self.own.get(pattern),
             )
 
     async def say_again(self, commands: Connection, node: str) -> None:
@@ -111,7 +111,7 @@ class RedisTopics:
         Raises:
             ConnectionError: the server cannot be reached, or refuses.
         """
-        reply = await commands.must("HGETALL", self.keys[1])
+        reply = await commands.must("HGETALL", self.keys[1], form=is_pairs)
         found = {}
         for pattern, value in zip(reply[::2], reply[1::2], strict=True):
             try:

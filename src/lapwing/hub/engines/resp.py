@@ -1,13 +1,35 @@
 """RESP, the protocol of Redis and Valkey (version 2): commands encoded, replies parsed within limits.
 
-hiredis parses replies where it is installed; this parser does otherwise.
+hiredis parses replies where it is installed; this parser does otherwise. A command is sent with the form of its reply,
+a function that tells whether a reply has it: no other reply gets further.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeGuard
 
-__all__ = ["Reader", "ServerError", "encode", "make_reader"]
+__all__ = [
+    "MOST_UNREAD",
+    "Form",
+    "Reader",
+    "ServerError",
+    "encode",
+    "is_number",
+    "is_pairs",
+    "is_position",
+    "is_positions",
+    "is_string",
+    "is_strings",
+    "is_time",
+    "make_reader",
+]
+
+#: Tells whether a reply has the form that it must have. Errors of the server have any command for an answer.
+Form = Callable[[Any], bool]
+
+#: Bytes of one reply.
+MOST_UNREAD: Final = 256 * 1024 * 1024
 
 #: Bytes of one string in a reply, elements of one array, and arrays within each other.
 _MOST_BYTES: Final = 64 * 1024 * 1024
@@ -15,6 +37,8 @@ _MOST_ELEMENTS: Final = 1_000_000
 _MOST_DEPTH: Final = 16
 #: Bytes of a line: a status, an error, a number.
 _MOST_LINE: Final = 64 * 1024
+#: Digits of a position, or of a time.
+_MOST_DIGITS: Final = 17
 
 
 class ServerError(Exception):
@@ -129,6 +153,44 @@ class Reader:
         found = bytes(self._buffer[self._place : end])
         self._place = end + 2
         return found
+
+
+# --- forms -----------------------------------------------------------------------------------------------------------
+
+
+def is_number(reply: Any) -> bool:
+    """An integer."""
+    return type(reply) is int
+
+
+def is_string(reply: Any) -> TypeGuard[bytes]:
+    """A string."""
+    return type(reply) is bytes
+
+
+def is_strings(reply: Any) -> bool:
+    """An array of strings."""
+    return type(reply) is list and all(type(each) is bytes for each in reply)
+
+
+def is_pairs(reply: Any) -> bool:
+    """An array of names, each with a value behind it."""
+    return is_strings(reply) and len(reply) % 2 == 0
+
+
+def is_position(reply: Any) -> TypeGuard[bytes]:
+    """A position, in digits."""
+    return type(reply) is bytes and reply.isdigit() and len(reply) <= _MOST_DIGITS
+
+
+def is_positions(reply: Any) -> bool:
+    """An array of positions."""
+    return type(reply) is list and all(map(is_position, reply))
+
+
+def is_time(reply: Any) -> bool:
+    """Seconds and microseconds."""
+    return is_positions(reply) and len(reply) == 2
 
 
 def make_reader() -> Any:
