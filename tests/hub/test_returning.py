@@ -83,17 +83,21 @@ async def test_one_read_serves_a_thousand_that_return_at_once() -> None:
 
 
 class OvertakenEngine(MemoryEngine):
-    """Each read of a history takes so long that messages come meanwhile."""
+    """Each read of a history, or each of the first ones, takes so long that messages come meanwhile."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, times: float = float("inf")) -> None:
         super().__init__()
         self.count = count
+        self.times = times
         self.hub: Any = None
 
     async def read(self, *args: Any, **options: Any) -> Stretch:
         stretch = await super().read(*args, **options)
-        for _ in range(self.count):
-            await self.hub.publish("t", "meanwhile")
+        if self.times > 0:
+            self.times -= 1
+            await asyncio.sleep(0.01)
+            for _ in range(self.count):
+                await self.hub.publish("t", "meanwhile")
         return stretch
 
 
@@ -108,6 +112,19 @@ async def test_a_topic_that_never_rests_is_no_loss_to_those_who_return(count: in
         async with hub.subscribe("t", since=since) as messages:
             assert messages.recovered
             assert await numbers(messages, MISSED + count) == [*range(MISSED), *["meanwhile"] * count]
+        assert hub.stats().losses == 0
+
+
+async def test_more_messages_during_a_repair_than_may_wait_are_no_loss() -> None:
+    engine = OvertakenEngine(1010, times=3)  # a thousand may wait, and a read finds a few more than that
+    hub = engine.hub = Hub(engine)
+    hub.topic("t", history=10_000)(anybody)
+    async with hub, hub.subscribe("t") as live:
+        reading = asyncio.ensure_future(numbers(live, 1 + 3 * 1010))
+        engine.interrupt(None)
+        await hub.publish("t", "missed")
+        engine.resume()
+        assert await reading == ["missed", *["meanwhile"] * 3 * 1010]
         assert hub.stats().losses == 0
 
 

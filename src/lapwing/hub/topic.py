@@ -257,7 +257,8 @@ class Topic:
 
     async def _repair(self) -> bool:
         """Read the messages that this process has missed, for the live seats; returns whether all fits now."""
-        for _ in range(TRIES):
+        tries = 0
+        while tries < TRIES:
             while True:
                 self.held.overflowed = False
                 stretch = await self.node.engine.read(self.name, self.top, LIMIT, size=READ_SIZE)
@@ -277,6 +278,7 @@ class Topic:
                     break
             if self._merge():
                 return True
+            tries += not self.held.overflowed  # what had no room is in the log
         self._lose(self.held.newest or self.top, "unknown")
         self.held.clear()
         return not self.held.overflowed
