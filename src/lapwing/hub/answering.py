@@ -48,6 +48,10 @@ logger = logging.getLogger("lapwing.hub")
 _MOST_AHEAD: Final = 25.0
 
 
+#: The longest time of a permission in an answer, in seconds: clients take these for 32-bit numbers.
+_LONGEST: Final = 2**31 - 1
+
+
 class Requester(Protocol):
     """Whose requests are answered: the server's end of one connection, see `serving.Served`."""
 
@@ -129,8 +133,8 @@ _CODES: Final[tuple[tuple[type[Exception], ErrorCode], ...]] = (
 
 
 def ttl_of(seconds: float | None) -> dict[str, Any]:
-    """For how long a permission lasts, as results say it: whole seconds, at least one."""
-    return {} if seconds is None else {"expires": True, "ttl": max(math.ceil(seconds), 1)}
+    """For how long a permission lasts, as results say it: whole seconds, at least one, and at most 68 years."""
+    return {} if seconds is None else {"expires": True, "ttl": max(math.ceil(min(seconds, _LONGEST)), 1)}
 
 
 def _ttl_of_seat(seat: Seat) -> dict[str, Any]:
@@ -223,7 +227,7 @@ async def _sub_refresh(served: Requester, request: SubRefreshRequest) -> Refresh
     try:
         await served.gate.refresh(seat, request.token, connection=served.connection)
     except Denied as denied:
-        if isinstance(denied, Expired):
+        if isinstance(denied, Expired) or seat.topic is None:  # the client knows already that it has ended
             raise
         seat.leave()
         served.held.removed(seat, UnsubscribeCode.SERVER, str(denied))

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import json
 import logging
+import math
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -151,7 +152,9 @@ def seconds_left(expires: float | datetime | timedelta | None, now: float) -> fl
         return expires.timestamp() - now
     if isinstance(expires, bool) or not isinstance(expires, (int, float)):
         raise TypeError(f"expected expires in seconds since 1970, a datetime or a timedelta, got {expires!r}")
-    return expires - now
+    if math.isnan(expires):
+        raise ValueError("expected expires in seconds since 1970, got not a number")
+    return None if expires == math.inf else expires - now
 
 
 def encoded_info(info: Any) -> bytes | None:

@@ -146,6 +146,7 @@ class Clients:
             asked_at = self._revocations
             await require(seat.options.may, ask)
             left = self._apply(seat, ask, clock())
+            due = None if left is None else node.loop.time() + left  # the engine may take its time
             if seat.topic is None:
                 await node.topic(seat.name, seat.options).enter(seat, since)
             if seat.options.presence and not seat.is_present:
@@ -155,8 +156,8 @@ class Clients:
             if seat.topic is None:
                 raise Unavailable(f"the subscription of {seat.name!r} ended while it began")
             if not self._was_revoked(asked_at, seat):
-                if left is not None:
-                    seat.timer = node.loop.call_later(left, _expire, seat)
+                if due is not None:
+                    seat.timer = node.loop.call_at(due, _expire, seat)
                 return
         raise Denied("this permission was revoked")
 
@@ -187,6 +188,8 @@ class Clients:
             seat.timer = node.loop.call_later(left, _expire, seat)
 
     def _was_revoked(self, since: int, seat: Seat) -> bool:
+        if self._revocations - since > len(self._revoked):
+            return True  # perhaps by one that is not remembered any more
         return any(
             number > since and _is_meant(seat, topic, user, client) for number, topic, user, client in self._revoked
         )
