@@ -84,7 +84,6 @@ class Room:
         self.info: bytes | None = None
         self.connection = connection
         self.encode: Encode | None = prepared_for_plain
-        self.on_lost: dict[Seat, Callable[[Lost], Any]] = {}
 
     def message(self, seat: Seat, message: Message[Any]) -> bool:
         """Send a missed message, or one that a filter has let through."""
@@ -103,7 +102,7 @@ class Room:
 
     def lost(self, seat: Seat, lost: Lost) -> None:
         """Tell the program, or close the WebSocket, whose client is to load everything again."""
-        on_lost = self.on_lost.get(seat)
+        on_lost = seat.on_lost
         if on_lost is None:
             seat.leave()
             self.connection._begin_close(1013, "messages were lost: connect again")
@@ -113,9 +112,8 @@ class Room:
         except Exception:
             logger.exception("on_lost of the room %r failed", seat.name)
 
-    def removed(self, seat: Seat, code: int, reason: str) -> None:
+    def removed(self, seat: Seat, code: int, reason: str) -> None:  # noqa: ARG002 - see `Subscriber`
         """Say nothing, there is no word for it on a plain WebSocket; but close it if it has to subscribe again."""
-        self.on_lost.pop(seat, None)
         if code in (2500, 2502):
             self.connection._begin_close(1012, f"{reason}: connect again")
 
@@ -167,7 +165,7 @@ class Rooms:
         joined = Joined(self._core, seat)
         if on_lost is not None:
             seat.stays = True
-            room.on_lost[seat] = on_lost
+            seat.on_lost = on_lost
             if seat.lost is not None:
                 room.lost(seat, seat.lost)
         seat.start(with_missed=True)

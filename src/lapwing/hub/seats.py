@@ -177,6 +177,7 @@ class Seat:
     data = _Rare["bytes | None"](None, "What the topic's function answered, as JSON.")
     timer = _Rare[Any](None, "For `expires`.")
     serving = _Rare[Any](None, "The task that reads the log for it.")
+    on_lost = _Rare["Callable[[Lost], Any] | None"](None, "For a room: the program's function that learns of losses.")
     _own_options = _Rare["Declaration | None"](None, "Its declaration, where the topic was there before that.")
 
     def __init__(self, subscriber: Subscriber, name: str, options: Declaration) -> None:
