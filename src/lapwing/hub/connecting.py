@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Unpack
 
 from ..checking import check_count, check_duration
@@ -21,7 +22,7 @@ from .wire.json_codec import JsonCodec
 from .wire.protobuf_codec import ProtobufCodec
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
     from types import TracebackType
 
     from ..options import ClientOptions
@@ -336,30 +337,47 @@ class Connecting:
         self._make = remote
         self._client: HubClient | None = None
         self._blocking: BlockingHubClient | None = None
+        self._is_entered = False
+
+    @contextmanager
+    def _entering(self) -> Iterator[None]:
+        """A block after which it is entered, unless that fails."""
+        if self._is_entered:
+            raise RuntimeError("this connect() is in use: each 'with' needs one of its own")
+        self._is_entered = True
+        try:
+            yield
+        except BaseException:
+            self._is_entered = False
+            raise
 
     async def __aenter__(self) -> HubClient:
-        remote = self._make()
-        await remote.start()
-        self._client = HubClient(remote)
-        return self._client
+        with self._entering():
+            remote = self._make()
+            await remote.start()
+            self._client = HubClient(remote)
+            return self._client
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         client, self._client = self._client, None
+        self._is_entered = False
         if client is not None:
             await client.close()
 
     def __enter__(self) -> BlockingHubClient:
-        client = BlockingHubClient(self._make())
-        client._start()
-        self._blocking = client
-        return client
+        with self._entering():
+            client = BlockingHubClient(self._make())
+            client._start()
+            self._blocking = client
+            return client
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         client, self._blocking = self._blocking, None
+        self._is_entered = False
         if client is not None:
             client.close()
 

@@ -6,9 +6,11 @@ import asyncio
 import logging
 import threading
 import time
+from contextlib import AsyncExitStack
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from .completing import completed
 from .control import Control
 from .engines.contract import Declared, Declaring
 from .errors import Lost
@@ -37,6 +39,9 @@ __all__ = ["Core", "check_since"]
 logger = logging.getLogger("lapwing.hub")
 
 T = TypeVar("T")
+
+#: Seconds before a broker that could not be reached is told of declarations again.
+_RETRY: Final = 0.5
 
 
 class Core:
@@ -71,7 +76,8 @@ class Core:
         self._publishing: Publishing | None = None
         self._control: Control | None = None
         self._starts = 0
-        self._starting: asyncio.Future[None] | None = None
+        #: Done when the start or the end that is under way is over; None without one.
+        self._changing: asyncio.Future[None] | None = None
         self._thread = 0
         self._calls: ThreadCalls | None = None
         self._declaring: asyncio.Task[None] | None = None
@@ -81,54 +87,64 @@ class Core:
     async def start(self) -> None:
         """Start, or count one more who did: it ends with the last of them.
 
+        Cancelled, it is as if it had not been called.
+
         Raises:
             RuntimeError: it runs in another event loop.
             OSError: the engine cannot be reached.
         """
         loop = asyncio.get_running_loop()
-        if self._node is not None and self._node.loop is not loop:
-            raise RuntimeError("this hub runs in another event loop: each needs a hub of its own")
+        while (changing := self._changing) is not None:
+            _require_loop(changing.get_loop(), loop)
+            await asyncio.wait((changing,))
+            if (error := changing.exception()) is not None:
+                raise error
+        if self._node is None:
+            await self._start(loop)
+        else:
+            _require_loop(self._node.loop, loop)
         self._starts += 1
-        if self._node is not None:
-            if self._starting is not None:
-                await asyncio.shield(self._starting)
-            return
-        self._node = Node(self.engine, self._max_topics, next_position(self.clock(), 0, 0), self.clients.left)
-        self._node.outage = self.outage
-        self._publishing = Publishing(self._node, self.declarations, self.timeout)
+
+    async def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        node = self._node = Node(self.engine, self._max_topics, next_position(self.clock(), 0, 0), self.clients.left)
+        node.outage = self.outage
+        self._publishing = Publishing(node, self.declarations, self.timeout)
         self._thread = threading.get_ident()
         self._calls = calls = ThreadCalls(loop)
-        self._starting = starting = loop.create_future()
+        self._changing = changing = loop.create_future()
         try:
-            await self.engine.start(self._node)
+            await self.engine.start(node)
             try:
-                await self._begin(self._node)
+                await self._begin(node)
             except BaseException:
-                await self._node.end()
-                await self.engine.stop()
+                await completed(self._stop(node))
                 raise
         except BaseException as error:
-            calls.refuse()
+            self._refuse_calls(calls)
             calls.cancel()
-            self._node, self._publishing, self._control, self._calls, self._starts = None, None, None, None, 0
-            starting.set_exception(error if isinstance(error, Exception) else RuntimeError("the start was cancelled"))
-            starting.exception()  # perhaps no caller waits
+            self._node, self._publishing, self._control = None, None, None
+            if isinstance(error, Exception):
+                changing.set_exception(error)
+                changing.exception()  # perhaps no caller waits
             raise
-        else:
-            starting.set_result(None)
         finally:
-            self._starting = None
+            self._changing = None
+            if not changing.done():
+                changing.set_result(None)
 
     async def _begin(self, node: Node) -> None:
         """Do the work that needs the engine."""
+        declared = self._declared()
         if isinstance(self.engine, Declaring):
-            await self.engine.declare(self._declared())
+            await self.engine.declare(declared)
         if getattr(self.engine, "is_shared", False):
             self._control = Control(node, self.clients)
             await self._start_control(self._control)
         every = getattr(self.engine, "check_every", None)
         if every is not None:
             node.start_task(node.check(every))
+        if self._declared() != declared:  # a topic was declared meanwhile
+            self._declare_soon()
 
     async def _start_control(self, control: Control) -> None:
         """Hear of revocations; a link that goes down just then is not waited for without end."""
@@ -151,41 +167,71 @@ class Core:
             ValueError: the pattern is declared already.
         """
         self.declarations.add(declaration)
-        if self._node is not None and self._starting is None and isinstance(self.engine, Declaring):
+        if self._node is not None and self._changing is None:
             self.leave_to_loop(self._declare_soon)
 
     def _declare_soon(self) -> None:
-        if self._node is not None and self._declaring is None:
-            self._declaring = self._node.start_task(self._declare_again())
+        if self._node is not None and self._declaring is None and isinstance(self.engine, Declaring):
+            self._declaring = self._node.start_task(self._declare_again(self.engine))
 
-    async def _declare_again(self) -> None:
-        """Tell the broker of declarations that were added while the hub runs."""
+    async def _declare_again(self, engine: Declaring) -> None:
+        """Tell the broker of declarations that were added while the hub runs, as soon as it can be reached."""
         await asyncio.sleep(0)  # those of one turn together
         self._declaring = None
-        if isinstance(self.engine, Declaring):
+        has_failed = False
+        while True:
             try:
-                await self.engine.declare(self._declared())
+                await engine.declare(self._declared())
             except ValueError as error:
                 logger.error("a topic is declared while the hub runs: %s", error)  # noqa: TRY400
+            except OSError as error:
+                if not has_failed:
+                    logger.warning("a topic is declared, and the broker does not know yet: %s; trying again", error)
+                has_failed = True
+                await asyncio.sleep(_RETRY)
+                continue
+            return
 
     async def end(self) -> None:
-        """End, unless it was started elsewhere, too."""
+        """End, unless it was started elsewhere, too. Cancelled, it waits no longer for messages, but ends."""
         self._starts = max(self._starts - 1, 0)
         node, publishing, calls = self._node, self._publishing, self._calls
-        if self._starts or node is None or publishing is None or calls is None:
+        if self._starts or node is None or publishing is None or calls is None or self._changing is not None:
             return
+        self._changing = changing = node.loop.create_future()
+        try:
+            await publishing.end()
+        finally:
+            await completed(self._finish(node, calls, changing))
+
+    async def _finish(self, node: Node, calls: ThreadCalls, changing: asyncio.Future[None]) -> None:
+        """Do all that belongs to the end, whether or not a part of it fails."""
+        self._node = self._publishing = self._control = self._declaring = None
+        async with AsyncExitStack() as stack:
+            stack.callback(self._changed, changing)
+            stack.callback(calls.cancel)
+            stack.push_async_callback(self._stop, node)
+            stack.callback(self._refuse_calls, calls)  # behind these: a thread that iterates knows that this is the end
+            for call in reversed(self.ending.values()):
+                stack.callback(call)
+            self.ending.clear()
+
+    def _refuse_calls(self, calls: ThreadCalls) -> None:
         calls.refuse()
-        await publishing.end()
-        self._node = self._publishing = self._control = self._calls = self._declaring = None
-        for call in list(self.ending.values()):
-            call()
-        self.ending.clear()
-        await node.end()
-        self.clients.clear()
-        self.outage.ended()
-        self.outage.clients.clear()
-        await self.engine.stop()
-        calls.cancel()
+        self._calls = None
+
+    async def _stop(self, node: Node) -> None:
+        try:
+            await node.end()
+        finally:
+            self.clients.clear()
+            self.outage.ended()
+            self.outage.clients.clear()
+            await self.engine.stop()
+
+    def _changed(self, changing: asyncio.Future[None]) -> None:
+        self._changing = None
+        changing.set_result(None)
 
     @property
     def running(self) -> Node | None:
@@ -226,7 +272,8 @@ class Core:
         try:
             return calls.call(function, *args, **options)
         except CallEndedError as ended:
-            raise RuntimeError("the hub was stopped" if ended.is_begun else "the hub is not running") from None
+            why = "the hub was stopped" if ended.is_begun else "the hub is not running"
+            raise CallEndedError(why, is_begun=ended.is_begun) from None
 
     def leave_to_loop(self, function: Callable[[], object]) -> None:
         """Call a function in the hub's thread: at once where this is it."""
@@ -289,6 +336,11 @@ class Core:
             raise LookupError(f"{topic!r} has no presence: declare it with presence=True")
         entries, count, is_complete = await self.engine.present(topic, limit)
         return Present([Member.unpack(client, entry) for client, entry in entries.items()], count, is_complete)
+
+
+def _require_loop(own: asyncio.AbstractEventLoop, loop: asyncio.AbstractEventLoop) -> None:
+    if own is not loop:
+        raise RuntimeError("this hub runs in another event loop: each needs a hub of its own")
 
 
 def check_since(since: object) -> None:

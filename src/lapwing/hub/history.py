@@ -80,7 +80,10 @@ class Log:
         if task is None:
             task = self._reads[since] = self._node.start_task(self._read_alone(since, limit, size))
             task.add_done_callback(lambda _: self._reads.pop(since, None))
-        return await asyncio.shield(task)
+        await asyncio.wait((task,))
+        if task.cancelled():
+            raise ConnectionError("the hub has ended")
+        return task.result()
 
     async def _read_alone(self, since: int | datetime | None, limit: int, size: int | None) -> Found | None:
         async with self._node.reading:

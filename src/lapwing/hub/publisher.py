@@ -13,6 +13,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Self
 
 from ..checking import check_duration
+from .completing import completed
 from .engines.choice import engine_of_url
 from .engines.contract import DECLARED_TOPIC, Declaring
 from .errors import PublishError
@@ -65,6 +66,7 @@ class Publisher:
         )
         self._shown = repr(self._make().engine)
         self._running: _Running | None = None
+        self._is_entered = False
         self._thread: _Thread | None = None
         self._lock = threading.Lock()
         _all.add(self)
@@ -75,10 +77,15 @@ class Publisher:
     # --- in asyncio ------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        if self._running is not None:
+        if self._is_entered:
             raise RuntimeError("this publisher is in use: each 'async with' needs one of its own")
-        running = self._make()
-        await running.start()
+        self._is_entered = True
+        try:
+            running = self._make()
+            await running.start()
+        except BaseException:
+            self._is_entered = False
+            raise
         self._running = running
         return self
 
@@ -86,8 +93,9 @@ class Publisher:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         running, self._running = self._running, None
+        self._is_entered = False
         if running is not None:
-            await running.stop()
+            await completed(running.stop())
 
     async def publish(
         self, topic: str, data: object, *, key: str | None = None, tags: Mapping[str, str] | None = None
@@ -175,7 +183,8 @@ class Publisher:
         Raises:
             RuntimeError: there is no link yet.
         """
-        running = self._running or (None if self._thread is None else self._thread.running)
+        thread = self._thread  # which another thread may close just now
+        running = self._running or (None if thread is None else thread.running)
         if running is None:
             raise RuntimeError("this publisher has not connected yet: enter it, or publish something")
         health: Health = running.engine.health
@@ -187,6 +196,7 @@ class Publisher:
         if self._thread is not None or self._running is not None:
             _of_parents.append((self._thread, self._running))
         self._thread = self._running = None
+        self._is_entered = False
 
 
 #: All publishers of this process, for those that are forked from it.
@@ -296,7 +306,7 @@ class _Running:
             await self.engine.listen([DECLARED_TOPIC])
             await self._read()
         except BaseException:
-            await self.stop()
+            await completed(self.stop())
             raise
 
     async def stop(self) -> None:

@@ -94,7 +94,7 @@ class Publishing:
         """Publish, and wait until it is done; see `Hub.publish`."""
         _, stored, history, counts = self._prepare(topic, data, key, origin)
         if self._waiting and self._pump is not None:
-            await asyncio.shield(self._pump)  # earlier messages go first
+            await asyncio.wait((self._pump,))  # earlier messages go first
         try:
             async with asyncio.timeout(self._timeout):
                 position = await self._engine.publish(topic, stored, history=history, key=key)

@@ -145,11 +145,11 @@ class Remote:
 
     async def end(self) -> None:
         """Close the connection, and end all subscriptions."""
-        if self._calls is not None:
-            self._calls.refuse()
         for call in list(self.ending.values()):
             call()
         self.ending.clear()
+        if self._calls is not None:
+            self._calls.refuse()  # behind these: a thread that iterates knows that this is the end
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
 from .errors import Lost
 from .message import NOBODY, Message
+from .thread_calls import CallEndedError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -81,6 +82,7 @@ class Subscription(Generic[T]):
         self._to_load: dict[str, Position] = {}
         self._wake: asyncio.Future[None] | None = None
         self._is_closed = False
+        self._removed = 0
         self._is_iterated = False
         self._given: deque[Message[T] | Lost | Exception] = deque()  # for the thread that iterates
 
@@ -115,10 +117,14 @@ class Subscription(Generic[T]):
     async def _open(self) -> None:
         if self._seats or self._is_closed:
             raise RuntimeError("a subscription is entered once: make another one")
+        self._core.ending[self] = self._close
         try:
             for topic in self.topics:
                 since = self._since.get(topic) if isinstance(self._since, Mapping) else self._since
                 seat = await self._core.seat(self, topic, since)
+                if self not in self._core.ending:
+                    seat.leave()
+                    raise ConnectionError("closed while it began")  # noqa: TRY301 - as all that goes wrong here
                 seat.stays = True
                 self._seats[topic] = seat
                 self._positions[topic] = seat.position
@@ -142,7 +148,6 @@ class Subscription(Generic[T]):
     async def __aenter__(self) -> Self:
         self._core.node()
         await self._open()
-        self._core.ending[self] = self._close
         return self
 
     async def __aexit__(
@@ -186,6 +191,8 @@ class Subscription(Generic[T]):
     def removed(self, seat: Seat, code: int, reason: str) -> None:  # noqa: ARG002
         """End with an error: the hub cannot serve this subscription any more."""
         self._waiting.append(ConnectionError(f"the subscription of {seat.name!r} has ended: {reason}"))
+        self._removed += 1
+        self._is_closed = self._is_closed or self._removed == len(self.topics)  # this is the last that it gives
         self._call()
 
     def joined(self, seat: Seat, member: Member) -> None:
@@ -195,11 +202,14 @@ class Subscription(Generic[T]):
         """Nor are leaves."""
 
     def _note_loss(self, lost: Lost) -> None:
-        """Let a loss wait; one that follows on another, of the same topic, becomes a part of it."""
-        last = self._waiting[-1] if self._waiting else None
-        if isinstance(last, Lost) and last.topic == lost.topic:
-            lost = Lost(lost.topic, last.since, lost.now, last.why)
-            self._waiting.pop()
+        """Let a loss wait; one that follows on another, without a message in between, becomes a part of it."""
+        for place in range(len(self._waiting) - 1, -1, -1):
+            before = self._waiting[place]
+            if not isinstance(before, Lost):
+                break
+            if before.topic == lost.topic:
+                self._waiting[place] = Lost(lost.topic, before.since, lost.now, before.why)
+                return
         self._waiting.append(lost)
         self._call()
 
@@ -292,8 +302,12 @@ class Subscription(Generic[T]):
 
     def __next__(self) -> Message[T]:
         """The same as `__anext__`, for the thread of a handler; it raises StopIteration at the end."""
-        if not self._given:
-            self._given.extend(self._core.call_from_thread(self._next_ones))
+        if not self._given and not (self._is_closed and not self._waiting):
+            try:
+                self._given.extend(self._core.call_from_thread(self._next_ones))
+            except CallEndedError:
+                if not self._is_closed:
+                    raise
         if not self._given:
             raise StopIteration
         found = self._given.popleft()

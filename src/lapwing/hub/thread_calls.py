@@ -15,15 +15,15 @@ __all__ = ["CallEndedError", "ThreadCalls"]
 T = TypeVar("T")
 
 
-class CallEndedError(Exception):
+class CallEndedError(RuntimeError):
     """What a call was for has ended.
 
     Attributes:
         is_begun: whether the call was begun; if not, it has done nothing.
     """
 
-    def __init__(self, *, is_begun: bool) -> None:
-        super().__init__(is_begun)
+    def __init__(self, why: str = "", *, is_begun: bool) -> None:
+        super().__init__(why)
         self.is_begun = is_begun
 
 

@@ -11,7 +11,6 @@ import logging
 import random
 import time
 from abc import ABC, abstractmethod
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from .contract import Health
@@ -124,6 +123,7 @@ class SupervisedLink(ABC):
         """
         self._refusal = None
         self._was_up = False
+        self.is_up = asyncio.Event()  # one that was waited for belongs to its event loop
         self._keeper = asyncio.get_running_loop().create_task(self._keep())
         waiting = asyncio.ensure_future(self.is_up.wait())
         try:
@@ -141,11 +141,12 @@ class SupervisedLink(ABC):
     async def stop(self) -> None:
         """End it."""
         keeper, self._keeper = self._keeper, None
-        if keeper is not None:
-            keeper.cancel()
-            with suppress(asyncio.CancelledError):
-                await keeper
-        self._down("stopped", tell=False)
+        try:
+            if keeper is not None:
+                keeper.cancel()
+                await asyncio.wait((keeper,))
+        finally:
+            self._down("stopped", tell=False)
 
     def give_up(self, why: str) -> None:
         """Give the link up: the server has said that its state has changed."""

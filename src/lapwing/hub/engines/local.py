@@ -6,10 +6,10 @@ import asyncio
 import itertools
 import logging
 import time
-from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from ..completing import completed
 from ..errors import PublishError
 from . import frames
 from .contract import Health, Stretch
@@ -77,28 +77,31 @@ class LocalEngine:
         """
         self._sink = sink
         self._was_up = False
+        self._is_up = asyncio.Event()  # one that was waited for belongs to its event loop
         self._keeper = asyncio.get_running_loop().create_task(self._keep())
         try:
-            await asyncio.wait_for(self._is_up.wait(), self._timeout)
+            async with asyncio.timeout(self._timeout):
+                await self._is_up.wait()
         except TimeoutError:
             why = self._why
-            await self.stop()
+            await completed(self.stop())
             raise ConnectionError(f"the process of the hub does not answer: {why}") from None
         except BaseException:
-            await self.stop()
+            await completed(self.stop())
             raise
 
     async def stop(self) -> None:
         """Leave."""
         self._sink = None
         keeper, self._keeper = self._keeper, None
-        if keeper is not None:
-            keeper.cancel()
-            with suppress(asyncio.CancelledError):
-                await keeper
-        self._down("stopped")
-        self._topics.clear()
-        self._clients.clear()
+        try:
+            if keeper is not None:
+                keeper.cancel()
+                await asyncio.wait((keeper,))
+        finally:
+            self._down("stopped")
+            self._topics.clear()
+            self._clients.clear()
 
     async def _keep(self) -> None:
         """Keep a link, for ever."""
@@ -110,7 +113,12 @@ class LocalEngine:
             except OSError as error:
                 self._why = error.strerror or str(error)
             else:
-                self._down(await self._watch(link))
+                why = "stopped"
+                try:
+                    why = await self._watch(link)
+                finally:
+                    link.close(why)  # perhaps before the hub has answered, when it is not this engine's link yet
+                self._down(why)
                 wait = wait if link.was_welcome is False else _BACKOFF[0]
             await asyncio.sleep(wait)
             wait = min(wait * 2, _BACKOFF[1])

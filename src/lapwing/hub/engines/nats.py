@@ -15,6 +15,7 @@ from collections import deque
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from ..completing import completed
 from ..errors import PublishError
 from ..position import LIMIT
 from . import nats_protocol as wire
@@ -125,8 +126,7 @@ class NatsEngine:
         try:
             await self._link.start(self._timeout)
         except BaseException:
-            self._sink = None
-            await self._presence.stop()
+            await completed(self.stop())
             raise
 
     async def stop(self) -> None:

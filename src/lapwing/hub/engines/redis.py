@@ -14,6 +14,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from ..completing import completed
 from ..errors import PublishError
 from ..position import PER_MILLISECOND, first_of
 from . import redis_log as log
@@ -150,7 +151,7 @@ class RedisEngine:
         try:
             await self._link.start(self._timeout)
         except BaseException:
-            self._sink = None
+            await completed(self.stop())
             raise
 
     async def stop(self) -> None:

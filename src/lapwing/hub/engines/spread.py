@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 from typing import TYPE_CHECKING, Final, Protocol
 
+from ..completing import completed
 from .contract import Engine, Health
 
 if TYPE_CHECKING:
@@ -96,13 +97,22 @@ class SpreadEngine:
             ConnectionError: one cannot.
         """
         self._parts = [_Part(sink) for _ in self._engines]
-        starts = (engine.start(part) for engine, part in zip(self._engines, self._parts, strict=True))
-        results = await asyncio.gather(*starts, return_exceptions=True)
-        failure = next((each for each in results if each is not None), None)
-        if failure is not None:
-            begun = [engine for engine, each in zip(self._engines, results, strict=True) if each is None]
-            await asyncio.gather(*(engine.stop() for engine in begun))
-            raise failure
+        pairs = zip(self._engines, self._parts, strict=True)
+        starts = [asyncio.ensure_future(engine.start(part)) for engine, part in pairs]
+        try:
+            await asyncio.gather(*starts)
+        except BaseException:
+            await completed(self._undo(starts))
+            raise
+
+    async def _undo(self, starts: Sequence[asyncio.Future[None]]) -> None:
+        """Leave those that have been started, and start no others."""
+        for start in starts:
+            start.cancel()
+        await asyncio.wait(starts)
+        pairs = zip(self._engines, starts, strict=True)
+        begun = [engine for engine, start in pairs if not start.cancelled() and start.exception() is None]
+        await asyncio.gather(*(engine.stop() for engine in begun))
 
     async def stop(self) -> None:
         """Leave all of them."""
