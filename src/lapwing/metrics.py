@@ -104,6 +104,14 @@ _QUANTITIES = (
         lambda s: {"received": s.controls_received, "sent": s.controls_sent},
     ),
     _Quantity(
+        "dropped_broadcasts",
+        "{message}",
+        "Broadcasts that slow readers did not get, counted for each reader.",
+        True,
+        "",
+        lambda s: {"": s.dropped_broadcasts},
+    ),
+    _Quantity(
         "held_bytes", "By", "Bytes held for the open connections in all.", False, "", lambda s: {"": s.held_bytes}
     ),
     _Quantity(
@@ -148,6 +156,7 @@ _HUB_QUANTITIES = (
             ("published", "{message}", "Messages published by this process.", True),
             ("received", "{message}", "Messages received for topics with subscribers in this process.", True),
             ("delivered", "{message}", "Messages given to subscribers.", True),
+            ("dropped", "{message}", "Messages that slow subscribers did not get, by the topic's policy.", True),
             ("duplicates", "{message}", "Messages that came twice from the engine, and were dropped.", True),
             ("repairs", "{read}", "Reads of a history to close a gap.", True),
             ("losses", "{loss}", "How often a subscriber was told that messages are lost.", True),

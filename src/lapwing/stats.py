@@ -84,6 +84,9 @@ class TopicStats:
         published: messages published here.
         received: messages of topics that somebody here subscribes to.
         delivered: messages given to subscribers.
+        dropped: messages that WebSockets did not get all the same, since they were too slow and the topic has
+            `lagging="drop-newest"`, "drop-oldest" or "keep-latest". One that waited for several topics counts for the
+            topic whose message took its place.
         duplicates: messages that came twice from the engine, and were dropped.
         repairs: reads of a log to close a gap.
         losses: how often a subscriber was told `Lost`.
@@ -96,6 +99,7 @@ class TopicStats:
     published: int = 0
     received: int = 0
     delivered: int = 0
+    dropped: int = 0
     duplicates: int = 0
     repairs: int = 0
     losses: int = 0

@@ -248,22 +248,39 @@ async def test_a_slow_reader_of_a_topic_without_history_is_disconnected() -> Non
         assert slow.closed.code in (1013, 1006)  # the server does not wait until the close frame is read
 
 
-async def test_the_latest_is_kept_for_a_slow_reader_where_the_topic_says_so() -> None:
-    hub = with_topics(lagging="keep-latest")
+@pytest.mark.parametrize("seats", ["in-a-lane", "with-a-filter"])
+async def test_the_latest_of_each_topic_is_kept_for_a_slow_reader_where_the_pattern_says_so(seats: str) -> None:
+    hub = Hub()
+
+    @hub.topic("t:*", lagging="keep-latest")
+    def may(ask: Any) -> None:
+        if seats == "with-a-filter":
+            ask.filter = lambda message: message.data != "unwanted"
+
+    async def in_both(ws: lapwing.Connection) -> None:
+        for topic in ("t:1", "t:2"):
+            await hub.join(ws, topic)
+        await ws.send("joined")
+        async for _ in ws:
+            pass
+
     async with (
-        serve(Room(hub), hub=hub, compression=None) as served,
+        serve(in_both, hub=hub, compression=None) as served,
         served.connect(max_buffered=1000, compression=None) as slow,
     ):
         assert await slow.receive() == "joined"
         for number in range(3000):
             await hub.publish("t:1", [number, "x" * 10_000])
+            if number == 2500:
+                await hub.publish("t:2", "the latest of the other one")
             if number % 50 == 0:
                 await asyncio.sleep(0)
-        got = 0
-        while not (message := str(await slow.receive())).startswith("[2999,"):
-            got += 1
-        assert message
-        assert got < 2999
+        got = [str(await slow.receive())]
+        while not got[-1].startswith("[2999,"):
+            got.append(str(await slow.receive()))
+        assert '"the latest of the other one"' in got
+        dropped = 3001 - len(got)
+        assert hub.stats().dropped == hub.stats().patterns["t:*"].dropped == dropped > 0
 
 
 # --- who may, and how much -------------------------------------------------------------------------------------------

@@ -133,6 +133,7 @@ async def test_the_latest_of_each_topic(codec: Any) -> None:
         await slow.read_until(done)
         assert len(got) < 2 * MANY
         assert len(got) + slow.dropped() == 2 * MANY
+        assert hub.stats().dropped == hub.stats().patterns["latest:*"].dropped == slow.dropped()
         for topic in ("latest:1", "latest:2"):
             numbers = [number for name, number in got if name == topic]
             assert numbers == sorted(numbers)
@@ -151,9 +152,18 @@ async def test_some_are_dropped(codec: Any, topic: str, has_last: bool) -> None:
         numbers = [number_of(push) for push in await slow.read_until(done)]
         assert numbers == sorted(set(numbers))
         assert len(numbers) < MANY
-        assert slow.dropped() > 0
+        assert hub.stats().patterns[topic].dropped == slow.dropped() > 0
         if has_last:
             assert len(numbers) + slow.dropped() == MANY
+
+
+async def test_what_waits_is_counted(codec: Any) -> None:
+    hub = a_hub()
+    async with slow_client(hub, codec, "oldest") as slow:
+        await publish(hub, "oldest", slow=slow)
+        (ws,) = slow.server.connections
+        for stats in (slow.server.stats(), ws.stats()):
+            assert 240_000 < stats.held_bytes - stats.unsent_bytes <= 256 * 1024  # the budget
 
 
 async def test_a_strict_topic_ends_the_connection(codec: Any) -> None:

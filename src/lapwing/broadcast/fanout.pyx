@@ -5,7 +5,7 @@ from ..io.reactor cimport Reactor
 from .message cimport Broadcast
 from .reader cimport Reader
 
-__all__ = ["count_dropped", "deliver", "flush", "follow", "is_served_in", "spread"]
+__all__ = ["count_dropped", "deliver", "flush", "follow", "is_served_in", "note_waiting", "spread"]
 
 
 def deliver(Broadcast broadcast not None, list readers not None, protocol=None, *, bint to_all=False):
@@ -83,6 +83,11 @@ def follow(Reader reader not None, call):
 def count_dropped(Reader reader not None):
     """Count a message that waited for a reader outside of its backlog, and was dropped."""
     reader.dropped += 1
+
+
+def note_waiting(Reader reader not None, size_t size):
+    """Note the bytes that wait for a reader outside of its backlog, for its statistics."""
+    reader.outside_bytes = size
 
 
 def is_served_in(Reader reader not None, loop):

@@ -16,6 +16,7 @@ cdef class Broadcast:
 
     Attributes:
         prepared, policy, key: the same.
+        dropped: messages that readers which lag did not get: this one, or older ones in whose place it waits.
 
     Raises:
         TypeError: the key is not hashable.

@@ -20,6 +20,7 @@ cdef class Reader(Source):
     cdef str agreed                 # the subprotocol, None without one
     cdef Backlog backlog            # of a reader that lags: the broadcasts that wait for it; None for all others
     cdef size_t backlog_bytes       # that these cost, for whichever thread asks
+    cdef size_t outside_bytes       # that messages cost which wait for it outside of its backlog
     cdef unsigned long dropped      # messages to many that the peer did not get because it lagged
     # its life: see `faces.life`
     cdef double own_timeout         # the `timeout` option in seconds, negative for never: looked up for every message
@@ -35,6 +36,9 @@ cdef class Reader(Source):
 
     # Bytes of frames that neither the kernel nor the carrier has sent yet.
     cdef size_t unsent_size(self) noexcept
+
+    # Bytes that its messages to many cost which wait because it lags. Safe in any thread.
+    cdef size_t lagging_bytes(self) noexcept
 
     # Whether it is a server's connection in this event loop, which alone may broadcast to it.
     cdef bint is_served_in(self, object loop) noexcept

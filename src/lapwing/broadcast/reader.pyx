@@ -10,6 +10,7 @@ from ..io.stream cimport Stream
 from ..native.sharing cimport peek
 from ..protocol.limits cimport MUCH_OUTPUT
 from ..protocol.prepared cimport Prepared
+from ..protocol.receiver cimport snapshot
 from ..protocol.state cimport OPEN
 
 __all__ = ["Reader"]
@@ -28,6 +29,9 @@ cdef class Reader(Source):
         if stream is None or stream.carrier is None:
             return self.engine.unsent()
         return self.engine.unsent() + peek(&stream.carrier.unsent)
+
+    cdef size_t lagging_bytes(self) noexcept:
+        return snapshot(self.backlog_bytes) + snapshot(self.outside_bytes)
 
     cdef bint is_served_in(self, object loop) noexcept:
         return False    # a client's frames have masks: nothing can be prepared for it
@@ -50,7 +54,9 @@ cdef class Reader(Source):
             backlog = self.backlog = broadcast.policy.new_backlog(now)
         dropped = backlog.dropped
         is_waiting = broadcast.policy.judge(backlog, broadcast.prepared, broadcast.key, unsent, now)
-        self.dropped += backlog.dropped - dropped
+        dropped = backlog.dropped - dropped
+        self.dropped += dropped
+        broadcast.dropped += dropped
         if self.backlog is backlog:
             self.backlog_bytes = backlog.size
         if not is_waiting and backlog.is_hopeless:

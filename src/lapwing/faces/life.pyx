@@ -169,7 +169,7 @@ cdef object take_stock(Reader reader):
         queued_bytes=engine.waiting_bytes(),
         unsent_bytes=unsent,
         held_bytes=(
-            engine.held_input() + snapshot(reader.backlog_bytes) + unsent
+            engine.held_input() + reader.lagging_bytes() + unsent
             + (0 if reader.stream is None else reader.stream.held_bytes())),
         dropped_broadcasts=reader.dropped,
         latency=engine.latency(),
@@ -190,7 +190,7 @@ cdef tuple sample(Reader reader):
     return (
         counts.received_messages, counts.sent_messages, counts.received_wire, counts.sent_wire,
         counts.received_payload, counts.sent_payload, engine.waiting(), engine.waiting_bytes(),
-        unsent, engine.held_input() + reader.backlog_bytes + unsent + reader.stream.held_bytes(),
+        unsent, engine.held_input() + reader.lagging_bytes() + unsent + reader.stream.held_bytes(),
         reader.dropped,
         -1 if latency is None else <int64_t>(<double>latency * 1e6),
     )

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 
     from ..broadcast.reader import Reader
     from ..options import ServerSettings
+    from ..protocol.prepared import Prepared
     from .message import Message
     from .names import Declaration, Lagging
+    from .owner import Counts
     from .seats import Encode, Seat
 
-__all__ = ["Lane", "Lanes", "add", "lanes_of", "remove", "size_of"]
+__all__ = ["Lane", "Lanes", "add", "budget_of", "count_dropped", "lanes_of", "remove", "send_alone", "size_of"]
 
 #: The lanes of a topic, or the only seat.
 Lanes = Union[tuple["Lane", ...], "Seat"]
@@ -73,22 +75,42 @@ class Lane:
 
     def broadcast(self, message: Message[Any], options: Declaration) -> Broadcast:
         """The message as a broadcast to this lane."""
-        return Broadcast(self._encode(message, options), self._policy, options.pattern)
+        return Broadcast(self._encode(message, options), self._policy, message.topic)
 
-    def send(self, message: Message[Any], options: Declaration, corked: list[object] | None) -> list[Seat]:
+    def send(
+        self, message: Message[Any], options: Declaration, corked: list[object] | None, counts: Counts
+    ) -> list[Seat]:
         """Give a message to all; returns those that did not take it.
 
         Args:
             message: the message.
             options: the declaration of its topic.
             corked: what waits for the end of the burst; None for nothing: see `spread`.
+            counts: the counters of the topic.
 
         Raises:
             Exception: raised by the program's `frame` function.
         """
         seats = self._seats.copy()  # sending may end a connection, and a seat with it
-        missed = spread(self.broadcast(message, options), self._readers.copy(), corked)
+        broadcast = self.broadcast(message, options)
+        missed = spread(broadcast, self._readers.copy(), corked)
+        counts.dropped += broadcast.dropped
         return [seats[index] for index in missed]
+
+
+def send_alone(seat: Seat, connection: Any, prepared: Prepared, lagging: Lagging) -> bool:
+    """Give the frame of a message to the WebSocket of one seat alone; returns whether it took it."""
+    broadcast = Broadcast(prepared, Policy(lagging, *budget_of(connection)), seat.name)
+    missed = spread(broadcast, [connection._reader])
+    if broadcast.dropped:
+        count_dropped(seat, broadcast.dropped)
+    return not missed
+
+
+def count_dropped(seat: Seat, number: int) -> None:
+    """Count messages of a topic that one of its subscribers did not get."""
+    if seat.topic is not None:
+        seat.topic.counts.dropped += number
 
 
 def budget_of(connection: Any) -> tuple[int, float | None]:

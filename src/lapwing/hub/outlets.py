@@ -12,12 +12,10 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from ..broadcast.fanout import count_dropped, follow, spread
-from ..broadcast.message import Broadcast
-from ..broadcast.policy import Policy
+from ..broadcast import fanout
 from ..protocol.frame import BINARY, TEXT
 from ..protocol.prepared import Prepared
-from .lanes import budget_of
+from .lanes import budget_of, count_dropped, send_alone
 from .wire.codes import UnsubscribeCode
 from .wire.json_codec import JsonCodec
 from .wire.messages import ClientInfo, JoinLeave, Publication, Push, Unsubscribe
@@ -135,9 +133,7 @@ class Outlet:
         return False
 
     def _send(self, seat: Seat, prepared: Prepared, lagging: Lagging) -> bool:
-        connection = self._owner.connection
-        policy = Policy(lagging, *budget_of(connection))
-        return not spread(Broadcast(prepared, policy, seat.name), [connection._reader])
+        return send_alone(seat, self._owner.connection, prepared, lagging)
 
     def want_room(self, seat: Seat) -> None:
         """Have the seat go on when the connection has sent what waits."""
@@ -145,7 +141,7 @@ class Outlet:
 
     def _call_with_room(self, call: Any) -> None:
         connection = self._owner.connection
-        if connection.closed is None and not follow(connection._reader, call):
+        if connection.closed is None and not fanout.follow(connection._reader, call):
             asyncio.get_running_loop().call_soon(call)
 
     def lost(self, seat: Seat, lost: Lost) -> None:  # noqa: ARG002 - see `Subscriber`
@@ -189,7 +185,7 @@ class HeldOutlet(Outlet):
         if key in self._waiting:
             self._drop_unsent(key)
         self._waiting[key] = seat, prepared
-        self._size += prepared.size + _OVERHEAD
+        self._resize(prepared.size + _OVERHEAD)
         budget, _ = budget_of(self._owner.connection)
         while self._size > budget and len(self._waiting) > 1:
             self._drop_unsent(next(iter(self._waiting)))
@@ -198,12 +194,18 @@ class HeldOutlet(Outlet):
 
     def _drop_unsent(self, key: object) -> None:
         """Drop a message that the client is not to get, as its policy says."""
-        self._drop(key)
-        count_dropped(self._owner.connection._reader)
+        seat = self._drop(key)
+        fanout.count_dropped(self._owner.connection._reader)
+        count_dropped(seat, 1)
 
-    def _drop(self, key: object) -> None:
-        _, prepared = self._waiting.pop(key)
-        self._size -= prepared.size + _OVERHEAD
+    def _drop(self, key: object) -> Seat:
+        seat, prepared = self._waiting.pop(key)
+        self._resize(-prepared.size - _OVERHEAD)
+        return seat
+
+    def _resize(self, by: int) -> None:
+        self._size += by
+        fanout.note_waiting(self._owner.connection._reader, self._size)
 
     def _follow(self) -> None:
         if not self._is_following:

@@ -33,6 +33,7 @@ class Counts:
     published: int = 0
     received: int = 0
     delivered: int = 0
+    dropped: int = 0
     duplicates: int = 0
     repairs: int = 0
     losses: int = 0

@@ -8,15 +8,13 @@ import uuid
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..broadcast.fanout import follow, spread
-from ..broadcast.message import Broadcast
-from ..broadcast.policy import Policy
+from ..broadcast.fanout import follow
 from ..faces.blocking.connection import BlockingConnection
 from ..protocol.errors import ConnectionClosed
 from ..protocol.frame import BINARY, TEXT
 from ..protocol.prepared import Prepared
 from .gate import user_of
-from .lanes import budget_of
+from .lanes import send_alone
 from .outage import AWAY
 
 if TYPE_CHECKING:
@@ -88,8 +86,7 @@ class Room:
     def message(self, seat: Seat, message: Message[Any]) -> bool:
         """Send a missed message, or one that a filter has let through."""
         prepared = prepared_for_plain(message, seat.options)
-        policy = Policy(seat.options.lagging, *budget_of(self.connection))
-        if not spread(Broadcast(prepared, policy, seat.options.pattern), [self.connection._reader]):
+        if send_alone(seat, self.connection, prepared, seat.options.lagging):
             return True
         if seat.options.history:
             self.want_room(seat)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .errors import Lost
     from .message import Message
     from .names import Declaration
+    from .owner import Counts
     from .presence import Member
 
 __all__ = ["Encode", "Place", "Seat", "Subscriber"]
@@ -39,6 +40,10 @@ class Place(Protocol):
     @property
     def options(self) -> Declaration:
         """Its declaration."""
+
+    @property
+    def counts(self) -> Counts:
+        """The counters of the topics of its pattern."""
 
     def go_on(self, seat: Seat, *, soon: bool = False) -> None:
         """Serve a seat that has room."""

@@ -395,7 +395,7 @@ class Topic:
         """Give a message to the WebSockets of a lane."""
         self.counts.delivered += len(lane)
         try:
-            missed = lane.send(message, self.options, self.node.corked)
+            missed = lane.send(message, self.options, self.node.corked, self.counts)
         except Exception:
             logger.exception("the frame of a message of %r cannot be made: its subscribers are told", self.name)
             for seat in lane:

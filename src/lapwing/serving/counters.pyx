@@ -79,7 +79,7 @@ cdef class ServerCounters:
             waiting = snapshot(reader.unsent_size())
             unsent += waiting
             held += engine.held_input()
-            held += snapshot(reader.backlog_bytes) + waiting
+            held += reader.lagging_bytes() + waiting
             total.add(engine.counts())
             total.dropped += reader.dropped
             give_lock(&reader.lock)
