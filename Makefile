@@ -130,7 +130,8 @@ define other_suites
 endef
 endif
 
-soak: $(VENV)/.native $(VENV)/.test ## 100,000 connections made and broken, 10,000 at once: memory and descriptors stay flat
+soak: $(VENV)/.native $(VENV)/.test ## 100,000 connections made and broken, 10,000 at once, 100,000 topics: nothing is left of them
+	@$(PYTHON) tests/peers/needed.py redis
 	$(BIN)/python tests/soak/run.py $(ARGS)
 
 model: $(VENV)/.native $(VENV)/.test ## 100,000 steps of the hub against its model, in virtual time (ARGS="STEPS SEED ...")

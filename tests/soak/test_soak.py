@@ -8,6 +8,7 @@ import pytest
 
 from tests.soak import runs
 from tests.soak.draining import draining
+from tests.soak.topics import topics
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what a process holds is read from Linux's /proc")
 
@@ -36,3 +37,8 @@ def test_a_drained_server_loses_nothing_that_was_acknowledged(portable: bool) ->
 @pytest.mark.parametrize("browsers", [False, True], ids=["clients of lapwing", "browsers"])
 def test_idle_connections_cost_nothing_for_compression(browsers: bool) -> None:
     runs.idle_with_and_without_compression(500, browsers=browsers)
+
+
+@pytest.mark.parametrize("kind", ["redis", "nats"])
+def test_topics_that_come_and_go_leave_nothing_at_a_broker(kind: str) -> None:
+    topics(kind, 500)
