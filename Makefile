@@ -154,13 +154,13 @@ wheels: $(VENV)/.dist $(VENV)/.build ## wheels for each Python, glibc 2.17 and m
 	PYTHONPATH=. $(BIN)/python -m release.wheels $(if $(ONLY),--only $(ONLY)) $(ARGS)
 	PYTHONPATH=. $(BIN)/python -m release.checks
 
-try-wheels: $(VENV)/.dist ## install each wheel for this machine without a compiler, and run its tests
+try-wheels: $(VENV)/.dist peers ## install each wheel for this machine without a compiler, and run its tests
 	PYTHONPATH=. $(BIN)/python -m release.trying $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 cross: $(TRANSLATED) $(VENV)/.dist ## compile every module for macOS and Windows; what comes of it is not run
 	PYTHONPATH=. $(BIN)/python -m release.cross $(ARGS)
 
-release: $(VENV)/.dist $(VENV)/.build ## make a release of HEAD, and say what would be uploaded; uploads nothing
+release: $(VENV)/.dist $(VENV)/.build peers ## make a release of HEAD, and say what would be uploaded; uploads nothing
 	PYTHONPATH=. $(BIN)/python -m release $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 clean: ## remove all that was built or installed here

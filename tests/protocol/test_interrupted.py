@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -29,6 +30,7 @@ def interrupted(act: Callable[[], Any], index: int) -> bool:
             if left < 0:
                 raise InterruptedForTest
 
+    gc.disable()  # a collection calls functions of others, which only note what is raised in them
     sys.setprofile(profile)
     try:
         act()
@@ -36,6 +38,7 @@ def interrupted(act: Callable[[], Any], index: int) -> bool:
         return True
     finally:
         sys.setprofile(None)
+        gc.enable()
     return False
 
 
