@@ -194,7 +194,13 @@ class Node:
         self._asked.append(name)
         if self._asking is None:
             self._asking = self.start_task(self._ask())
-        await asyncio.shield(self._asking)
+        together = self._asked
+        try:
+            await asyncio.shield(self._asking)
+        except PermissionError:
+            if len(together) == 1:
+                raise
+            await self.engine.listen([name])  # it may be another one that is forbidden
 
     async def _ask(self) -> None:
         asked, self._asked, self._asking = self._asked, [], None

@@ -153,7 +153,12 @@ class Engine(Protocol):
         """
 
     def listen(self, topics: Iterable[str]) -> Awaitable[None]:
-        """Have the messages of topics told to the sink; awaited, every later one is."""
+        """Have the messages of topics told to the sink; awaited, every later one is.
+
+        Raises:
+            PermissionError: one of them is forbidden; the others can be asked for again.
+            OSError: the broker cannot be reached.
+        """
 
     def unlisten(self, topics: Iterable[str]) -> None:
         """The opposite of `listen`; late messages may still be told."""

@@ -11,12 +11,13 @@ import logging
 import random
 import time
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
 
 from .contract import Health
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
 __all__ = ["CONNECT_PATIENCE", "Refused", "SupervisedLink"]
 
@@ -29,6 +30,8 @@ _PROBE_PATIENCE: Final = 5.0
 CONNECT_PATIENCE: Final = 5.0
 #: Seconds before the next attempt, doubled each time up to the second number; by chance between half and all of it.
 _BACKOFF: Final = (0.05, 0.5)
+#: Seconds that a link has to last: after one that ends before, the next attempt waits as after a failed one.
+_STABLE: Final = 5.0
 #: Messages of other programs, after which a link is given up: each of them has a topic repaired.
 _MOST_FOREIGN: Final = 1000
 
@@ -124,12 +127,17 @@ class SupervisedLink(ABC):
         self._refusal = None
         self._was_up = False
         self.is_up = asyncio.Event()  # one that was waited for belongs to its event loop
-        self._keeper = asyncio.get_running_loop().create_task(self._keep())
-        waiting = asyncio.ensure_future(self.is_up.wait())
+        self._keeper = keeper = asyncio.get_running_loop().create_task(self._keep())
         try:
-            await asyncio.wait((self._keeper, waiting), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(patience):
+                    while not self.is_up.is_set() and not keeper.done():  # it may be down again at once
+                        waiting = asyncio.ensure_future(self.is_up.wait())
+                        try:
+                            await asyncio.wait((keeper, waiting), return_when=asyncio.FIRST_COMPLETED)
+                        finally:
+                            waiting.cancel()
         finally:
-            waiting.cancel()
             if not self.is_up.is_set():
                 why = self._why
                 await self.stop()
@@ -178,9 +186,11 @@ class SupervisedLink(ABC):
                 logger.exception("the link to %s failed", self._shown)
                 self._down(repr(error))
             else:
-                wait = _BACKOFF[0]
+                began = time.monotonic()
                 self._up()
                 self._down(await self._watch(self._lost))
+                if time.monotonic() - began >= _STABLE:
+                    wait = _BACKOFF[0]
             await asyncio.sleep(wait * random.uniform(0.5, 1))
             wait = min(wait * 2, _BACKOFF[1])
 
@@ -200,6 +210,20 @@ class SupervisedLink(ABC):
             except Exception as error:
                 logger.exception("the probe of the link to %s failed", self._shown)
                 return repr(error)
+
+    async def _probing(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do work for which a new link is needed that may take its time: as long as probes come back."""
+        task = asyncio.get_running_loop().create_task(work)
+        try:
+            while not (await asyncio.wait((task,), timeout=_PROBE_EVERY))[0]:
+                async with asyncio.timeout(_PROBE_PATIENCE):
+                    await self._probe_once()
+            task.result()
+        finally:
+            task.cancel()
+            await asyncio.wait((task,))
+            if not task.cancelled():
+                task.exception()  # where the probe has failed, too
 
     def _came_back(self) -> None:
         """Note that a probe has come back."""

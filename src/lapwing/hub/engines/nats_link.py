@@ -247,6 +247,8 @@ class Link(SupervisedLink):
         self._asked: dict[bytes, set[asyncio.Future[Delivered]]] = {}
         self._connection: Connection | None = None
         self._next_host = random.randrange(len(url.hosts))
+        #: Subjects that are being subscribed to, and why some of them are forbidden.
+        self._subscribing: dict[bytes, str] = {}
         self.taps: dict[bytes, Callable[[Delivered], None]] = {}
         self.desired: dict[bytes, int] = {inbox + b".*": next(self._numbers)}
 
@@ -354,13 +356,21 @@ class Link(SupervisedLink):
             self._owner.message(delivered)
 
     def _complained(self, why: str) -> None:
-        """Fail the requests to a subject that this user may not publish to."""
-        found = re.search(r'^Permissions Violation for Publish to "([^"]+)"', why)
-        if found is not None:
-            for future in self._asked.get(found[1].encode(), ()):
-                if not future.done():
-                    future.set_exception(NotPermitted(why))
-                    future.exception()
+        """Fail the requests to a subject that this user may not publish, or subscribe, to."""
+        found = re.search(r'^Permissions Violation for (Publish|Subscription) to "([^"]+)"', why)
+        if found is None:
+            return
+        subject = found[2].encode()
+        if found[1] == "Subscription":
+            if subject in self._subscribing:
+                self._subscribing[subject] = why
+            elif subject in self.desired and self.is_up.is_set():
+                self._ended(why)  # the server has just ended this subscription
+            return
+        for future in self._asked.get(subject, ()):
+            if not future.done():
+                future.set_exception(NotPermitted(why))
+                future.exception()
 
     def _expect(self, token: bytes) -> asyncio.Future[Delivered]:
         """A future for the one answer with a token; it raises ConnectionError. The caller forgets the token then."""
@@ -482,22 +492,30 @@ class Link(SupervisedLink):
         """Subscribe; a link that goes down before subscribes when it is up again.
 
         Raises:
+            PermissionError: one of them is forbidden; the others are subscribed to.
             ConnectionError: there is no link in time.
         """
         wanted = list(subjects)
         self.desire(*wanted)
-        while True:
-            connection = self._connection if await self.ready(patience) else None
-            if connection is None:
-                raise ConnectionError(f"the link to {self._shown} is down: {self._why}")
-            with suppress(ConnectionError):  # the next link subscribes to all, before it is up
-                for begin in range(0, len(wanted), _BATCH):
-                    some = wanted[begin : begin + _BATCH]
-                    connection.send(
-                        *(wire.subscribe(each, self.desired[each]) for each in some if each in self.desired)
-                    )
-                    await connection.ping()
-                return
+        self._subscribing.update(dict.fromkeys(wanted, ""))
+        try:
+            while True:
+                connection = self._connection if await self.ready(patience) else None
+                if connection is None:
+                    raise ConnectionError(f"the link to {self._shown} is down: {self._why}")
+                with suppress(ConnectionError):  # the next link subscribes to all, before it is up
+                    await self._subscribe(connection, wanted)
+                    break
+        finally:
+            refused = [why for each in wanted if (why := self._subscribing.pop(each, ""))]
+        if refused:
+            raise PermissionError(refused[0])
+
+    async def _subscribe(self, connection: Connection, subjects: list[bytes]) -> None:
+        for begin in range(0, len(subjects), _BATCH):
+            some = subjects[begin : begin + _BATCH]
+            connection.send(*(wire.subscribe(each, self.desired[each]) for each in some if each in self.desired))
+            await connection.ping()
 
     async def flush(self, patience: float) -> None:
         """Have the server handle everything so far, for some seconds at most."""

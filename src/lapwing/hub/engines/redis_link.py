@@ -215,8 +215,10 @@ class Link(SupervisedLink):
         self._commands: Connection | None = None
         self._subscriptions: Connection | None = None
         self._confirmations: dict[bytes, list[asyncio.Future[None]]] = {}
-        #: Channels that are to be subscribed to.
-        self.desired: dict[bytes, None] = {}
+        #: The commands to subscribe that are under way: their channels, and how many of these are confirmed.
+        self._subscribing: deque[tuple[list[bytes], list[int]]] = deque()
+        #: Channels that are to be subscribed to, and whether they ever were.
+        self.desired: dict[bytes, bool] = {}
 
     # --- making it ------------------------------------------------------------------------------------------------
 
@@ -232,7 +234,7 @@ class Link(SupervisedLink):
         await self._subscribe_all(subscriptions)
         async with asyncio.timeout(CONNECT_PATIENCE):
             await self._come_back(commands)
-        await self._owner.prepare(self)
+        await self._probing(self._owner.prepare(self))
         if self._lost is not None and self._lost.done():
             raise ConnectionError(self._lost.result())
 
@@ -317,10 +319,28 @@ class Link(SupervisedLink):
     async def _subscribe_all(self, subscriptions: Connection) -> None:
         subscriptions.is_subscribed = True
         self._confirmations.clear()
+        self._subscribing.clear()
         channels = [self._probe, *self.desired]
         for begin in range(0, len(channels), _BATCH):
+            some = channels[begin : begin + _BATCH]
             async with asyncio.timeout(CONNECT_PATIENCE):
-                await self._subscribe(subscriptions, channels[begin : begin + _BATCH])
+                try:
+                    await self._subscribe(subscriptions, some)
+                except PermissionError:
+                    await self._subscribe_each(subscriptions, some)
+
+    async def _subscribe_each(self, subscriptions: Connection, channels: list[bytes]) -> None:
+        """Subscribe to channels of which some are forbidden: a new one fails alone, see `subscribe`.
+
+        Raises:
+            PermissionError: one is forbidden that the link cannot do without.
+        """
+        work = (self._subscribe(subscriptions, [channel]) for channel in channels)
+        for channel, failure in zip(channels, await asyncio.gather(*work, return_exceptions=True), strict=True):
+            if failure is not None and not (
+                isinstance(failure, PermissionError) and self.desired.get(channel) is False
+            ):
+                raise failure
 
     async def _probe_once(self) -> None:
         if self._commands is not None:
@@ -342,11 +362,14 @@ class Link(SupervisedLink):
             if connection is not None:
                 connection.close(why)
         confirmations, self._confirmations = self._confirmations, {}
-        for futures in confirmations.values():
-            for future in futures:
-                if not future.done():
-                    future.set_exception(ConnectionError(f"the link to the server is down: {why}"))
-                    future.exception()
+        self._subscribing.clear()
+        waiting = [future for futures in confirmations.values() for future in futures]
+        if self._answered is not None:
+            waiting.append(self._answered)
+        for future in waiting:
+            if not future.done():
+                future.set_exception(ConnectionError(f"the link to the server is down: {why}"))
+                future.exception()
 
     # --- input -----------------------------------------------------------------------------------------------------
 
@@ -355,7 +378,8 @@ class Link(SupervisedLink):
 
     def _pushed(self, reply: Any) -> None:
         if isinstance(reply, ServerError):
-            raise ValueError(f"the subscriptions are refused: {reply}")  # noqa: TRY004 - as all that makes no sense
+            self._refused(reply)
+            return
         if not isinstance(reply, list) or len(reply) != 3:
             raise ValueError(f"no message: {reply!r:.40}")
         kind, channel, data = reply
@@ -368,13 +392,40 @@ class Link(SupervisedLink):
             elif self.is_up.is_set():
                 self._owner.message(channel, data)
         elif kind == b"subscribe":
-            waiting = self._confirmations.get(channel)
-            if waiting:
-                future = waiting.pop(0)
-                if not waiting:
-                    del self._confirmations[channel]
-                if not future.done():
-                    future.set_result(None)
+            self._count_confirmed()
+            if channel in self.desired:
+                self.desired[channel] = True
+            future = self._confirmation(channel)
+            if future is not None and not future.done():
+                future.set_result(None)
+
+    def _count_confirmed(self) -> None:
+        if self._subscribing:
+            channels, confirmed = self._subscribing[0]
+            confirmed[0] += 1
+            if confirmed[0] == len(channels):
+                self._subscribing.popleft()
+
+    def _confirmation(self, channel: bytes) -> asyncio.Future[None] | None:
+        """What waits for the next confirmation of a channel."""
+        waiting = self._confirmations.get(channel)
+        if not waiting:
+            return None
+        future = waiting.pop(0)
+        if not waiting:
+            del self._confirmations[channel]
+        return future
+
+    def _refused(self, error: ServerError) -> None:
+        """Fail the command to subscribe that a server refuses as a whole, where this user may not do that."""
+        if error.kind != "NOPERM" or not self._subscribing:
+            raise ValueError(f"the subscriptions are refused: {error}")
+        channels, _ = self._subscribing.popleft()
+        for channel in channels:
+            future = self._confirmation(channel)
+            if future is not None and not future.done():
+                future.set_exception(PermissionError(f"the subscriptions are refused: {error}"))
+                future.exception()  # perhaps no caller waits any more
 
     # --- for the engine --------------------------------------------------------------------------------------------
 
@@ -406,10 +457,12 @@ class Link(SupervisedLink):
         """Subscribe; a link that goes down before subscribes when it is up again.
 
         Raises:
+            PermissionError: one of them is forbidden; the others may be subscribed to or not.
             ConnectionError: there is no link in time.
         """
         wanted = list(channels)
-        self.desired.update(dict.fromkeys(wanted))
+        for channel in wanted:
+            self.desired.setdefault(channel, False)
         while True:
             if await self.commands(patience) is None or self._subscriptions is None:
                 raise ConnectionError(f"the link to {self._url.shown} is down: {self._why}")
@@ -425,12 +478,13 @@ class Link(SupervisedLink):
             future: asyncio.Future[None] = loop.create_future()
             self._confirmations.setdefault(channel, []).append(future)
             futures.append(future)
+        self._subscribing.append((channels, [0]))
         subscriptions.send("SUBSCRIBE", *channels)
         await asyncio.gather(*futures)
 
     def unsubscribe(self, channels: Iterable[bytes]) -> None:
         """Have no more messages of channels; late ones may come."""
-        unwanted = [channel for channel in channels if self.desired.pop(channel, channel) is None]
+        unwanted = [channel for channel in channels if self.desired.pop(channel, None) is not None]
         if unwanted and self._subscriptions is not None:
             self._subscriptions.send("UNSUBSCRIBE", *unwanted)
 
