@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import signal
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 
@@ -12,6 +15,7 @@ import lapwing
 from lapwing.hub import Lost, PublishError
 from lapwing.hub.engines import link
 from lapwing.hub.hub import Hub
+from lapwing.testing.hub import Ear
 from tests.hub.brokers import broker_of, declare, surely, until
 from tests.hub.nats_servers import NatsServer
 from tests.hub.servers import RedisServer
@@ -79,3 +83,24 @@ async def test_members_of_rooms_are_told_of_a_loss_when_the_broker_answers_again
         for topic in ("kept:1", "live:1"):
             await surely(hub, topic, "after")
         assert [await members[each].receive(timeout=30) for each in ("kept:1", "live:1!")] == ['"after"', '"after"']
+
+
+async def test_a_link_that_ends_as_soon_as_it_is_up_is_made_again_more_and_more_slowly(
+    server: RedisServer | NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each new link has all topics subscribed to and read again."""
+    monkeypatch.setattr(link, "_BACKOFF", (0.02, 60.0))
+    loop, ups = asyncio.get_running_loop(), []
+    engine: Any = declare(Hub(server.url, timeout=60.0))._core.engine
+
+    class Flapping(Ear):
+        def resumed(self, topics: Collection[str] | None) -> None:
+            ups.append(loop.time())
+            engine._link.give_up("a test ends it")
+
+    starting = asyncio.ensure_future(engine.start(Flapping()))
+    await until(lambda: len(ups) == 6)
+    starting.cancel()
+    await asyncio.wait((starting,))
+    pauses = [after - before for before, after in itertools.pairwise(ups)]
+    assert all(pause >= 0.01 * 2**number for number, pause in enumerate(pauses)), pauses

@@ -314,3 +314,81 @@ async def test_an_outage_that_is_short_or_is_to_be_waited_for_closes_nothing() -
                 assert await ws.receive(timeout=30) == '{"id":2,"ping":{}}'
         with pytest.raises(ValueError, match="on_outage"):
             Hub(on_outage="leave")  # type: ignore[arg-type]
+
+
+# --- silent at the worst moment --------------------------------------------------------------------------------------
+
+
+class _Middle:
+    """A way to a server that does something once with the first piece of input that contains these bytes.
+
+    Attributes:
+        stops_at: goes silent in the direction to the server, and stays so on that connection.
+        drops_at: closes the connection in place of handing on what the server has said.
+    """
+
+    def __init__(self, server: RedisServer) -> None:
+        self._server = server
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.stops_at = self.drops_at = b""
+
+    async def __aenter__(self) -> str:
+        self._listener = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return f"redis://127.0.0.1:{self._listener.sockets[0].getsockname()[1]}"
+
+    async def __aexit__(self, *_: object) -> None:
+        self._listener.close()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._tasks.add(asyncio.current_task())  # type: ignore[arg-type]
+        from_server, to_server = await asyncio.open_connection("127.0.0.1", self._server.port)
+        try:
+            async with asyncio.TaskGroup() as both:
+                both.create_task(self._up(reader, to_server))
+                both.create_task(self._down(from_server, writer))
+        except* (OSError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.transport.abort()
+            to_server.transport.abort()
+
+    async def _up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            if self.stops_at and self.stops_at in data:
+                self.stops_at = b""
+                await asyncio.Event().wait()
+            writer.write(data)
+        raise ConnectionError
+
+    async def _down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            if self.drops_at and self.drops_at in data:
+                self.drops_at = b""
+                break
+            writer.write(data)
+        raise ConnectionError
+
+
+async def test_a_server_that_goes_silent_while_a_link_is_made_again_is_given_up() -> None:
+    with redis_server() as server:
+        middle = _Middle(server)
+        async with middle as url, declare(Hub(url)) as hub:
+            middle.stops_at = b"SCRIPT"
+            server.ask("CLIENT", "KILL", "TYPE", "pubsub")
+            await until(lambda: not hub.health.is_up and not middle.stops_at)
+            await until(lambda: hub.health.is_up)
+            await hub.publish("kept:1", 1)
+
+
+async def test_a_link_that_ends_during_a_probe_is_made_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with redis_server() as server:
+        middle = _Middle(server)
+        async with middle as url, declare(Hub(url)) as hub:
+            monkeypatch.setattr(link, "_PROBE_PATIENCE", 300.0)  # which is not waited for
+            middle.drops_at = b"message\r\n"
+            await until(lambda: not middle.drops_at and not hub.health.is_up)
+            await until(lambda: hub.health.is_up)
