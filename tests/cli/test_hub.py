@@ -86,6 +86,8 @@ def test_what_cannot_be_published(
     ("words", "said"),
     [
         (["http://localhost", "chat:1", "1"], "begins with ws://"),
+        (["localhost:8080", "chat:1", "1"], "got 'localhost:8080'"),
+        (["chat:1", "ws://localhost", "1", "--token", "ann"], "the URL comes first: lapwing publish URL TOPIC DATA"),
         (["redis://localhost/x", "chat:1", "1"], "expected db to be a number"),
         (["redis://localhost", "chat:1", "1", "--token", "ann"], "--token is for servers"),
         (["redis://localhost", "chat:1", "1", "--insecure"], "--insecure is for servers"),
@@ -126,6 +128,24 @@ def test_no_server(served: ServerThread, capsys: pytest.CaptureFixture[str]) -> 
     for words in (["publish", url, "chat:1", "1"], ["connect", "--hub", url, "chat:1"]):
         assert main([*words, "--connect-timeout", "0.3"]) == Status.NOT_CONNECTED
         assert "nothing listens there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["publish"], ["connect", "--hub"]], ids=lambda words: words[0])
+def test_ctrl_c_ends_the_attempts_to_connect(command: Command, words: list[str]) -> None:
+    with ServerThread(RUNTIMES["asyncio+epoll"], default=echo) as gone:
+        url = gone.url
+    process = command.start(*words, url, "chat:1", "--connect-timeout", "60")
+    assert process.stderr is not None
+    assert "connecting again" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    output, error = process.communicate(timeout=30)
+    assert (process.returncode, output, error) == (Status.INTERRUPTED, "", "")
+
+
+def test_another_kind_of_server(capsys: pytest.CaptureFixture[str]) -> None:
+    with ServerThread(RUNTIMES["asyncio+epoll"], default=echo) as other:
+        assert main(["publish", other.url, "chat:1", "1"]) == Status.NOT_CONNECTED
+    assert "its handler must be hub.serve" in capsys.readouterr().err
 
 
 def test_follow(command: Command, served: ServerThread, hub: lapwing.Hub) -> None:

@@ -54,9 +54,21 @@ def test_without_a_command_it_prints_the_help(capsys: pytest.CaptureFixture[str]
     assert told.err == ""
 
 
-def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["connekt"]) == Status.USAGE
-    assert capsys.readouterr().err == "lapwing: unknown command connekt. `lapwing --help` lists the commands.\n"
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("speak", "`lapwing --help` lists the commands."),
+        ("connekt", "Did you mean `lapwing connect`?"),
+        ("reply", "Did you mean `lapwing replay`?"),
+        ("localhost:8080", "Did you mean `lapwing connect ws://localhost:8080`?"),
+        ("example.org/live", "Did you mean `lapwing connect ws://example.org/live`?"),
+        ("http://localhost:8080", "Did you mean `lapwing connect ws://localhost:8080`?"),
+        ("https://example.org", "Did you mean `lapwing connect wss://example.org`?"),
+    ],
+)
+def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str], word: str, hint: str) -> None:
+    assert main([word]) == Status.USAGE
+    assert capsys.readouterr().err == f"lapwing: unknown command {word}. {hint}\n"
 
 
 def test_an_unknown_option_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -185,26 +185,33 @@ async def test_a_client_that_is_not_wanted() -> None:
                 pass
 
 
-async def test_no_server() -> None:
+async def test_no_server(caplog: pytest.LogCaptureFixture) -> None:
     async with lapwing.listen(port=0, interface="127.0.0.1", default=a_hub().serve) as server:
         port = server.port
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="nothing listens there"):
         async with client(f"ws://127.0.0.1:{port}", timeout=0.3):
             pass
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "attempt 1" in warning
+    assert "nothing listens there" in warning
     with pytest.raises(lapwing.InvalidURL):
         async with client("http://127.0.0.1"):
             pass
 
 
-async def test_another_kind_of_server() -> None:
+@EITHER
+async def test_another_kind_of_server(protobuf: bool) -> None:
     async def echo(ws: lapwing.Connection) -> None:
         async for message in ws:
             await ws.send(message)
 
     async with lapwing.listen(port=0, interface="127.0.0.1", default=echo) as server:
-        with pytest.raises((TimeoutError, ConnectionError)):
-            async with client(f"ws://127.0.0.1:{server.port}", timeout=0.5):
+        with pytest.raises(
+            ConnectionError, match=r"does not speak the protocol of a hub's clients .*must be hub\.serve"
+        ):
+            async with client(f"ws://127.0.0.1:{server.port}", protobuf=protobuf):
                 pass
+        assert server.stats().opened == 1  # another attempt would not help
 
 
 @pytest.mark.parametrize(

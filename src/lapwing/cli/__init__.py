@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[0].lower().startswith(_SCHEMES):
         words.insert(0, "connect")
     if words[0] not in COMMANDS and not words[0].startswith("-"):
-        print(f"lapwing: unknown command {words[0]}. `lapwing --help` lists the commands.", file=sys.stderr)
+        print(f"lapwing: unknown command {words[0]}. {_hint(words[0])}", file=sys.stderr)
         return Status.USAGE
     if words[0] not in COMMANDS:
         _parser().parse_args(words)  # --help, --version, or a complaint
@@ -90,6 +90,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The buffered rest would fail again when the interpreter flushes it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Status.BROKEN_PIPE
+
+
+def _hint(word: str) -> str:
+    """Tell which command, or which URL, an unknown command may have been."""
+    from difflib import get_close_matches
+
+    if close := get_close_matches(word.lower(), COMMANDS, 1):
+        return f"Did you mean `lapwing {close[0]}`?"
+    scheme, colon, rest = word.partition("://")
+    if colon:
+        return f"Did you mean `lapwing connect {'wss' if scheme.lower() == 'https' else 'ws'}://{rest}`?"
+    if ":" in word or "/" in word:
+        return f"Did you mean `lapwing connect ws://{word}`?"
+    return "`lapwing --help` lists the commands."
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):

@@ -48,6 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Publish."""
     # All arguments are checked before the first message is sent.
     messages = [_encoded(text, arguments) for text in arguments.data] if arguments.data else _lines(arguments)
+    if "://" in arguments.topic and "://" not in arguments.url:
+        raise Failed("the URL comes first: lapwing publish URL TOPIC DATA")
     if not arguments.url.lower().startswith(("ws://", "wss://", "ws+unix://", "wss+unix://")):
         return _by_broker(arguments, messages)
     if arguments.namespace is not None:

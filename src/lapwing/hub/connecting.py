@@ -267,6 +267,10 @@ class BlockingHubClient(_Client):
         self._remote.cancel_calls()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        if left := asyncio.all_tasks(self._loop):  # such as an attempt to connect that Ctrl-C has interrupted
+            for task in left:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.wait(left))
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.run_until_complete(self._loop.shutdown_default_executor())
         self._loop.close()

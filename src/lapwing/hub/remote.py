@@ -222,11 +222,15 @@ class Remote:
         settings = self._reconnect
 
         def on_attempt(attempt: Any) -> None:
-            self._last_error = attempt.cause
+            if not isinstance(attempt.cause, ConnectionClosed):  # the end of a connection is noted by `_converse`
+                self._last_error = attempt.cause
             if settings.on_attempt is not None:
                 settings.on_attempt(attempt)
-            else:
-                logger.info("connecting again in %.1f s, attempt %d: %s", attempt.delay, attempt.number, attempt.cause)
+                return
+            # Python shows a warning without a configuration: a wrong port must not look like a slow server.
+            level = logging.INFO if self.connections or attempt.number > 1 else logging.WARNING
+            said = "connecting again in %.1f s, attempt %d: %s"
+            logger.log(level, said, attempt.delay, attempt.number, self._last_error)
 
         names = ("initial", "maximum", "multiplier", "stable_after", "attempts", "retry_after_limit", "random", "clock")
         # Of the codes from 3000 on this protocol says which are final: 3000 itself is not.
@@ -278,8 +282,14 @@ class Remote:
                 self._take(said)
             self._flush()
         if session.failure is not None:
-            logger.warning("giving up the connection to the hub: %s", session.failure)
-            self._last_error = ConnectionError(session.failure)
+            if self.connections:
+                logger.warning("giving up the connection to the hub: %s", session.failure)
+                self._last_error = ConnectionError(session.failure)
+            else:  # another attempt would not help
+                self.failure = ConnectionError(
+                    f"the server does not speak the protocol of a hub's clients ({session.failure}): its handler must "
+                    "be hub.serve, and perhaps this is not its port or path"
+                )
             ws.abort()
 
     def _take(self, said: Answer | Push) -> None:
@@ -305,7 +315,7 @@ class Remote:
             self._ws._begin_close(1000, "")
             return
         if not answer.result.client and self._session is not None:
-            self._session.failure = "its answer names no client: this server speaks another protocol"
+            self._session.failure = "its answer names no client"
             return
         self.client = answer.result.client
         self.connections += 1
