@@ -260,6 +260,8 @@ def test_retry_after_is_kept_and_bounded() -> None:
         ({"random": None}, TypeError),
         ({"clock": 1}, TypeError),
         ({"retry_after_limit": -1}, ValueError),
+        ({"final_codes": 4401}, TypeError),
+        ({"final_codes": ["4401"]}, TypeError),
         ({"delay": 1}, TypeError),
     ],
 )

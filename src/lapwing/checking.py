@@ -1,11 +1,11 @@
-"""Checks of single values that options may have. Knows no option, only the names that its messages give them.
+"""Checks of single values that options may have. Knows no option, only names for its messages.
 
 Each check raises TypeError or ValueError, which name the expected value and the given one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, get_args
 
 __all__ = [
@@ -21,12 +21,25 @@ __all__ = [
     "check_json",
     "check_lifespan",
     "check_mode",
+    "check_names",
     "check_seconds",
     "check_sockets",
     "check_tcp",
 ]
 
 Choice = TypeVar("Choice")
+
+#: The names that options of clients have in other libraries.
+_MEANT = {
+    "additional_headers": "headers",
+    "extra_headers": "headers",
+    "header": "headers",
+    "heartbeat": "ping_interval",
+    "max_msg_size": "max_message_size",
+    "max_size": "max_message_size",
+    "ssl_context": "ssl",
+    "sslopt": "ssl",
+}
 
 
 def check_tcp(keepalive: float | None, user_timeout: float | None) -> None:
@@ -213,3 +226,19 @@ def check_mode(name: str, mode: Any) -> None:
         check_count(name, mode)
         if mode > 0o777:
             raise ValueError(f"expected {name} from 0o1 to 0o777, got {mode:#o}")
+
+
+def check_names(known: Iterable[str], given: Iterable[str]) -> None:
+    """Check that options exist.
+
+    Raises:
+        TypeError: one does not.
+    """
+    known = sorted(known)
+    for name in given:
+        if name not in known:
+            from difflib import get_close_matches
+
+            close = [_MEANT[name]] if _MEANT.get(name) in known else get_close_matches(name, known, 1)
+            said = f"did you mean {close[0]}=? Expected" if close else "expected"
+            raise TypeError(f"unknown option {name!r}: {said} one of {', '.join(known)}")

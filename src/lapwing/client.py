@@ -85,6 +85,10 @@ class Connector:
     def _backoff(self) -> Backoff:
         """Begin a loop of connections."""
         if self._reconnect is False:
+            from .checking import check_names
+            from .options import ConnectOptions
+
+            check_names(ConnectOptions.__annotations__, self._options)  # perhaps `reconnect` is misspelt
             raise TypeError(
                 "connect() gives one connection: write 'with lapwing.connect(...) as ws' and iterate over ws for its "
                 "messages, with 'async' in asyncio; or pass reconnect=True to iterate over connections"

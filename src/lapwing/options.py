@@ -19,6 +19,7 @@ from .checking import (
     check_json,
     check_lifespan,
     check_mode,
+    check_names,
     check_seconds,
     check_sockets,
     check_tcp,
@@ -543,10 +544,7 @@ def settings_from(kind: type[Settings], options: Mapping[str, Any]) -> Settings:
     if is_plain and key in _made:
         made: Settings = _made[key]
         return made
-    known = [known.name for known in fields(kind)]
-    for name in options:
-        if name not in known:
-            raise TypeError(f"unknown option {name!r}: expected one of {', '.join(sorted(known))}")
+    check_names([known.name for known in fields(kind)], options)
     settings = kind(**options)
     if is_plain:
         if len(_made) >= _MOST_MADE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -328,3 +329,13 @@ def test_wrong_options_are_refused(options: Any, error: type[Exception]) -> None
     for kind in (lapwing.Client, lapwing.AsyncClient):
         with pytest.raises(error, match=next(iter(options))):
             kind(**options)
+
+
+def test_a_hint_at_the_error_of_several_addresses() -> None:
+    """Asyncio makes one error of several, which has no number."""
+    failures = [f"[Errno 111] Connect call failed ('{address}', 9)" for address in ("::1", "127.0.0.1")]
+    refused = f"Multiple exceptions: {', '.join(failures)}"
+    for error in (OSError(refused), ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed")):
+        assert str(dial.hint_at(error)).startswith("nothing listens there")
+    for other in (OSError(refused.replace("111", "101", 1)), OSError("no"), ValueError("[Errno 111]")):
+        assert dial.hint_at(other) is None

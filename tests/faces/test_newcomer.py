@@ -416,10 +416,19 @@ async def test_times_beyond_what_a_clock_can_show(face: Face, listen: Listen, se
 # --- options -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["time_out", "max_size", "backlog", "heartbeat"])
-def test_an_unknown_option_of_a_client(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("time_out", "did you mean timeout="),
+        ("max_size", "did you mean max_message_size="),
+        ("heartbeat", "did you mean ping_interval="),
+        ("extra_headers", "did you mean headers="),
+        ("backlog", "expected"),
+    ],
+)
+def test_an_unknown_option_of_a_client(name: str, meant: str) -> None:
     for make in (lapwing.Client, lapwing.AsyncClient, lapwing.client.sync, lapwing.client.aio):
-        with pytest.raises(TypeError, match=rf"unknown option '{name}': expected one of .*timeout"):
+        with pytest.raises(TypeError, match=rf"unknown option '{name}': {meant}.* one of .*timeout"):
             make(**{name: 1})  # type: ignore[arg-type]
 
 
@@ -428,6 +437,9 @@ async def test_an_unknown_option_of_connect_and_listen() -> None:
         await lapwing.connect("ws://127.0.0.1:1/", time_out=1)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="unknown option 'headers'"):
         lapwing.listen(port=0, default=echo, headers={})  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="unknown option 'reconect': did you mean reconnect="):
+        for _ in lapwing.connect("ws://127.0.0.1:1/", reconect=True):  # type: ignore[call-arg]
+            raise AssertionError
 
 
 @pytest.mark.parametrize(

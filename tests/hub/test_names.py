@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from lapwing.hub import Hub
 from lapwing.hub.names import Declaration, Declarations, check_name
 
 
@@ -51,8 +52,13 @@ def test_the_name_goes_before_the_longest_prefix_in_any_order(name: str, pattern
 
 
 def test_a_name_without_a_pattern_is_unknown() -> None:
-    with pytest.raises(LookupError, match="no pattern of this hub matches the topic 'x'"):
-        declared("chat:*").find("x")
+    said = r"no pattern of this hub matches the topic 'x': declare it by @hub\.topic\(\.\.\.\)"
+    with pytest.raises(LookupError, match=said + "$"):
+        declared().find("x")
+    with pytest.raises(LookupError, match=said + r", or use one of 'a', 'chat:\*'$"):
+        declared("chat:*", "a").find("x")
+    with pytest.raises(LookupError, match=r"'n09', \.\.\.$"):
+        declared(*(f"n{number:02}" for number in range(11))).find("x")
     with pytest.raises(LookupError):
         declared("chat:*").find("chat:")  # the rest may not be empty
 
@@ -67,6 +73,15 @@ def test_a_pattern_is_declared_once() -> None:
 def test_patterns_that_are_none(pattern: str) -> None:
     with pytest.raises(ValueError, match="expected a"):
         Declaration(pattern, anybody)
+
+
+def test_a_topic_is_declared_by_a_call() -> None:
+    with pytest.raises(
+        TypeError, match=r'expected the pattern of a topic, as in @hub\.topic\("chat:\*"\), got <function'
+    ):
+
+        @Hub().topic  # type: ignore[arg-type]
+        def chat(ask: Any) -> None: ...
 
 
 @pytest.mark.parametrize("lagging", ["drop-oldest", "drop-newest", "keep-latest"])

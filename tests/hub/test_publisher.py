@@ -268,7 +268,7 @@ async def test_declarations_without_a_hub_go_after_a_month(server: RedisServer) 
 async def test_a_server_that_is_not_there_is_said_so_in_time() -> None:
     publisher = Publisher("redis://user:secret@127.0.0.1:1", timeout=0.2)
     assert "secret" not in repr(publisher)
-    with pytest.raises(ConnectionError, match="cannot be used"):
+    with pytest.raises(ConnectionError, match=r"127\.0\.0\.1:1 cannot be used: nothing listens there\. Is the server "):
         await publisher.__aenter__()
     with pytest.raises(ConnectionError, match="cannot be used"):
         await asyncio.to_thread(publisher.publish_sync, "t", 1)
@@ -276,7 +276,7 @@ async def test_a_server_that_is_not_there_is_said_so_in_time() -> None:
 
 
 def test_what_is_no_broker_is_refused() -> None:
-    with pytest.raises(ValueError, match="no engine for 'http' URLs"):
+    with pytest.raises(ValueError, match="got 'http://localhost'"):
         Publisher("http://localhost")
     with pytest.raises(ValueError, match="timeout"):
         Publisher("redis://localhost", timeout=-1)

@@ -543,10 +543,16 @@ async def test_a_server_starts_and_ends_its_hub_and_servers_may_share_one() -> N
 async def test_what_is_no_hub_is_refused() -> None:
     with pytest.raises(TypeError, match=r"expected hub to be a lapwing\.Hub"):
         lapwing.listen(0, default=Room(Hub()), hub="redis://localhost")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="there is no engine for 'amqp' URLs"):
+    with pytest.raises(
+        ValueError, match=r"expected the URL of a broker, such as redis://localhost:6379 or .*, got 'amqp:"
+    ):
         Hub.__mro__[1]("amqp://localhost")
     with pytest.raises(TypeError, match="expected None, a URL or an engine"):
         Hub.__mro__[1](5)
+    with pytest.raises(ValueError, match=r"got 'localhost:6379'$"):
+        Hub.__mro__[1]("localhost:6379")
+    with pytest.raises(ValueError, match=r"got 'reddis://\*\*\*@host\?\*\*\*'$"):
+        Hub.__mro__[1]("reddis://user:secret@host?password=secret")
 
 
 async def test_only_a_connection_of_a_server_joins_a_room() -> None:

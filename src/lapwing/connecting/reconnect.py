@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import random
 import ssl
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..io.clock import now
 from ..protocol.close import Closed, ended_well
@@ -103,8 +104,15 @@ class Reconnect:
             value = getattr(self, name)
             if not callable(value) and not (name == "on_attempt" and value is None):
                 raise TypeError(f"expected {name} to be callable, got {value!r}")
-        # The argument may be any collection; look-ups are frequent.
-        object.__setattr__(self, "final_codes", frozenset(self.final_codes))
+        object.__setattr__(self, "final_codes", _codes(self.final_codes))
+
+
+def _codes(given: Any) -> frozenset[int]:
+    """The close codes of any collection, for frequent look-ups."""
+    codes = frozenset(given) if isinstance(given, Iterable) else None
+    if codes is None or not all(isinstance(code, int) for code in codes):
+        raise TypeError(f"expected final_codes to be a set of close codes, such as {{4401}}, got {given!r}")
+    return codes
 
 
 class Backoff:

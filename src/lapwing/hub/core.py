@@ -249,7 +249,8 @@ class Core:
         node = self._node
         if node is None:
             raise RuntimeError(
-                "the hub is not running: give it to a server (lapwing.listen(..., hub=hub)), or write 'async with hub:'"
+                "the hub is not running: give it to a server, as in lapwing.run(..., hub=hub), or write 'async with "
+                "hub:'"
             )
         if threading.get_ident() != self._thread or asyncio._get_running_loop() is not node.loop:
             raise RuntimeError(

@@ -155,6 +155,8 @@ class Hub:
                 promise of the history.
             TypeError: a value has the wrong type.
         """
+        if not isinstance(pattern, str):  # such as the function below `@hub.topic` without a call
+            raise TypeError(f'expected the pattern of a topic, as in @hub.topic("chat:*"), got {pattern!r}')
 
         def declare(function: Function) -> Function:
             self._core.declare(

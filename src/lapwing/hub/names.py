@@ -155,7 +155,14 @@ class Declarations:
                 found = self._by_prefix.get(topic[:length])
                 if found is not None:
                     return found
-        raise LookupError(f"no pattern of this hub matches the topic {topic!r}: declare it by @hub.topic(...)")
+        known = f", or use one of {self.shown}" if self.shown else ""
+        raise LookupError(f"no pattern of this hub matches the topic {topic!r}: declare it by @hub.topic(...){known}")
+
+    @property
+    def shown(self) -> str:
+        """The patterns for a message, ten at most."""
+        known = sorted(each.pattern for each in self)
+        return ", ".join(map(repr, known[:10])) + (", ..." if len(known) > 10 else "")
 
     def __iter__(self) -> Any:
         return iter([*self._by_name.values(), *self._by_prefix.values()])

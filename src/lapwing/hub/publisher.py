@@ -333,11 +333,10 @@ class _Running:
         try:
             self._declarations.find(topic)
         except LookupError:
-            known = sorted(each.pattern for each in self._declarations)
-            shown = ", ".join(map(repr, known[:10])) + (", ..." if len(known) > 10 else "")
+            shown = self._declarations.shown
             raise LookupError(
-                f"no hub on {self.engine!r} has declared the topic {topic!r}: "
-                + (f"there are {shown}" if known else "none has declared any topic in this namespace")
+                f"no hub on this broker has declared the topic {topic!r}: "
+                + (f"there are {shown}" if shown else "none has declared any topic in this namespace")
             ) from None
 
     # --- declarations ----------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import select
 import socket
 import time
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["connect_blocking", "open_connection", "resolve", "resolve_blocking", "take_over"]
+__all__ = ["connect_blocking", "hint_at", "open_connection", "resolve", "resolve_blocking", "take_over"]
 
 #: What may help against an error of the operating system.
 _HINTS = {
@@ -29,6 +30,7 @@ _HINTS = {
     errno.ENOENT: "there is no such socket. Is the server running, and is this its path?",
     errno.EADDRNOTAVAIL: "this machine has no such local address, or no port of it is free",
 }
+_NUMBER = re.compile(r"\[Errno (\d+)\]")
 #: The results of a connect that does not block while it is under way; EAGAIN is not among them: it means that a unix
 #: socket's server has too many waiting, and no readiness would tell when not.
 _UNDER_WAY = (errno.EINPROGRESS, errno.EINTR)
@@ -340,6 +342,15 @@ def _shown(host: str, port: int) -> str:
 
 def _unknown(error: socket.gaierror, host: str) -> socket.gaierror:
     return socket.gaierror(error.errno, f"unknown host {host!r} ({error.strerror}). Check the name and the network.")
+
+
+def hint_at(error: BaseException) -> str | None:
+    """Tell what may help against an error of connecting, of asyncio too; None where nothing is known."""
+    if not isinstance(error, OSError):
+        return None
+    # asyncio joins the errors of several addresses to one without a number.
+    numbers = {error.errno} if error.errno else {int(number) for number in _NUMBER.findall(str(error))}
+    return _HINTS.get(numbers.pop()) if len(numbers) == 1 else None
 
 
 def _explain(error: OSError, where: str) -> OSError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ...protocol.url import shown_url
 from .contract import Engine
 from .memory import MemoryEngine
 
@@ -59,7 +60,9 @@ def engine_of_url(url: str | Sequence[str], namespace: str, timeout: float, *, t
         from .nats import NatsEngine
 
         return NatsEngine(url, namespace=namespace, timeout=timeout, takes_part=takes_part)
-    raise ValueError(f"there is no engine for {scheme!r} URLs: expected None, for this process, or an engine")
+    raise ValueError(
+        f"expected the URL of a broker, such as redis://localhost:6379 or nats://localhost:4222, got {shown_url(url)}"
+    )
 
 
 def _spread(urls: Sequence[str], namespace: str, timeout: float, *, takes_part: bool) -> Engine:

@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from ...io.dial import hint_at
 from .contract import Health
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ class SupervisedLink(ABC):
                     self._refusal = refusal
                     return
             except self._errors as error:
-                self._down(str(error) or type(error).__name__)
+                self._down(hint_at(error) or str(error) or type(error).__name__)
             except Exception as error:
                 logger.exception("the link to %s failed", self._shown)
                 self._down(repr(error))
