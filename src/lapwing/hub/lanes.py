@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .owner import Counts
     from .seats import Encode, Seat
 
-__all__ = ["Lane", "Lanes", "add", "budget_of", "count_dropped", "lanes_of", "remove", "send_alone", "size_of"]
+__all__ = ["Lane", "Lanes", "add", "budget_of", "lanes_of", "remove", "send_alone", "size_of"]
 
 #: The lanes of a topic, or the only seat.
 Lanes = Union[tuple["Lane", ...], "Seat"]
@@ -102,15 +102,9 @@ def send_alone(seat: Seat, connection: Any, prepared: Prepared, lagging: Lagging
     """Give the frame of a message to the WebSocket of one seat alone; returns whether it took it."""
     broadcast = Broadcast(prepared, Policy(lagging, *budget_of(connection)), seat.name)
     missed = spread(broadcast, [connection._reader])
-    if broadcast.dropped:
-        count_dropped(seat, broadcast.dropped)
+    if broadcast.dropped and seat.topic is not None:
+        seat.topic.note_dropped(broadcast.dropped)
     return not missed
-
-
-def count_dropped(seat: Seat, number: int) -> None:
-    """Count messages of a topic that one of its subscribers did not get."""
-    if seat.topic is not None:
-        seat.topic.counts.dropped += number
 
 
 def budget_of(connection: Any) -> tuple[int, float | None]:

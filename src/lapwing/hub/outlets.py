@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from ..broadcast import fanout
 from ..protocol.frame import BINARY, TEXT
 from ..protocol.prepared import Prepared
-from .lanes import budget_of, count_dropped, send_alone
+from .lanes import budget_of, send_alone
 from .wire.codes import UnsubscribeCode
 from .wire.json_codec import JsonCodec
 from .wire.messages import ClientInfo, JoinLeave, Publication, Push, Unsubscribe
@@ -196,7 +196,8 @@ class HeldOutlet(Outlet):
         """Drop a message that the client is not to get, as its policy says."""
         seat = self._drop(key)
         fanout.count_dropped(self._owner.connection._reader)
-        count_dropped(seat, 1)
+        if seat.topic is not None:
+            seat.topic.note_dropped(1)
 
     def _drop(self, key: object) -> Seat:
         seat, prepared = self._waiting.pop(key)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from .errors import Lost
     from .message import Message
     from .names import Declaration
-    from .owner import Counts
     from .presence import Member
 
 __all__ = ["Encode", "Place", "Seat", "Subscriber"]
@@ -41,10 +40,6 @@ class Place(Protocol):
     def options(self) -> Declaration:
         """Its declaration."""
 
-    @property
-    def counts(self) -> Counts:
-        """The counters of the topics of its pattern."""
-
     def go_on(self, seat: Seat, *, soon: bool = False) -> None:
         """Serve a seat that has room."""
 
@@ -56,6 +51,9 @@ class Place(Protocol):
 
     def leave(self, seat: Seat) -> None:
         """Let go of a seat."""
+
+    def note_dropped(self, number: int) -> None:
+        """Count messages that a slow subscriber does not get."""
 
 
 class Subscriber(Protocol):

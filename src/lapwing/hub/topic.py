@@ -176,6 +176,10 @@ class Topic:
         """Subscriptions that do not get messages as they come: they are served from the log, or have just begun."""
         return len(self.away or ())
 
+    def note_dropped(self, number: int) -> None:
+        """Count messages that a slow subscriber does not get."""
+        self.counts.dropped += number
+
     # --- becoming live ---------------------------------------------------------------------------------------------
 
     async def settled(self) -> None:
