@@ -91,13 +91,13 @@ class Log:
         return self.checked(since, stretch)
 
     def checked(self, since: int | datetime | None, stretch: Stretch) -> Found | None:
-        """Make messages of a stretch; None if later ones are missing, or it is damaged."""
+        """Make messages of a stretch; None if later ones than `since` are missing, or it is damaged."""
         if not stretch.is_known:
             return None
         before = since if isinstance(since, int) else None
         messages = []
         for entry in stretch.messages:
-            if before is not None and entry.previous != before:
+            if since is not None and before is not None and entry.previous != before:
                 return None
             before = entry.position
             try:
