@@ -7,83 +7,16 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
 from lapwing.hub.engines.process import Place
+from tests.chaos.arena import Arena
+from tests.chaos.redis_arenas import Redis, Sentinel, Spread, Valkey
 from tests.hub.nats_servers import NatsServer, nats_cluster
-from tests.hub.servers import RedisServer
 
 if TYPE_CHECKING:
     from tests.chaos.driver import Driver
-
-Fault = Callable[[], Awaitable[object]]
-
-#: The topics with a history.
-TOPICS = ["kept:1", "kept:2"]
-#: Seconds for which something is frozen, at most: more than the nodes wait for an answer.
-_FROZEN = 4.0
-
-
-class Arena:
-    """A kind of engine under chaos.
-
-    Attributes:
-        address: what nodes are told.
-        nodes: how many there are.
-        faults: what can be done, by name.
-        losing: the names of those by which the store may lose messages, or not know them any more: whoever has not
-            got them is told. What is done by all others must be repaired without a word.
-        driver: has the nodes.
-        servers: what there is to be ended.
-    """
-
-    address = ""
-    nodes = 3
-    losing: frozenset[str] = frozenset()
-
-    def __init__(self, driver: Driver, chance: random.Random) -> None:
-        self.driver = driver
-        self.chance = chance
-        self.servers = ExitStack()
-        self.faults: dict[str, Fault] = {
-            "node killed": self._kill_node,
-            "node frozen": self._freeze_node,
-            "messages lost on their way to a node": self._swallow,
-            "clock of a node jumps": self._jump,
-        }
-
-    def loses(self, fault: str) -> bool:
-        """Whether the store may lose messages by a fault, as things are."""
-        return fault in self.losing
-
-    async def start(self) -> None:
-        """Start the servers."""
-
-    def close(self) -> None:
-        """End them."""
-        self.servers.close()
-
-    async def _kill_node(self) -> None:
-        await self.driver.replace(self.chance.choice(list(self.driver.nodes)))
-
-    async def _swallow(self) -> None:
-        await self.driver.nodes[self.chance.choice(list(self.driver.nodes))].ask("swallow", "lost")
-
-    async def _jump(self) -> None:
-        await self.driver.nodes[self.chance.choice(list(self.driver.nodes))].ask("clock", "jumped")
-
-    async def _freeze_node(self) -> None:
-        process = self.driver.nodes[self.chance.choice(list(self.driver.nodes))].process
-        await self.freeze(process.send_signal)
-
-    async def freeze(self, send: Callable[[signal.Signals], None]) -> None:
-        """Stop a process for a while."""
-        send(signal.SIGSTOP)
-        await asyncio.sleep(self.chance.uniform(0, _FROZEN))
-        send(signal.SIGCONT)
 
 
 class Memory(Arena):
@@ -143,53 +76,6 @@ class Workers(Arena):
         self._process.wait()
 
 
-class Redis(Arena):
-    """A server of Redis or Valkey that writes down everything at once."""
-
-    kind = "redis"
-    losing = frozenset({"everything flushed", "history gone", "history trimmed", "memory short"})
-
-    async def start(self) -> None:
-        self._server = await asyncio.to_thread(RedisServer, self.kind, "--appendonly", "yes", "--appendfsync", "always")
-        self.servers.callback(self._server.close)
-        self.address = self._server.url
-        ask = self._server.ask
-        for name, command in {
-            "subscriptions cut off": ("CLIENT", "KILL", "TYPE", "pubsub"),
-            "commands cut off": ("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"),
-            "scripts flushed": ("SCRIPT", "FLUSH"),
-            "everything flushed": ("FLUSHALL",),
-            "last position gone": ("DEL", f"lapwing:0:l:{TOPICS[0]}"),
-            "history gone": ("DEL", f"lapwing:0:h:{TOPICS[0]}"),
-            "history trimmed": ("XTRIM", f"lapwing:0:h:{TOPICS[0]}", "MAXLEN", "0"),
-        }.items():
-            self.faults[name] = partial(asyncio.to_thread, ask, *command)
-        self.faults["server killed"] = self._restart
-        self.faults["server frozen"] = lambda: self.freeze(self._server.signal)
-        self.faults["memory full"] = lambda: self._fill("noeviction")
-        self.faults["memory short"] = lambda: self._fill("allkeys-lru")
-
-    async def _fill(self, policy: str) -> None:
-        """Have the server refuse writes for a while, or evict some keys for each."""
-        ask = partial(asyncio.to_thread, self._server.ask)
-        used = (await ask("INFO", "memory")).partition(b"used_memory:")[2].partition(b"\r")[0]
-        await ask("CONFIG", "SET", "maxmemory-policy", policy)
-        await ask("CONFIG", "SET", "maxmemory", "1" if policy == "noeviction" else used.decode())
-        await asyncio.sleep(self.chance.uniform(0, 0.5))
-        await ask("CONFIG", "SET", "maxmemory", "0")
-
-    async def _restart(self) -> None:
-        self._server.kill()
-        await asyncio.sleep(self.chance.uniform(0, 0.5))
-        await asyncio.to_thread(self._server.start)
-
-
-class Valkey(Redis):
-    """The same for Valkey."""
-
-    kind = "valkey"
-
-
 class Nats(Arena):
     """A server of NATS, whose stream is kept in files."""
 
@@ -205,6 +91,7 @@ class Nats(Arena):
         self._server = await asyncio.to_thread(NatsServer)
         self.servers.callback(self._server.close)
         self.address = self._server.url
+        self.put_proxy("nats", self._server.port)
         self.faults["server killed"] = lambda: self._restart(signal.SIGKILL)
         self.faults["server ended"] = lambda: self._restart(signal.SIGTERM)
         self.faults["server frozen"] = lambda: self.freeze(self._server.signal)
@@ -253,6 +140,8 @@ ARENAS: dict[str, type[Arena]] = {
     "workers": Workers,
     "redis": Redis,
     "valkey": Valkey,
+    "sentinel": Sentinel,
+    "spread": Spread,
     "nats": Nats,
     "nats-cluster": NatsCluster,
 }

@@ -13,12 +13,15 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from tests.chaos.arenas import ARENAS, TOPICS
+from tests.chaos.arena import TOPICS
+from tests.chaos.arenas import ARENAS
 from tests.chaos.judging import Run, judge
 from tests.chaos.node import HISTORY
 
 #: Seconds between two faults, at most.
 _PAUSE = 0.5
+#: Seconds for which a visitor stays, at most: more than processes take to notice each other.
+_STAYS = 4.0
 #: Seconds for a node to start, to settle, or to answer: a guard against hanging, not a limit on slowness.
 _PATIENCE = 150.0
 #: Bytes of the complaints of nodes that are shown where a run fails.
@@ -73,11 +76,15 @@ class Node:
         except TimeoutError:
             raise AssertionError(f"{self.name} is not {what} after {_PATIENCE:g} s; it stands at {self.held}") from None
 
+    def tell(self, command: str) -> None:
+        """Give a command."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"do": command}).encode() + b"\n")
+
     async def ask(self, command: str, answer: str) -> None:
         """Give a command, and wait for the note that answers it."""
         count = self.said[answer]
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"do": command}).encode() + b"\n")
+        self.tell(command)
         await self.until(lambda: self.said[answer] > count, f"done with {command}")
 
     async def end(self) -> None:
@@ -118,8 +125,34 @@ class Driver:
         self._arena = ARENAS[arena](self, self._chance)
 
     async def _start(self, since: dict[str, int]) -> Node:
-        name = f"node {next(self._numbers)}"
-        command = [sys.executable, "-m", "tests.chaos.node", name, self._arena.address, ",".join(TOPICS)]
+        number = next(self._numbers)
+        name = f"node {number}"
+        node = self.nodes[name] = await self._make(name, self._arena.address_of(number), TOPICS, since, self.run)
+        return node
+
+    async def visit(self, address: str, topics: list[str], *, is_one_of_us: bool = False) -> None:
+        """Have another node come and go, and wait until all others are well again.
+
+        Args:
+            address: where its hub is.
+            topics: those with a history that it publishes to.
+            is_one_of_us: whether others may get its messages; otherwise it is wrong if they do.
+        """
+        name = f"visitor {next(self._numbers)}"
+        visitor = await self._make(name, address, topics, {}, self.run if is_one_of_us else Run())
+        try:
+            await visitor.until(lambda: visitor.said["ready"], "ready")
+            await asyncio.sleep(self._chance.uniform(0, _STAYS))
+            visitor.tell("quit")
+            await visitor.process.wait()
+        finally:
+            await visitor.end()
+        for node in list(self.nodes.values()):
+            await node.until(lambda node=node: node.said["ready"], "ready")
+            await node.ask("recover", "recovered")
+
+    async def _make(self, name: str, address: str, topics: list[str], since: dict[str, int], run: Run) -> Node:
+        command = [sys.executable, "-m", "tests.chaos.node", name, address, ",".join(topics)]
         process = await asyncio.create_subprocess_exec(
             *command,
             json.dumps(since),
@@ -128,8 +161,7 @@ class Driver:
             stderr=self._complaints,
             limit=2**24,
         )
-        node = self.nodes[name] = Node(name, process, self.run)
-        return node
+        return Node(name, process, run)
 
     async def replace(self, name: str) -> None:
         """Kill a node; another one takes its place, whose subscribers go on where those of the old one stood."""

@@ -62,9 +62,27 @@ def journal_of(lines: list[dict[str, Any]], topic: str, finished: set[str]) -> J
     return Journal(
         published=list(published.values()),
         subscribers=dict(subscribers),
+        lost=lost_in_failovers(lines),
         finished=finished & set(subscribers),
         last=end.position if end else None,
     )
+
+
+def lost_in_failovers(lines: list[dict[str, Any]]) -> set[str]:
+    """The messages that a master had, and the one that took its place has not."""
+    sent = {line["message"]: line["at"] for line in lines if line["note"] == "will"}
+    stored = {(line["message"], line["position"]) for line in lines if line["note"] in ("done", "got")}
+    lost: set[str] = set()
+    for line in lines:
+        if line["note"] == "branch":
+            kept = {message for message, _ in line["messages"]}
+            oldest = min((position for _, position in line["messages"]), default=0)
+            lost |= {
+                message
+                for message, position in stored
+                if position >= oldest and sent.get(message, line["at"]) < line["at"] and message not in kept
+            }
+    return lost
 
 
 def judge_kept(journal: Journal, lines: list[dict[str, Any]]) -> list[str]:
@@ -75,6 +93,8 @@ def judge_kept(journal: Journal, lines: list[dict[str, Any]]) -> list[str]:
             kept = dict(line["messages"])
             oldest = min(kept.values())
             for each in journal.published:
+                if each.message in journal.lost:
+                    continue
                 if each.position is not None and each.position >= oldest and kept.get(each.message) != each.position:
                     wrong.append(
                         f"{each.message!r} was acknowledged at {each.position}; the history, which begins at {oldest}, "

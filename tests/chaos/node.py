@@ -2,8 +2,8 @@
 
     python -m tests.chaos.node NAME ADDRESS TOPIC,TOPIC SINCE
 
-ADDRESS is the URL of a broker, the path of the socket of a hub's process, or "memory". SINCE is a JSON object: where
-subscribers begin, by topic. Commands come on standard input, one a line: see `Node.obey`.
+ADDRESS is the URL of a broker, or several of them, the path of the socket of a hub's process, or "memory". SINCE is a
+JSON object: where subscribers begin, by topic. Commands come on standard input, one a line: see `Node.obey`.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ _PATIENCE = 2.0
 _SWALLOWED = 20
 
 
-#: Seconds by which a clock is wrong, at most.
+#: Seconds by which a clock is wrong, at most, or else by a battery that is empty: in the year 2200.
 _WRONG = 3600.0
+_CENTURIES = 5.5e9
 
 
 class Clock:
@@ -69,7 +70,8 @@ def hub_at(address: str) -> Hub:
     if address == "memory":
         return LosingHub(clock=time.time)
     if "://" in address:
-        return Hub(address, timeout=_PATIENCE)
+        urls = address.split()
+        return Hub(urls if len(urls) > 1 else address, timeout=_PATIENCE)
     return Hub(LocalEngine(address, _PATIENCE), timeout=_PATIENCE)
 
 
@@ -81,13 +83,18 @@ class Node:
         hub: its hub.
         topics: those with a history that it publishes to and subscribes to.
         since: where subscribers begin, by topic.
+        can_repeat: whether a message may be published again with its key: one that was lost with its key in a failover
+            would come twice.
     """
 
-    def __init__(self, name: str, hub: Hub, topics: list[str], since: dict[str, int]) -> None:
+    def __init__(
+        self, name: str, hub: Hub, topics: list[str], since: dict[str, int], *, can_repeat: bool = True
+    ) -> None:
         self._name = name
         self._hub = hub
         self._topics = topics
         self._since = since
+        self._can_repeat = can_repeat
         self._count = 0
         self._is_publishing = True
         self._tasks: list[asyncio.Task[None]] = []
@@ -113,11 +120,12 @@ class Node:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def obey(self, command: dict[str, Any], publishing: list[asyncio.Task[None]]) -> None:
-        """Do what the driver says: stop publishing, publish the end, tell the history, lose something, set a clock."""
+        """Do what the driver says: stop publishing, publish the end, tell the history, lose something, recover."""
         do = command["do"]
         if do == "stop":
             self._is_publishing = False
             self._swallow(0)
+            clock.ahead = 0.0
             await asyncio.gather(*publishing)
             note("stopped", node=self._name)
         elif do == "end":
@@ -128,8 +136,12 @@ class Node:
             for topic in self._topics:
                 kept = await self._hub.history(topic, HISTORY)
                 note("history", topic=topic, messages=[[each.data, int(each.position)] for each in kept])
+        elif do == "recover":
+            while not self._hub.health.is_up:
+                await asyncio.sleep(_RETRY)
+            note("recovered", node=self._name)
         elif do == "clock":
-            clock.ahead = random.choice((0, random.uniform(-_WRONG, _WRONG)))
+            clock.ahead = random.choice((0, random.uniform(-_WRONG, _WRONG), _CENTURIES))
             note("jumped", node=self._name)
         elif do == "swallow":
             self._swallow(random.randint(1, _SWALLOWED))
@@ -179,7 +191,8 @@ class Node:
                 position = await self._hub.publish(topic, message, key=key)
             except PublishError as error:
                 stored = None if error.stored is None else stored  # an attempt before this one may have stored it
-                if surely or (error.stored is None and key is not None and self._is_publishing):
+                may_repeat = self._can_repeat and key is not None and self._is_publishing
+                if surely or (error.stored is None and may_repeat):
                     await asyncio.sleep(_RETRY)
                     continue
                 note("failed", topic=topic, message=message, stored=stored)
@@ -237,7 +250,10 @@ async def main() -> None:
         hub.topic("kept:*", history=HISTORY, keep=3600)(lambda ask: None)
         hub.topic("live:*")(lambda ask: None)
         try:
-            await Node(name, hub, topics.split(","), json.loads(since)).run(commands)
+            node = Node(
+                name, hub, topics.split(",") if topics else [], json.loads(since), can_repeat="sentinel" not in address
+            )
+            await node.run(commands)
         except OSError as error:
             print(f"{name} tries again: {error}", file=sys.stderr)
             await asyncio.sleep(_RETRY)

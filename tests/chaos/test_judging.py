@@ -108,6 +108,41 @@ def _told_from_elsewhere(run: Run) -> None:
     _fault(run, 2.5, 2.6, loses=True)
 
 
+def a_failover() -> Run:
+    """The second message, which one subscriber saw, was acknowledged by a master that is gone; another one follows."""
+    run = a_run()
+    for who in ("a stays", "a comes"):
+        del run.lines[places(run, note="got", who=who, message="a/2")[0]]
+    del run.lines[places(run, note="began", at=2.5)[0]]
+    place = places(run, note="got", who="a comes", message="a/3")[0]
+    told = {"note": "told", "at": 3.2, "who": "a comes", "topic": T, "position": 30, "since": 20, "why": "unknown"}
+    run.lines[place] = told
+    seen = {"note": "got", "at": 2.2, "who": "a comes", "topic": T, "position": 20, "message": "a/2"}
+    run.lines.insert(place, seen)
+    run.lines[-1]["messages"].pop(0)
+    _fault(run, 2.5, 2.9, loses=True)
+    return run
+
+
+def test_a_branch_that_a_failover_has_cut_off_passes() -> None:
+    run = a_failover()
+    assert judge(run) != []
+    run.lines.append({"note": "branch", "at": 2.8, "topic": T, "messages": [["a/1", 10]]})
+    assert judge(run) == []
+
+
+def test_what_the_new_master_has_is_not_lost() -> None:
+    run = a_failover()
+    run.lines.append({"note": "branch", "at": 2.8, "topic": T, "messages": [["a/1", 10], ["a/2", 20]]})
+    assert judge(run) != []
+
+
+def test_what_came_after_the_failover_is_not_lost() -> None:
+    run = a_failover()
+    run.lines.append({"note": "branch", "at": 1.5, "topic": T, "messages": [["a/1", 10]]})
+    assert judge(run) != []
+
+
 def _forget(**wanted: Any) -> Callable[[Run], None]:
     def forge(run: Run) -> None:
         del run.lines[places(run, **wanted)[0]]

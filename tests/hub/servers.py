@@ -152,3 +152,18 @@ def redis_server(
         yield server
     finally:
         server.close()
+
+
+@contextmanager
+def sentinel(master: RedisServer) -> Iterator[RedisServer]:
+    """A sentinel that watches a master."""
+    with tempfile.TemporaryDirectory() as directory:
+        configuration = Path(directory) / "sentinel.conf"
+        configuration.write_text(
+            f"sentinel monitor main 127.0.0.1 {master.port} 1\n"
+            "sentinel down-after-milliseconds main 500\n"
+            "sentinel failover-timeout main 3000\n",
+            encoding="ascii",
+        )
+        with redis_server("redis", configuration=configuration) as watching:
+            yield watching

@@ -7,10 +7,8 @@ import random
 import re
 import signal
 import socket
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,7 +23,7 @@ from lapwing.hub.position import PER_MILLISECOND
 from lapwing.testing.hub import RULES, Began, Bench, Ear, Got, Journal, Published, Told, verify
 from tests.hub.brokers import data_of, declare, surely, until
 from tests.hub.rooms import anybody
-from tests.hub.servers import RedisServer, redis_server
+from tests.hub.servers import RedisServer, redis_server, sentinel
 from tests.peers.programs import free_port
 
 KEPT = History(100, 300.0)
@@ -390,6 +388,16 @@ async def test_an_entry_of_another_program_in_a_history_is_told_and_the_link_sta
         assert hub.health.since == up
 
 
+async def test_a_hole_in_a_history_is_told_to_those_who_read_across_it_alone(server: RedisServer) -> None:
+    async with declare(Hub(server.url)) as hub:
+        positions = [await hub.publish("kept:1", number) for number in range(5)]
+        server.ask("XDEL", "lapwing:0:h:kept:1", f"{positions[2]}-0")
+        with pytest.raises(Lost):
+            await hub.history("kept:1", since=positions[0])
+        assert [message.data for message in await hub.history("kept:1", since=positions[3])] == [4]
+        assert [message.data for message in await hub.history("kept:1")] == [0, 1, 3, 4]
+
+
 async def test_too_much_of_something_else_ends_the_link(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link, "_MOST_FOREIGN", 3)
     async with two_hubs(server) as (hub, other), hub.subscribe("kept:1") as messages:
@@ -577,21 +585,6 @@ async def test_replicas_that_do_not_confirm_are_said_so(server: RedisServer) -> 
 
 
 # --- sentinel --------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def sentinel(master: RedisServer) -> Iterator[RedisServer]:
-    """A sentinel that watches a master."""
-    with tempfile.TemporaryDirectory() as directory:
-        configuration = Path(directory) / "sentinel.conf"
-        configuration.write_text(
-            f"sentinel monitor main 127.0.0.1 {master.port} 1\n"
-            "sentinel down-after-milliseconds main 500\n"
-            "sentinel failover-timeout main 3000\n",
-            encoding="ascii",
-        )
-        with redis_server("redis", configuration=configuration) as watching:
-            yield watching
 
 
 async def test_a_link_whose_subscriptions_would_be_at_a_replica_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
