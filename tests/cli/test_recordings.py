@@ -497,7 +497,7 @@ def test_usage(words: list[str], complaint: str, command: Command, conversation:
 def test_a_port_that_is_taken(command: Command, conversation: Path, server: ServerThread) -> None:
     done = command.run("replay", str(conversation), "--listen", f"127.0.0.1:{server.port}")
     assert (done.stdout, done.returncode) == ("", 3)
-    assert f"cannot listen at 127.0.0.1:{server.port}" in done.stderr
+    assert done.stderr.startswith(f"lapwing replay: cannot listen on 127.0.0.1:{server.port}: another program")
 
 
 def test_what_was_recorded_can_be_played(

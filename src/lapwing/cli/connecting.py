@@ -284,8 +284,11 @@ def _context(arguments: argparse.Namespace) -> ssl.SSLContext | None:
         try:
             context.load_cert_chain(arguments.cert, arguments.key)
         except OSError as error:  # an SSLError is one
-            lacks_key = isinstance(error, ssl.SSLError) and not arguments.key
-            hint = ". Is the key in another file? Pass --key FILE, too." if lacks_key else ""
+            hint = ""
+            if isinstance(error, ssl.SSLError) and not arguments.key:
+                hint = ". Is the key in another file? Pass --key FILE, too."
+            elif isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH":
+                hint = ". The key in --key belongs to another certificate."
             raise Failed(f"--cert: cannot use {arguments.cert!r} as a certificate in PEM form: {error}{hint}") from None
     return context
 

@@ -365,7 +365,8 @@ async def _serve(reader: Reader, arguments: argparse.Namespace) -> int:
         )
         server = await listening
     except (OSError, ValueError) as error:
-        raise Failed(f"cannot listen at {host}:{port}: {error}", Status.NOT_CONNECTED) from None
+        said = getattr(error, "strerror", None) or str(error)  # it names the address
+        raise Failed(said, Status.NOT_CONNECTED) from None
     async with server:
         shown = "localhost" if host == "*" else f"[{host}]" if ":" in host else host
         print(f"{'wss' if arguments.cert else 'ws'}://{shown}:{server.port}/", flush=True)

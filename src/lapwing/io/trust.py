@@ -35,7 +35,14 @@ def server_context(certfile: str, keyfile: str | None) -> ssl.SSLContext:
         context.load_cert_chain(certfile, keyfile)
     except OSError as error:
         files = certfile if keyfile is None else f"{certfile} and {keyfile}"
-        hint = "" if keyfile or not isinstance(error, ssl.SSLError) else ". Is the key in another file? Pass both files"
+        hint = ""
+        if isinstance(error, ssl.SSLError):
+            if keyfile is None:
+                hint = ". Is the key in another file? Pass both files"
+            elif error.reason == "KEY_VALUES_MISMATCH":
+                hint = ". The key belongs to another certificate"
+            else:
+                hint = ". Has certfile the certificate, and keyfile its key?"
         error.strerror = f"cannot use {files} as certificate and key in PEM form: {error.strerror}{hint}"
         raise
     return context
