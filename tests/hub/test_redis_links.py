@@ -156,6 +156,31 @@ async def test_a_topic_that_the_user_may_not_publish_on_leaves_the_link_as_it_is
             assert hub.health.since == up
 
 
+@pytest.mark.parametrize("kind", ["redis", "valkey"])
+@pytest.mark.parametrize(
+    ("topic", "rights", "why"),
+    [("kept:1", "resetkeys", "lacks a permission for publishing"), ("live:1", "PROBE", "may not publish on channels")],
+)
+async def test_health_tells_of_a_user_who_may_publish_on_no_topic(kind: str, topic: str, rights: str, why: str) -> None:
+    """The keys are gone, or all channels but that of the link's probe: the link is as good as before."""
+    with redis_server(kind) as server:
+        server.ask("ACL", "SETUSER", "app", "on", ">pw", "~lapwing:*", "&lapwing:*", *LEAST.split())
+        async with declare(Hub(f"redis://app:pw@127.0.0.1:{server.port}")) as hub:
+            up = hub.health.since
+            own = [channel.decode() for channel in server.ask("PUBSUB", "CHANNELS")]
+            channels = [f"&{channel}" for channel in own]
+            server.ask("ACL", "SETUSER", "app", *(["resetchannels", *channels] if rights == "PROBE" else [rights]))
+            for _ in range(2):
+                with pytest.raises(PublishError, match="access"):
+                    await hub.publish(topic, "refused")
+                await until(lambda: not hub.health.is_up)
+                assert why in hub.health.why
+            server.ask("ACL", "SETUSER", "app", "~lapwing:*", "allchannels")
+            await until(lambda: hub.health.is_up)
+            await hub.publish(topic, "taken")
+            assert hub.health.since == up
+
+
 # --- deaf ------------------------------------------------------------------------------------------------------------
 
 

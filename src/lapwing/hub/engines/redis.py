@@ -111,6 +111,9 @@ class RedisEngine:
         self._hashes: dict[str, str] = {}
         self._batches = Batches(self._send_one, self._send_all)
         self._is_spread = True
+        #: Whether the server has refused a key or a channel since publishing was tried out, and what it said of that.
+        self._is_doubtful = False
+        self._forbidden = ""
         self.unreadable = 0
         self._takes_part = takes_part
         self._topics = RedisTopics(self._prefix, self.channel, self.run)
@@ -132,8 +135,10 @@ class RedisEngine:
 
     @property
     def health(self) -> Health:
-        """How the link is; down, too, while messages are stored and not spread."""
+        """How the link is; down, too, while this user may not publish, or messages are stored and not spread."""
         health = self._link.health
+        if health.is_up and self._forbidden:
+            return health._replace(is_up=False, why=f"this user lacks a permission for publishing: {self._forbidden}")
         if health.is_up and not self._is_spread:
             return health._replace(is_up=False, why="messages are stored, but this user may not publish on channels")
         if health.is_up and self._disagrees:
@@ -172,8 +177,21 @@ class RedisEngine:
         if not stored:
             raise ConnectionError(f"{self._url.shown}: this user lacks a permission for publishing: {spread}")
         self._is_spread = not spread
+        self._is_doubtful, self._forbidden = False, ""
         if self._takes_part:
             await self._leases.began(link)
+
+    async def look(self, link: Link) -> None:
+        """Try out whether this user may publish, if the server has refused to since: some topics, or all."""
+        if not (self._is_doubtful or self._forbidden) and self._is_spread:
+            return
+        self._is_doubtful = False
+        stored, said = await self._try_out(link.raw_commands())
+        if stored:
+            self._forbidden, self._is_spread = "", not said
+        elif not self._forbidden:
+            self._forbidden = said
+            logger.error("%s: this user lacks a permission for publishing: %s", self._url.shown, said)
 
     async def _try_out(self, commands: Connection) -> tuple[bool, str]:
         """Publish to ourselves once: is it stored, and what does the server say of the channel?"""
@@ -277,14 +295,15 @@ class RedisEngine:
         """Give the link up where a reply says that the server, or this user's rights, are others now.
 
         The next link tries out what publishing needs, and says what is missing. A key that this user may not access is
-        no reason: the topics with other keys go on.
+        no reason: the topics with other keys go on, and `look` finds out whether there are such.
         """
-        if (
-            isinstance(reply, ServerError)
-            and (reply.kind in _CHANGED or any(words in str(reply) for words in _FORBIDDEN))
-            and " access " not in str(reply)
-        ):
-            self._link.give_up(str(reply))
+        if not isinstance(reply, ServerError):
+            return
+        if reply.kind in _CHANGED or any(words in str(reply) for words in _FORBIDDEN):
+            if " access " in str(reply):
+                self._is_doubtful = True
+            else:
+                self._link.give_up(str(reply))
 
     def _key(self, kind: str, topic: str) -> str:
         return f"{self._prefix}{kind}:{topic}"

@@ -46,6 +46,9 @@ class Owner(Protocol):
     async def prepare(self, link: Link) -> None:
         """Prepare the engine, before the link counts as one."""
 
+    async def look(self, link: Link) -> None:
+        """Look after the engine's rights, each time that the link is probed."""
+
 
 class Connection(asyncio.Protocol):
     """One connection: commands out, replies in, in order.
@@ -346,6 +349,7 @@ class Link(SupervisedLink):
         if self._commands is not None:
             await self._require_master(self._commands)
             await self._come_back(self._commands)
+            await self._owner.look(self)
 
     async def _come_back(self, commands: Connection) -> None:
         """Send a message to ourselves, and wait for it."""
