@@ -67,7 +67,7 @@ class Counted:
     """Of the peer."""
     server_options: tuple[str, ...] = ()
     program: str = ""
-    """The client that is counted."""
+    """The client that is counted, or the server; that of the other paths by default."""
     size: int = 256
     """Bytes of the client's messages."""
 
@@ -115,7 +115,7 @@ def _load(counter: Counter, port: str, path: Counted, count: int) -> int:
 def _server(path: Counted, counter: Counter, count: int) -> int:
     """Count what a server of lapwing executes under the load generator."""
     tls = ["--certificate", counter.certificate, "--key", counter.key] if "--tls" in path.options else []
-    script = str(HERE / "servers" / "lapwing_server.py")
+    script = str(HERE / "servers" / (path.program or "lapwing_server.py"))
     command = counter.under_valgrind(sys.executable, script, *tls, *path.server_options)
     with running(command, counter.core) as (_, port):
         return _load(counter, port, path, count)
@@ -158,6 +158,15 @@ PATHS = (
         _server,
         ("--mode", "broadcast", "--connections", "100"),
         ("--broadcast",),
+    ),
+    Counted(
+        "hub: a message to a room of 8",
+        800,
+        8000,
+        _server,
+        ("--mode", "broadcast", "--connections", "8", "--text"),
+        ("--variant", "ungreeted"),
+        program="lapwing_room.py",
     ),
     Counted("blocking client: round trips, 256 B", 1000, 16000, _client, program="lapwing_client.py"),
     Counted("blocking client: round trips, 64 KiB", 100, 5000, _client, program="lapwing_client.py", size=65536),

@@ -1,10 +1,16 @@
-"""A room of lapwing's hub: of plain WebSockets, or by `--variant centrifugo` of clients of that protocol."""
+"""A room of lapwing's hub: of plain WebSockets, or by `--variant centrifugo` of clients of that protocol.
+
+With `--variant ungreeted` members are not told that they have joined: their messages are read once there are eight.
+"""
+
+import asyncio
 
 from _program import announce, run
 
 import lapwing
 
 ROOM = "room:1"
+UNGREETED = 8
 
 
 def anybody(_):
@@ -25,10 +31,17 @@ async def main(options):
         await ws.send("joined")
         await publish(ws)
 
+    everybody = asyncio.Barrier(UNGREETED)
+
+    async def ungreeted(ws):
+        await hub.join(ws, ROOM)
+        await everybody.wait()
+        await publish(ws)
+
     async def either(ws):
         await (publish(ws) if ws.path == "/publish" else hub.serve(ws))
 
-    handler = either if speaks_centrifugo else member
+    handler = {"centrifugo": either, "ungreeted": ungreeted}.get(options.variant, member)
     async with lapwing.listen(
         port=options.port, interface="127.0.0.1", default=handler, hub=hub, compression=None, ping_interval=None
     ) as server:
