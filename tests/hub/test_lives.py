@@ -7,10 +7,12 @@ import socket
 import threading
 from collections.abc import Awaitable, Generator, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+import lapwing
 from lapwing.hub import Publisher, PublishError, connect, core
 from lapwing.hub.engines.local import LocalEngine
 from lapwing.hub.engines.memory import MemoryEngine
@@ -338,3 +340,27 @@ async def test_what_is_entered_twice_at_the_same_time_is_refused() -> None:
                 await until(lambda: asyncio.all_tasks() <= tasks)  # noqa: B023
                 async with entered:
                     pass
+
+
+async def test_a_place_in_a_room_is_left_at_the_end() -> None:
+    hub, joined = Hub(), []
+
+    @hub.topic("room:*", presence=True)
+    def may(ask: Any) -> None:
+        ask.expires = timedelta(days=1)
+
+    async def handler(ws: lapwing.Connection) -> None:
+        joined.append(await hub.join(ws, "room:1"))
+        async for _ in ws:
+            pass
+
+    async with lapwing.listen(0, "127.0.0.1", default=handler) as server:
+        await hub.__aenter__()
+        async with lapwing.connect(f"ws://127.0.0.1:{server.port}"):
+            await until(lambda: joined)
+            [seat] = hub._core.node().topics["room:1"].seats
+            timer = seat.timer
+            await hub.__aexit__(None, None, None)
+            assert timer.cancelled()
+            assert seat.topic is None
+            await asyncio.to_thread(joined[0].leave)

@@ -308,14 +308,14 @@ class Node:
 
     async def end(self) -> None:
         """Stop everything that goes on."""
+        for topic in list(self.topics.values()):
+            topic.end()
+        self.topics.clear()
         if self._timer is not None:
             self._timer.cancel()
         if self._forgetting is not None:
             self._forgetting.cancel()
         self._comings.end()
-        for topic in list(self.topics.values()):
-            topic.end()
-        self.topics.clear()
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()

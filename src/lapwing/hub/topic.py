@@ -595,5 +595,7 @@ class Topic:
             self.node.linger(self)
 
     def end(self) -> None:
-        """Stop all work, as the hub ends."""
+        """Stop all work, and let go of all seats, as the hub ends."""
         self._answer(ConnectionError("the hub has ended"))
+        for seat in self.seats:
+            self.leave(seat)
