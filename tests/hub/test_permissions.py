@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 import lapwing.hub
-from lapwing.hub import Ask, clients
+from lapwing.hub import Ask, clients, control
 from lapwing.hub.asking import seconds_left
 from lapwing.hub.engines.memory import MemoryEngine
 from lapwing.hub.hub import Hub
 from lapwing.hub.wire.codes import ErrorCode, UnsubscribeCode
-from lapwing.hub.wire.messages import Error, SubRefreshRequest, SubscribeResult
+from lapwing.hub.wire.messages import Empty, Error, PublishRequest, SubRefreshRequest, SubscribeResult
+from tests.hub.brokers import declare, until
+from tests.hub.servers import redis_server
 from tests.hub.talking import CODECS, Talker, serving, talking
 
 
@@ -140,3 +142,36 @@ async def test_more_revocations_than_are_remembered_while_a_function_decides() -
         asked.goes_on.set()
         await subscribing
         assert asked.calls == 2
+
+
+async def test_a_process_that_could_not_hear_of_revocations_hears_of_them_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(control, "_RETRY", 0.01)
+    monkeypatch.setattr(control, "_SPREAD", 0.0)
+    with redis_server() as server:
+        async with declare(Hub(server.url)) as hub, declare(Hub(server.url)) as other, serving(hub) as url:
+            async with talking(url, CODECS["json"]) as talker:
+                await talker.subscribe("kept:1")
+                topic = hub._core.node().topics["\x01control"]
+                topic.remove(topic.seats[0], 2500, "on purpose")
+                assert (await talker.push()).event.code == UnsubscribeCode.STATE_INVALIDATED
+                await until(lambda: topic.seats and topic.seats[0].is_started)
+                await talker.subscribe("kept:1")
+                await other.revoke("kept:1")
+                assert (await talker.push()).event.code == UnsubscribeCode.SERVER
+
+
+async def test_what_is_no_json_is_refused_before_the_program_looks_at_it(caplog: pytest.LogCaptureFixture) -> None:
+    hub = Hub()
+
+    @hub.topic("chat:*", clients_publish=True)
+    def may(ask: Ask) -> None:
+        assert ask.data
+
+    async with hub, serving(hub) as url, talking(url, CODECS["protobuf"]) as talker:
+        for data in (b"no json", b"[" * 10_000, b"\xff"):
+            error = await talker.ask("publish", PublishRequest("chat:1", data))
+            assert error.code == ErrorCode.BAD_REQUEST
+        assert not caplog.records
+        assert await talker.ask("publish", PublishRequest("chat:1", b'{"a":\n1}')) == Empty()

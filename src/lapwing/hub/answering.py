@@ -254,8 +254,10 @@ async def _publish(served: Requester, request: PublishRequest) -> Empty:
     data: bytes | str = request.data
     if options.raw == "text":
         data = _text(request.data, is_json=served.codec.is_text)
-    elif not options.raw and not data:
-        raise Refused(error(ErrorCode.BAD_REQUEST, "expected data"))
+    elif not options.raw:
+        if not data:
+            raise Refused(error(ErrorCode.BAD_REQUEST, "expected data"))
+        data = served.json(request.data)  # before the program looks at it
     await served.gate.publish(served.outlet, request.channel, data, connection=served.connection)
     return Empty()
 

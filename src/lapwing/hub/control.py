@@ -6,10 +6,12 @@ this process have to subscribe again.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import random
 import uuid
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from .engines.contract import History
@@ -35,6 +37,8 @@ _TOPIC: Final = "\x01control"
 _HISTORY: Final = History(1000, 600.0)
 #: Seconds over which clients are asked to subscribe again.
 _SPREAD: Final = 2.0
+#: Seconds before the topic is listened to again that could not be.
+_RETRY: Final = 0.5
 
 
 class Control:
@@ -99,9 +103,18 @@ class Control:
         """There is always room."""
 
     def removed(self, seat: Seat, code: int, reason: str) -> None:  # noqa: ARG002 - see `Subscriber`
-        """The topic cannot be listened to: revocations would go unnoticed."""
-        logger.error("cannot receive revocations: %s", reason)
+        """The topic cannot be listened to: revocations go unnoticed until it can."""
+        logger.error("cannot receive revocations: %s; trying again", reason)
         self._refresh_all()
+        self._node.start_task(self._start_again())
+
+    async def _start_again(self) -> None:
+        while True:
+            await asyncio.sleep(_RETRY)
+            with suppress(OSError):
+                await self.start()
+                break
+        self._refresh_all()  # permissions may have been revoked meanwhile
 
     def joined(self, seat: Seat, member: Member) -> None:
         """There is no presence here."""
