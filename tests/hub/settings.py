@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ class Setting:
     Attributes:
         kind: the way to run a hub.
         hubs: two of them; twice the same one where there is one process.
-        forget: has the store drop the messages of `KEPT`.
+        forget: has the store drop the messages of `KEPT`; each time in the next of the ways in which it may.
         restart: has the store end by a kill, and begin again.
         refuse: has the store refuse messages of `KEPT` from now on.
         later: makes one more hub.
@@ -162,6 +163,8 @@ async def _linked(url: str, make: Callable[[Proxy], Hub]) -> AsyncIterator[tuple
 @asynccontextmanager
 async def redis() -> AsyncIterator[Setting]:
     with redis_server() as server:
+        keys = f"lapwing:0:h:{KEPT}", f"lapwing:0:l:{KEPT}"
+        ways = itertools.cycle([keys[:1], keys, keys[1:]])
         async with _linked(f"ws://127.0.0.1:{server.port}", lambda proxy: Hub(f"redis://127.0.0.1:{proxy.port}")) as (
             hubs,
             proxies,
@@ -169,7 +172,7 @@ async def redis() -> AsyncIterator[Setting]:
             yield Setting(
                 "redis",
                 hubs,
-                forget=lambda: server.ask("DEL", f"lapwing:0:h:{KEPT}"),
+                forget=lambda: server.ask("DEL", *next(ways)),
                 restart=lambda: _restart(server),
                 refuse=lambda: server.ask("CONFIG", "SET", "maxmemory", "1"),
                 later=lambda: declare(Hub(server.url)),
@@ -181,6 +184,9 @@ async def redis() -> AsyncIterator[Setting]:
 @asynccontextmanager
 async def nats() -> AsyncIterator[Setting]:
     with nats_server() as server:
+        ways: Iterator[Callable[[], object]] = itertools.cycle(
+            [lambda: server.stream("PURGE", filter="lapwing.in.kept%3A1"), lambda: server.stream("DELETE")]
+        )
 
         def refuse() -> None:
             config = server.stream("INFO")["config"]
@@ -193,7 +199,7 @@ async def nats() -> AsyncIterator[Setting]:
             yield Setting(
                 "nats",
                 hubs,
-                forget=lambda: server.stream("PURGE", filter="lapwing.in.kept%3A1"),
+                forget=lambda: next(ways)(),
                 restart=lambda: _restart(server),
                 refuse=refuse,
                 later=lambda: declare(Hub(server.url)),
