@@ -9,16 +9,19 @@ from typing import Any
 
 import pytest
 
+import lapwing
 from lapwing import Hub, Lost, Publisher, PublishError
 from lapwing.hub import Declaring, Engine, History
 from lapwing.hub.engines import link, redis_leases
 from lapwing.hub.engines.choice import engine_of_url
 from lapwing.hub.engines.redis import RedisEngine
 from lapwing.hub.engines.spread import SpreadEngine, place_of
+from lapwing.hub.outage import AWAY
 from lapwing.hub.position import PER_MILLISECOND
 from lapwing.testing.hub import RULES, Bench, Ear
 from tests.hub.rooms import anybody
 from tests.hub.servers import RedisServer, redis_server
+from tests.hub.talking import CODECS, serving, talking
 
 
 @pytest.fixture(scope="module")
@@ -270,3 +273,20 @@ def test_what_is_no_list_is_refused() -> None:
     assert isinstance(several, SpreadEngine)
     assert isinstance(several, Declaring)
     assert "RedisEngine redis://a" in repr(engine_of_url(["redis://a"], "lapwing", 5.0))
+
+
+async def test_clients_are_sent_to_another_server_while_one_of_the_brokers_is_away() -> None:
+    with redis_server() as one, redis_server() as two:
+        hub = a_hub(one, two, on_outage="close")
+        outage = hub._core.outage
+        outage._patience = 0.05
+        async with hub, serving(hub) as url, lapwing.connect(url) as ws:
+            two.kill()
+            assert await ws.receive(timeout=30) is None
+            assert ws.closed == (True, *AWAY)
+            assert outage.lasts
+            two.start()
+            await until(lambda: not outage.lasts)
+            assert hub.health.is_up
+            async with talking(url, CODECS["json"]):
+                pass

@@ -71,9 +71,9 @@ class Hub:
         max_new_topics: topics without other subscribers here that one client may subscribe or publish to in a minute.
         timeout: seconds that `publish`, and a client that subscribes, wait for the engine.
         namespace: what keys and channels on a server begin with, for several hubs on one.
-        on_outage: what becomes of clients while the broker cannot be reached. "keep": they stay connected and wait.
-            "close": after `timeout` seconds their connections, and new ones, are closed with 1012 (service restart)
-            until the link is back, so that they connect to another server.
+        on_outage: what becomes of clients while the broker, or one of several, cannot be reached. "keep": they stay
+            connected and wait. "close": after `timeout` seconds their connections, and new ones, are closed with 1012
+            (service restart) until the link is back, so that they connect to another server.
 
     Raises:
         ValueError: there is no engine for this URL, or a limit is out of its range.

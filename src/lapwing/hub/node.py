@@ -351,7 +351,8 @@ class Node:
         """Messages of these topics may be missing from here on."""
         # The engine has logged the reason as it saw it.
         logger.debug("messages of %s may be missing: %s", "all topics" if topics is None else len(topics), why)
-        if topics is None and self.outage is not None:
+        # Of several brokers one may be down: its topics are some of all.
+        if self.outage is not None and (topics is None or not self.engine.health.is_up):
             self.outage.began(self.loop)
         for topic in self._those(topics):
             topic.interrupted()
@@ -359,7 +360,7 @@ class Node:
     def resumed(self, topics: Collection[str] | None) -> None:
         """Messages of these topics come again."""
         self.era += 1
-        if topics is None and self.outage is not None:
+        if self.outage is not None and (topics is None or self.engine.health.is_up):
             self.outage.ended()
         for topic in self._those(topics):
             topic.resumed()

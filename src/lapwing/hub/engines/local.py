@@ -411,6 +411,7 @@ class _Link(asyncio.Protocol):
                 future.set_result(value)
             else:
                 future.set_exception(error)
+                future.exception()  # perhaps no caller waits any more
 
         self._pending[number] = answered
         return future
