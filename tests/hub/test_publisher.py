@@ -265,11 +265,13 @@ async def test_declarations_without_a_hub_go_after_a_month(server: RedisServer) 
 # --- what goes wrong -------------------------------------------------------------------------------------------------
 
 
-async def test_a_server_that_is_not_there_is_said_so_in_time() -> None:
+async def test_a_server_that_is_not_there_is_said_so_in_time(caplog: pytest.LogCaptureFixture) -> None:
     publisher = Publisher("redis://user:secret@127.0.0.1:1", timeout=0.2)
     assert "secret" not in repr(publisher)
     with pytest.raises(ConnectionError, match=r"127\.0\.0\.1:1 cannot be used: nothing listens there\. Is the server "):
         await publisher.__aenter__()
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warning.startswith("there is no link to redis://***@127.0.0.1:1 yet: nothing listens there.")
     with pytest.raises(ConnectionError, match="cannot be used"):
         await asyncio.to_thread(publisher.publish_sync, "t", 1)
     assert not [thread for thread in threading.enumerate() if thread.name == "lapwing publisher"]

@@ -183,6 +183,8 @@ class SupervisedLink(ABC):
                     return
             except self._errors as error:
                 self._down(hint_at(error) or str(error) or type(error).__name__)
+                if not self._was_up and wait == _BACKOFF[0]:  # a start takes its time before it fails
+                    logger.warning("there is no link to %s yet: %s", self._shown, self._why)
             except Exception as error:
                 logger.exception("the link to %s failed", self._shown)
                 self._down(repr(error))
