@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from contextlib import AsyncExitStack
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from .completing import completed
@@ -345,8 +345,16 @@ def _require_loop(own: asyncio.AbstractEventLoop, loop: asyncio.AbstractEventLoo
 
 
 def check_since(since: object) -> None:
-    """Refuse a value that is neither a position nor a moment nor None."""
-    if since is None or isinstance(since, datetime):
+    """Refuse a value that is neither a position nor a moment nor None, and a moment that no message can have."""
+    if since is None:
+        return
+    if isinstance(since, datetime):
+        try:
+            year = since.astimezone(UTC).year
+        except (OverflowError, ValueError):  # as with `datetime.min`
+            year = 0
+        if year < 1970:
+            raise ValueError(f"expected since to be a moment after 1970, got {since!r}")
         return
     if isinstance(since, bool) or not isinstance(since, int):
         raise TypeError(f"expected since to be a position, a datetime or None, got {since!r}")
