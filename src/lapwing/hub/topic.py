@@ -366,14 +366,9 @@ class Topic:
     def _receive(self, entry: Entry) -> None:
         """Give a message that follows on `top` to the live seats."""
         try:
-            message = unpack(
-                self.name,
-                entry.payload,
-                entry.position if self.history else 0,
-                entry.previous,
-                self.options,
-                is_foreign=self.node.is_foreign,
-            )
+            position = entry.position if self.history else 0
+            is_foreign = self.node.is_foreign
+            message = unpack(self.name, entry.payload, position, entry.previous, self.options, is_foreign=is_foreign)
         except ValueError as error:
             self.counts.unreadable += 1
             logger.error("a message of %r is dropped: %s", self.name, error)  # noqa: TRY400 - its place says nothing
