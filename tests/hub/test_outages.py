@@ -16,9 +16,11 @@ from lapwing.hub import Lost, PublishError
 from lapwing.hub.engines import link
 from lapwing.hub.hub import Hub
 from lapwing.testing.hub import Ear
-from tests.hub.brokers import broker_of, declare, surely, until
+from tests.hub.brokers import broker_of, data_of, declare, surely, until
 from tests.hub.nats_servers import NatsServer
+from tests.hub.rooms import anybody
 from tests.hub.servers import RedisServer
+from tests.hub.settings import KEPT, WAYS, Make
 
 
 @pytest.fixture(autouse=True)
@@ -104,3 +106,33 @@ async def test_a_link_that_ends_as_soon_as_it_is_up_is_made_again_more_and_more_
     await asyncio.wait((starting,))
     pauses = [after - before for before, after in itertools.pairwise(ups)]
     assert all(pause >= 0.01 * 2**number for number, pause in enumerate(pauses)), pauses
+
+
+each_way = pytest.mark.parametrize("make", WAYS, ids=lambda make: make.__name__)
+
+
+@each_way
+async def test_the_first_message_of_a_topic_comes_while_the_link_is_away(make: Make) -> None:
+    async with make() as setting:
+        one, two = setting.hubs
+        async with two.subscribe(KEPT) as messages:
+            with setting.without_link():
+                await one.publish(KEPT, "first")
+            assert await data_of(messages, 1) == ["first"]
+
+
+@each_way
+async def test_a_topic_is_silent_for_longer_than_its_messages_are_kept(make: Make) -> None:
+    async with make() as setting:
+        one, two = setting.hubs
+        for hub in set(setting.hubs):
+            hub.topic("forgetful:*", history=5, keep=1)(anybody)
+        async with two.subscribe("forgetful:1") as messages:
+            await surely(one, "forgetful:1", "old")
+            assert await data_of(messages, 1) == ["old"]
+            async with asyncio.timeout(30):
+                while await one.history("forgetful:1"):
+                    await asyncio.sleep(0.05)
+            with setting.without_link():
+                await surely(one, "forgetful:1", "new")
+            assert await data_of(messages, 1) == ["new"]
