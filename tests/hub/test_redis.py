@@ -269,6 +269,29 @@ async def test_a_full_server_refuses_and_stores_nothing(server: RedisServer) -> 
         assert hub.stats().losses == 0
 
 
+async def test_a_full_server_keeps_its_nodes_and_accepts_new_links(server: RedisServer) -> None:
+    async with two_hubs(server) as (hub, other), hub.subscribe("kept:1"), hub.subscribe("live:1") as messages:
+        for each in (hub, other):
+            await each.present("kept:1")
+        nodes = server.ask("ZRANGE", "lapwing:0:n", "0", "-1", "WITHSCORES")
+        assert len(nodes) == 4
+        server.ask("CONFIG", "SET", "maxmemory", "1")
+
+        def are_renewed() -> bool:
+            found = server.ask("ZRANGE", "lapwing:0:n", "0", "-1", "WITHSCORES")
+            return set(found[::2]) == set(nodes[::2]) and float(found[1]) > float(nodes[3]) + 2 * redis_leases._LEASE
+
+        await until(are_renewed)
+        for kind in ("pubsub", "normal"):
+            server.ask("CLIENT", "KILL", "TYPE", kind)
+        with pytest.raises(Lost):
+            await anext(messages)
+        await until(lambda: hub.health.is_up and other.health.is_up)
+        await surely(other, "live:1", 1)
+        assert await data_of(messages, 1) == [1]
+        server.ask("CONFIG", "SET", "maxmemory", "0")
+
+
 async def test_a_server_that_evicts_histories_accepts_all_and_those_behind_are_told(server: RedisServer) -> None:
     async with two_hubs(server) as (hub, other), hub.subscribe("kept:1") as messages:
         behind = await other.publish("kept:1", 1)

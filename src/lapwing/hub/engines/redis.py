@@ -68,6 +68,8 @@ _NOT_STORED: Final = frozenset(
 _CHANGED: Final = frozenset({"READONLY", "MASTERDOWN", "NOAUTH", "NOPERM"})
 #: Words by which a script says that the user lacks a right: those of Redis 6 and 7.0, and those of later servers.
 _FORBIDDEN: Final = ("The user executing the script can't", "ACL failure in script")
+#: How an error begins, or goes on in one of a script, that says that the server has no memory left.
+_NO_MEMORY: Final = "OOM "
 
 
 _OTHER_LIST: Final = "processes of this hub have different lists of servers"
@@ -194,12 +196,15 @@ class RedisEngine:
             logger.error("%s: this user lacks a permission for publishing: %s", self._url.shown, said)
 
     async def _try_out(self, commands: Connection) -> tuple[bool, str]:
-        """Publish to ourselves once: is it stored, and what does the server say of the channel?"""
+        """Publish to ourselves once: may it be stored, and what does the server say of the channel?
+
+        A server without memory looks at the user's rights first.
+        """
         topic = f"\x01probe:{self._leases.node}"
         reply = await self.run(commands, scripts.PUBLISH, *self._publish_arguments(topic, b"", (1, 60.0), None))
         await commands.ask("DEL", self._key("h", topic), self._key("l", topic))
         if isinstance(reply, ServerError):
-            return False, str(reply)
+            return (True, "") if _NO_MEMORY in str(reply) else (False, str(reply))
         return True, reply[1].decode("utf-8", "replace")
 
     # --- the link --------------------------------------------------------------------------------------------------

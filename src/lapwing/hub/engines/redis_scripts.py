@@ -162,8 +162,10 @@ return {
 
 #: KEYS: nodes, declarations of nodes, topics. ARGV: this node, lease (s), 1 if it has to be a new one, and the seconds
 #: for which declarations are kept. Returns whether the lease was there still, the nodes whose lease is over, those that
-#: live, and whether the declarations of this node are there.
+#: live, and whether the declarations of this node are there. It begins with a write that takes no memory: a server
+#: without memory allows those behind it then, and goes on to know this node.
 RENEW: Final = """
+redis.call('EXPIRE', KEYS[1], 86400)
 local now = redis.call('TIME')
 now = tonumber(now[1]) + tonumber(now[2]) / 1000000
 local mine = redis.call('ZSCORE', KEYS[1], ARGV[1])
