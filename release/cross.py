@@ -25,9 +25,8 @@ SYSTEMS = {
 
 #: Modules that do not compile for Windows.
 UNIX_ONLY = {
-    "lapwing.faces.blocking.driver",
     "lapwing.faces.blocking.polling",
-    "lapwing.faces.connection",
+    "lapwing.io.address",
     "lapwing.io.stream",
     "lapwing.io.tls",
     "lapwing.serving.threaded",
