@@ -21,6 +21,9 @@ FACES = sorted(str(path) for path in Path("tests/faces").glob("test_*.py"))
 #: Directories whose tests start other programs, and wait for them.
 PROGRAMS = ["tests/cli", "tests/interop"]
 
+#: The tests of the hub, which wait for brokers.
+HUB = ["tests/hub"]
+
 #: The tests of the project as a whole: its measurements, types, wheels, structure.
 PROJECT = sorted(str(path) for path in Path("tests").glob("test_*.py"))
 
@@ -42,7 +45,8 @@ WHOLE = [
     *map(_faces, range(_FACES_PARTS)),
     PROGRAMS,
     PROJECT,
-    [f"--ignore={path}" for path in ("tests/faces", *PROGRAMS, *PROJECT)],
+    HUB,
+    [f"--ignore={path}" for path in ("tests/faces", *PROGRAMS, *PROJECT, *HUB)],
 ]
 NATIVE = [
     *map(_faces, range(_FACES_PARTS)),
