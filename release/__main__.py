@@ -73,7 +73,7 @@ def main() -> int:
         only = ("--only", arguments.only) if arguments.only else ()
         _step(tree, "release.wheels", *only, "--out", out)
         _step(tree, "release.checks", out)
-        tests = ("--tests", "--version") if arguments.skip_tests else ()
+        tests = ("--tests=--version",) if arguments.skip_tests else ()
         _step(tree, "release.trying", out, *only, *tests, "--sbom", out / f"lapwing-{number}.cdx.json")
     (out / "SHA256SUMS").write_text(sums(out), encoding="ascii")
     uploads = sorted([*out.glob("*.tar.gz"), *out.glob("*.whl")])

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from release import __main__ as making
-from release import contents, cross, targets, wheels
+from release import contents, cross, targets, trying, wheels
 
 ROOT = Path(__file__).parents[2]
 
@@ -175,6 +175,31 @@ def test_what_is_open_before_an_upload_is_said(tmp_path: Path) -> None:
 
 def test_the_version_of_a_release_is_that_of_the_package() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", making.version(ROOT))
+
+
+def test_a_release_without_tests_installs_each_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step takes the arguments that it is given."""
+    target = targets.targets("cp311-manylinux_x86_64")[0]
+    (tmp_path / "lapwing-0.1.0.tar.gz").touch()
+    (tmp_path / f"lapwing-0.1.0-{'-'.join(target.tag)}.whl").touch()
+    steps: dict[str, list[str]] = {}
+    tried: list[list[str]] = []
+
+    def try_wheel(wheel: Path, python: str, interpreter: Path, source: Path, tests: list[str], sbom: Path) -> bool:
+        tried.append(tests)
+        return True
+
+    monkeypatch.setattr(
+        making, "_step", lambda _, module, *words: steps.update({module: [str(word) for word in words]})
+    )
+    monkeypatch.setattr(trying, "interpreters", lambda: {"3.11": Path(sys.executable)})
+    monkeypatch.setattr(trying, "try_wheel", try_wheel)
+    monkeypatch.setattr(targets.Platform, "here", True)
+    monkeypatch.setattr(sys, "argv", ["release", "--only", target.name, "--skip-tests", "--out", str(tmp_path)])
+    assert making.main() == 0
+    monkeypatch.setattr(sys, "argv", ["trying", *steps["release.trying"]])
+    assert trying.main() == 0
+    assert tried == [["--version"]]
 
 
 @pytest.mark.skipif(shutil.which("sha256sum") is None, reason="no sha256sum")
