@@ -315,9 +315,7 @@ def test_live_page(start: Start) -> None:
 
 
 def test_live_page_with_a_token(start: Start, tls: Certificates) -> None:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
+    port = free_port()
     server = start("live_page_token.py", tls.good.certfile, tls.good.keyfile, port)
     address, _, token = server.line().split()[-1].partition("#token=")
     with _when_it_listens(port):
@@ -474,9 +472,7 @@ def test_lifespan(start: Start) -> None:
 
 
 def test_workers(start: Start) -> None:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
+    port = free_port()
     server = start("workers.py", port)
     deadline = time.monotonic() + TIMEOUT
     while True:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.peers.needed import need
-from tests.peers.programs import EXAMPLES
+from tests.peers.programs import EXAMPLES, free_port
 
 #: Seconds after which a gateway that does not begin to listen fails the test.
 TIMEOUT = 20.0
@@ -77,12 +77,6 @@ _CADDY = """
 """
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
-
-
 _FLAGS = {
     "nginx": "-c {file} -e {directory}/error.log",
     "haproxy": "-db -f {file}",
@@ -99,7 +93,7 @@ class Gateway:
     """
 
     def __init__(self, name: str, directory: Path, configuration: str, **values: object) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self.directory = directory
         program = need(name)
         file = directory / f"{name}.conf"

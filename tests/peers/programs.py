@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import re
+import secrets
 import socket
 import subprocess
 import sys
@@ -19,6 +20,9 @@ EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
 #: Seconds that a program may take for its next line, or to end.
 TIMEOUT = 30.0
+
+#: The least port that `free_port` gives.
+_FIRST_PORT = 10_000
 
 
 class Program:
@@ -138,11 +142,21 @@ def starting() -> Iterator[Start]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """A port that nobody listens on, and that the system gives to nobody else before a program listens there.
+
+    It lies below those that the system chooses from for clients, and for servers that ask for any.
+    """
+    limits = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    lowest = int(limits.read_text(encoding="ascii").split()[0]) if limits.exists() else 0
+    while True:
+        port = _FIRST_PORT + secrets.randbelow(lowest - _FIRST_PORT) if lowest > _FIRST_PORT else 0
+        with socket.socket() as sock:
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            chosen: int = sock.getsockname()[1]
+            return chosen
 
 
 def wait_for_port(port: int, program: Program) -> None:

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.peers.needed import need
+from tests.peers.programs import free_port
 
 #: Seconds after which a proxy that does not do what it is asked for fails the test.
 TIMEOUT = 20.0
@@ -253,7 +254,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 @contextmanager
 def tinyproxy(directory: Path, *, credentials: tuple[str, str] | None = None) -> Iterator[int]:
     """Debian's tinyproxy on a free port of 127.0.0.1, which it gives."""
-    port = _free_port()
+    port = free_port()
     settings = directory / "tinyproxy.conf"
     lines = [f"Port {port}", "Listen 127.0.0.1", "Timeout 60", "LogLevel Error", "Allow 127.0.0.1"]
     if credentials is not None:
@@ -266,16 +267,10 @@ def tinyproxy(directory: Path, *, credentials: tuple[str, str] | None = None) ->
 @contextmanager
 def microsocks(*, credentials: tuple[str, str] | None = None) -> Iterator[int]:
     """Debian's microsocks on a free port of 127.0.0.1, which it gives."""
-    port = _free_port()
+    port = free_port()
     wanted = () if credentials is None else ("-u", credentials[0], "-P", credentials[1])
     with _running(port, "microsocks", "-i", "127.0.0.1", "-p", str(port), *wanted):
         yield port
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @contextmanager
