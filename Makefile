@@ -141,9 +141,11 @@ chaos: $(VENV)/.native $(VENV)/.test ## hubs of each kind under load and faults,
 	@$(PYTHON) tests/peers/needed.py redis
 	$(BIN)/python -m tests.chaos.run --seconds $(DURATION) $(ARGS)
 
+# Lines of Cython are named from the directory of their build: the tests run there.
 coverage: build/trace/.built-$(TAG) $(VENV)/.coverage peers ## line and branch coverage of the Python and the Cython code
-	PYTHONPATH=build/trace/src $(BIN)/coverage run -m pytest --hypothesis-profile=bounded $(ARGS)
-	$(BIN)/coverage report
+	for each in $$(ls -A); do test -e build/trace/$$each || ln -s ../../$$each build/trace/$$each; done
+	cd build/trace && PYTHONPATH=$(CURDIR)/build/trace/src $(abspath $(BIN))/coverage run -m pytest --hypothesis-profile=bounded $(ARGS)
+	cd build/trace && $(abspath $(BIN))/coverage report
 
 dist: $(VENV)/.dist ## sdist and wheel in dist/, each installed in a fresh virtual environment and tried
 	rm -rf dist
