@@ -31,7 +31,18 @@ if TYPE_CHECKING:
 
     from ..payloads import Raw
 
-__all__ = ["DECLARED_TOPIC", "Declared", "Declaring", "Engine", "Entry", "Health", "History", "Sink", "Stretch"]
+__all__ = [
+    "DECLARED_TOPIC",
+    "Declared",
+    "Declaring",
+    "Engine",
+    "Entry",
+    "Health",
+    "History",
+    "Sink",
+    "Stretch",
+    "within",
+]
 
 #: The topic, without history and of no program, on which an engine says that declarations have changed.
 DECLARED_TOPIC: Final = "\x01topics"
@@ -91,6 +102,16 @@ class Stretch(NamedTuple):
     messages: Sequence[Entry]
     last: int
     is_known: bool
+
+
+def within(entries: list[Entry], size: int | None) -> list[Entry]:
+    """The first entries, up to so many bytes; one in any case."""
+    total = 0
+    for count, entry in enumerate(entries):
+        total += len(entry.payload)
+        if size is not None and count and total > size:
+            return entries[:count]
+    return entries
 
 
 class Health(NamedTuple):

@@ -19,7 +19,7 @@ from ..completing import completed
 from ..errors import PublishError
 from ..position import LIMIT
 from . import nats_protocol as wire
-from .contract import Entry, Stretch
+from .contract import Entry, Stretch, within
 from .in_flight import InFlight
 from .link import CONNECT_PATIENCE, Refused
 from .nats_jetstream import ANCHOR, Gone, Stored, stored_of
@@ -384,7 +384,7 @@ class NatsEngine:
         entries = _chained(found, since)
         if entries is None:
             return Stretch((), await self._end(topic, found, is_end=is_end), is_known=False)
-        return Stretch(_within(entries[:limit], size), await self._end(topic, found, is_end=is_end), is_known=True)
+        return Stretch(within(entries[:limit], size), await self._end(topic, found, is_end=is_end), is_known=True)
 
     async def _end(self, topic: str, found: Sequence[Stored], *, is_end: bool) -> int:
         """The last position of a topic of which some entries were found; 0 for none."""
@@ -406,7 +406,7 @@ class NatsEngine:
                     entries.append(Entry(each.sequence, previous, each.payload))
                 previous = last
                 begin = each.sequence + 1
-        return Stretch(_within(list(entries)[::-1], size)[::-1], last, is_known=True)
+        return Stretch(within(list(entries)[::-1], size)[::-1], last, is_known=True)
 
     async def _newest_one(self, topic: str) -> Stretch:
         newest = await self._stream.newest(topic)
@@ -439,7 +439,7 @@ class NatsEngine:
         entries = _chained(found, before.position if older else None)
         if entries is None:
             return Stretch((), last, is_known=False)
-        return Stretch(_within(entries[:limit], size), last, is_known=True)
+        return Stretch(within(entries[:limit], size), last, is_known=True)
 
     # --- declarations ----------------------------------------------------------------------------------------------
 
@@ -495,14 +495,4 @@ def _chained(found: Sequence[Stored], since: int | None) -> list[Entry] | None:
         elif each.sequence != since:
             entries.append(Entry(each.sequence, previous, each.payload))
         previous = each.position
-    return entries
-
-
-def _within(entries: list[Entry], size: int | None) -> list[Entry]:
-    """The first entries, up to so many bytes; one in any case."""
-    total = 0
-    for count, entry in enumerate(entries):
-        total += len(entry.payload)
-        if size is not None and count and total > size:
-            return entries[:count]
     return entries

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from ..position import first_of
-from .contract import Entry, Stretch
+from .contract import Entry, Stretch, within
 from .resp import is_position, is_string, is_strings
 
 __all__ = ["after", "newest"]
@@ -33,7 +33,7 @@ def _last(reply: Any, newest: Entry | None) -> int:
 def newest(reply: Any, size: int | None) -> Stretch:
     """The newest messages, of which the last one comes first in a reply."""
     entries = [entry for each in reply[0] if (entry := _entry(each)) is not None]
-    return Stretch(_within(entries, size)[::-1], _last(reply[1], entries[0] if entries else None), is_known=True)
+    return Stretch(within(entries, size)[::-1], _last(reply[1], entries[0] if entries else None), is_known=True)
 
 
 def after(reply: Any, since: int | datetime, limit: int, size: int | None) -> Stretch:
@@ -45,7 +45,7 @@ def after(reply: Any, since: int | datetime, limit: int, size: int | None) -> St
     all_after = None if len(entries) < len(found) else _after(since, entries, oldest, last)
     if all_after is None:
         return Stretch((), last, is_known=False)
-    return Stretch(_within(all_after[:limit], size), last, is_known=True)
+    return Stretch(within(all_after[:limit], size), last, is_known=True)
 
 
 def _after(since: int | datetime, entries: list[Entry], oldest: Entry | None, last: int) -> list[Entry] | None:
@@ -61,13 +61,3 @@ def _after(since: int | datetime, entries: list[Entry], oldest: Entry | None, la
     if since and oldest is not None and oldest.previous == since and entries and entries[0] == oldest:
         return entries
     return None
-
-
-def _within(entries: list[Entry], size: int | None) -> list[Entry]:
-    """The first entries, up to so many bytes; one in any case."""
-    total = 0
-    for count, entry in enumerate(entries):
-        total += len(entry.payload)
-        if size is not None and count and total > size:
-            return entries[:count]
-    return entries
