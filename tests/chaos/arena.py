@@ -33,8 +33,8 @@ class Arena:
         far_address: the same by way of a proxy; empty without one.
         nodes: how many there are.
         faults: what can be done, by name.
-        losing: the names of those by which the store may lose messages, or not know them any more: whoever has not
-            got them is told. What is done by all others must be repaired without a word.
+        losing: the names of those by which the store may lose messages: subscribers without these messages are told
+            of a loss. All other faults must be repaired without one.
         driver: has the nodes.
         servers: what there is to be ended.
     """

@@ -124,7 +124,7 @@ def judge_told(lines: list[dict[str, Any]], faults: list[tuple[float, float]], h
     never = {line["message"] for line in lines if line["note"] == "failed" and line["stored"] is False}
     stored = {line["message"]: line["position"] for line in lines if line["note"] in ("done", "got")}
     messages = {position: message for message, position in stored.items()}
-    #: Those whose positions nobody knows, and which may be in the store, count as behind any position.
+    #: A message without a known position may be in the store: it counts as behind any position.
     behind = sorted((stored.get(message, float("inf")), at) for message, at in sent.items() if message not in never)
     wrong = []
     held: dict[str, int] = {}

@@ -137,7 +137,7 @@ class _Conversation(logging.Handler):
         self.said: list[bytes] = self._server.said
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take what is logged: a traceback is of an error that nobody has named."""
+        """Note each traceback that is logged: it is that of an unnamed error."""
         if record.exc_info:
             self._wrong.append(self.format(record))
 

@@ -107,7 +107,7 @@ def test_a_worker_that_dies_takes_its_clients_presence_along_and_nothing_else() 
 
 @needs_proc
 def test_clients_of_a_killed_worker_come_back_to_another_one_and_miss_nothing() -> None:
-    """One in a plain room, which says what it has got, and one of the protocol, which comes back by itself."""
+    """One client is in a plain room, and sends its last position; the other one speaks the protocol, and reconnects."""
     with serving() as program, ExitStack() as stack:
         client = stack.enter_context(lapwing.hub.connect(program.url, protobuf=True, timeout=30))
         messages = stack.enter_context(client.subscribe("room"))

@@ -142,9 +142,9 @@ def starting() -> Iterator[Start]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on, and that the system gives to nobody else before a program listens there.
+    """A free port, which the system gives to no other socket before a program listens there.
 
-    It lies below those that the system chooses from for clients, and for servers that ask for any.
+    It lies below the range of ephemeral ports.
     """
     limits = Path("/proc/sys/net/ipv4/ip_local_port_range")
     lowest = int(limits.read_text(encoding="ascii").split()[0]) if limits.exists() else 0

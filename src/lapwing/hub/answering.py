@@ -46,8 +46,6 @@ logger = logging.getLogger("lapwing.hub")
 
 #: Seconds before the end of a permission when its client is to come with a new token, or a tenth of the permission.
 _MOST_AHEAD: Final = 25.0
-
-
 #: The longest time of a permission in an answer, in seconds: clients take these for 32-bit numbers.
 _LONGEST: Final = 2**31 - 1
 

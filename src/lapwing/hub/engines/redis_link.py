@@ -131,10 +131,7 @@ class Connection(asyncio.Protocol):
     def _next_reply(self) -> Any:
         try:
             return self._reader.gets()
-        except (
-            TypeError,
-            MemoryError,
-        ) as error:  # hiredis: a name that is no string, a length that nobody has room for
+        except (TypeError, MemoryError) as error:  # hiredis: a name is no string, or a length exceeds the memory
             raise ValueError(f"no reply: {error!r}") from None
 
     def _answer(self, reply: Any) -> None:
