@@ -162,8 +162,8 @@ return {
 
 #: KEYS: nodes, declarations of nodes, topics. ARGV: this node, lease (s), 1 if it has to be a new one, and the seconds
 #: for which declarations are kept. Returns whether the lease was there still, the nodes whose lease is over, those that
-#: live, and whether the declarations of this node are there. It begins with a write that takes no memory: a server
-#: without memory allows those behind it then, and goes on to know this node.
+#: live, and whether the declarations of this node are there. It begins with a write that takes no memory, as do ENTER,
+#: SWEEP and DECLARE: a server without memory allows the writes behind it, and still knows the nodes.
 RENEW: Final = """
 redis.call('EXPIRE', KEYS[1], 86400)
 local now = redis.call('TIME')
@@ -183,6 +183,7 @@ return {held, over, live, said}
 #: KEYS: the topic's clients, the node's entries. ARGV: client, value, the node's note of it, channel, report,
 #: kept (s). Tells of the client if it was not there.
 ENTER: Final = """
+redis.call('EXPIRE', KEYS[1], ARGV[6])
 local is_new = redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 redis.call('EXPIRE', KEYS[1], ARGV[6])
 redis.call('SADD', KEYS[2], ARGV[3])
@@ -211,6 +212,7 @@ local lease = redis.call('ZSCORE', KEYS[2], ARGV[2])
 if lease and tonumber(lease) > now then return false end
 local claim = redis.call('GET', KEYS[1])
 if claim and claim ~= ARGV[1] then return false end
+redis.call('EXPIRE', KEYS[2], 86400)
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
 local some = redis.call('SRANDMEMBER', KEYS[3], ARGV[4])
 if #some == 0 then
@@ -225,6 +227,7 @@ return some
 #: another node that lives declares a pattern with a history and this one without, or the other way round. Returns the
 #: pattern and the declaration of that node; or '' and each pattern that was declared differently, with its declaration.
 DECLARE: Final = """
+redis.call('EXPIRE', KEYS[1], ARGV[3])
 local now = redis.call('TIME')
 now = tonumber(now[1]) + tonumber(now[2]) / 1000000
 local function keeps(declared) return string.match(declared, '^%d+') ~= '0' end
